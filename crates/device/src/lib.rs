@@ -1,0 +1,1 @@
+//! Where tensor bytes end: the device seam, host memory and a null device.

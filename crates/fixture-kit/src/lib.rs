@@ -1,0 +1,1 @@
+//! Writes good and broken checkpoints by recipe; conformance suites for the seams.

@@ -1,0 +1,1 @@
+//! Reads a safetensors header into a catalog, strictly; writes safetensors files.

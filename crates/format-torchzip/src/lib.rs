@@ -1,0 +1,1 @@
+//! Reads PyTorch checkpoints into a catalog without running any code.

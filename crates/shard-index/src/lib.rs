@@ -1,0 +1,1 @@
+//! Turns a path or a hub name into the files of one checkpoint.

@@ -1,0 +1,30 @@
+//! Where checkpoint bytes come from: positional reads from files, mappings and memory.
+//!
+//! The seam is [`Storage`]: a length and a read at an offset through a shared reference, so that
+//! many threads can read one storage at once.
+//! Implement it for anything else that holds checkpoints; `tensorlift-fixture-kit` has a suite
+//! that every implementation passes.
+//!
+//! ```
+//! use tensorlift_storage::{MemoryStorage, Storage};
+//!
+//! let storage = MemoryStorage::new(b"hello".as_slice());
+//! let mut bytes = [0; 3];
+//! storage.read_exact_at(1, &mut bytes)?;
+//! assert_eq!(&bytes, b"ell");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod cursor;
+mod file;
+mod map;
+mod memory;
+pub mod os;
+mod storage;
+pub mod wrap;
+
+pub use cursor::Cursor;
+pub use file::FileStorage;
+pub use map::MapStorage;
+pub use memory::MemoryStorage;
+pub use storage::Storage;

@@ -1,0 +1,133 @@
+//! Linux: populated mappings, `cachestat`, `/proc`.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+
+use memmap2::{Advice, Mmap};
+use rustix::fs::Advice as FileAdvice;
+
+use super::{ProcessMemory, Residency};
+
+/// One call of `madvise` populates at most this many bytes, so that a signal or a failure is seen
+/// soon.
+const POPULATE_STRIDE: usize = 64 << 20;
+/// Residency is sampled in this many windows of this many bytes.
+const WINDOWS: u64 = 64;
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Reads every page of a part of a mapping into the page cache and maps it.
+pub(crate) fn populate(map: &Mmap, range: Range<usize>) -> io::Result<()> {
+    let mut start = range.start;
+    while start < range.end {
+        let len = (range.end - start).min(POPULATE_STRIDE);
+        match map.advise_range(Advice::PopulateRead, start, len) {
+            Ok(()) => {}
+            // Kernels before 5.14.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => touch(&map[start..][..len]),
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!(
+                        "the mapped bytes {start}..{} are gone from the file",
+                        start + len
+                    ),
+                ));
+            }
+            Err(error) => return Err(error),
+        }
+        start += len;
+    }
+    Ok(())
+}
+
+fn touch(bytes: &[u8]) {
+    for page in bytes.chunks(rustix::param::page_size()) {
+        std::hint::black_box(page[0]);
+    }
+}
+
+/// How much of the file's first `len` bytes is in the page cache, by samples; `None` where the
+/// kernel does not tell.
+#[must_use]
+pub fn residency(file: &File, len: u64) -> Option<Residency> {
+    let page = rustix::param::page_size() as u64;
+    let mut total = Residency {
+        sampled_pages: 0,
+        resident_pages: 0,
+    };
+    let step = (len / WINDOWS).max(WINDOW_BYTES);
+    let mut start = 0;
+    while start < len {
+        let window = (len - start).min(WINDOW_BYTES);
+        total.resident_pages += cached_pages(file, start, window)?;
+        total.sampled_pages += window.div_ceil(page);
+        start += step;
+    }
+    Some(total)
+}
+
+/// `struct cachestat_range` of `linux/mman.h`.
+#[repr(C)]
+struct CachestatRange {
+    off: u64,
+    len: u64,
+}
+
+/// `struct cachestat` of `linux/mman.h`.
+#[repr(C)]
+#[derive(Default)]
+struct Cachestat {
+    cached: u64,
+    dirty: u64,
+    writeback: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
+#[allow(unsafe_code)]
+fn cached_pages(file: &File, off: u64, len: u64) -> Option<u64> {
+    // The number is the same on every architecture that has the call.
+    const SYS_CACHESTAT: libc::c_long = 451;
+    let range = CachestatRange { off, len };
+    let mut stat = Cachestat::default();
+    // SAFETY: both pointers are to live values of the layouts that `cachestat(2)` gives; the call
+    // writes the second one only, and keeps neither.
+    let status = unsafe {
+        libc::syscall(
+            SYS_CACHESTAT,
+            file.as_raw_fd(),
+            &raw const range,
+            &raw mut stat,
+            0u32,
+        )
+    };
+    (status == 0).then_some(stat.cached)
+}
+
+/// Asks the kernel to forget the file's pages, for measurements from a cold cache.
+///
+/// Dirty pages are written first; pages that others have mapped stay.
+///
+/// # Errors
+/// If writing or the advice fails.
+pub fn drop_page_cache(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    Ok(rustix::fs::fadvise(file, 0, None, FileAdvice::DontNeed)?)
+}
+
+/// What `/proc/self/status` says of this process's memory; zeros where there is none.
+#[must_use]
+pub fn memory() -> ProcessMemory {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    let bytes = |name| field(name).map_or(0, |kib| kib * 1024);
+    ProcessMemory {
+        resident: bytes("VmRSS:"),
+        peak: bytes("VmHWM:"),
+    }
+}

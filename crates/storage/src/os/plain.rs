@@ -1,0 +1,40 @@
+//! Systems without a special path: correct, and silent about what they cannot tell.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use memmap2::Mmap;
+
+use super::{ProcessMemory, Residency};
+
+/// The smallest page of the systems this runs on.
+const PAGE_BYTES: usize = 4096;
+
+/// Touches every page of a part of a mapping.
+pub(crate) fn populate(map: &Mmap, range: Range<usize>) -> io::Result<()> {
+    for page in map[range].chunks(PAGE_BYTES) {
+        std::hint::black_box(page[0]);
+    }
+    Ok(())
+}
+
+/// Unknown here.
+#[must_use]
+pub fn residency(_file: &File, _len: u64) -> Option<Residency> {
+    None
+}
+
+/// Unsupported here.
+///
+/// # Errors
+/// Always.
+pub fn drop_page_cache(_file: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Unknown here: zeros.
+#[must_use]
+pub fn memory() -> ProcessMemory {
+    ProcessMemory::default()
+}

@@ -1,0 +1,25 @@
+//! What the standard library and memmap2 offer on every system.
+
+use std::fs::File;
+use std::io;
+
+use memmap2::Mmap;
+
+#[cfg(unix)]
+pub(crate) fn read_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buf, offset)
+}
+
+/// Moves the file's own position too, which nothing here looks at.
+#[cfg(windows)]
+pub(crate) fn read_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
+}
+
+#[allow(unsafe_code)]
+pub(crate) fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the mapping is read-only and private to this crate, which hands out shared slices
+    // only. That nobody changes the file meanwhile cannot be proved from here: `MapStorage`
+    // states it as the bargain of mapping, and `FileStorage` is the way around it.
+    unsafe { Mmap::map(file) }
+}

@@ -1,0 +1,103 @@
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+/// Bytes that can be read at any offset, by many threads at once.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// The length in bytes, as it was when the storage was opened.
+    fn len(&self) -> u64;
+
+    /// Reads bytes from `offset` on into `buf` and returns how many, which may be fewer than
+    /// asked for; 0 only at the end or for an empty `buf`.
+    ///
+    /// # Errors
+    /// Whatever the source reports. [`io::ErrorKind::Interrupted`] means: try again.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// How the bytes are read, for reports: `"pread"`, `"map"`, `"memory"`.
+    fn reader(&self) -> &'static str;
+
+    /// All bytes at once, where they are in memory already.
+    fn as_slice(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// The open file behind it, where there is exactly one.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+
+    /// Whether the source is still what it was when it was opened, as far as can be told.
+    ///
+    /// # Errors
+    /// If the source cannot be asked any more.
+    fn is_unchanged(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Brings the bytes of `range` into memory, where [`as_slice`](Self::as_slice) alone would
+    /// leave that to the first access.
+    ///
+    /// # Errors
+    /// If the bytes are not there any more.
+    fn populate(&self, range: std::ops::Range<u64>) -> io::Result<()> {
+        let _ = range;
+        Ok(())
+    }
+
+    /// Whether it holds no byte.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buf` with the bytes from `offset` on, however many reads that takes.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at), and [`io::ErrorKind::UnexpectedEof`] where the bytes end
+    /// early.
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.read_at(offset + done as u64, &mut buf[done..]) {
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!(
+                            "expected {} bytes at offset {offset}, found {done}",
+                            buf.len()
+                        ),
+                    ));
+                }
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Storage + ?Sized> Storage for Arc<S> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(offset, buf)
+    }
+    fn reader(&self) -> &'static str {
+        (**self).reader()
+    }
+    fn as_slice(&self) -> Option<&[u8]> {
+        (**self).as_slice()
+    }
+    fn as_file(&self) -> Option<&File> {
+        (**self).as_file()
+    }
+    fn is_unchanged(&self) -> io::Result<bool> {
+        (**self).is_unchanged()
+    }
+    fn populate(&self, range: std::ops::Range<u64>) -> io::Result<()> {
+        (**self).populate(range)
+    }
+}

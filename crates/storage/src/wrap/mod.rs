@@ -1,0 +1,172 @@
+//! Storages around another storage: slow, chopped, failing, counted.
+//!
+//! They show what a loader does when its storage misbehaves, here and in the tests of those who
+//! bring their own.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::Storage;
+
+/// Every read takes a fixed time and then as long as the bytes need at a given rate.
+///
+/// Reads do not wait for each other, so several in flight hide the latency, as with real storage;
+/// the rate is that of one read.
+#[derive(Debug)]
+pub struct Slow<S> {
+    inner: S,
+    latency: Duration,
+    bytes_per_second: u64,
+}
+
+impl<S: Storage> Slow<S> {
+    /// Delays each read of `inner` by `latency` and by its length over `bytes_per_second`.
+    pub fn new(inner: S, latency: Duration, bytes_per_second: u64) -> Self {
+        Self {
+            inner,
+            latency,
+            bytes_per_second: bytes_per_second.max(1),
+        }
+    }
+}
+
+/// No read returns more than a few bytes.
+#[derive(Debug)]
+pub struct Chopped<S> {
+    inner: S,
+    most: usize,
+}
+
+impl<S: Storage> Chopped<S> {
+    /// Cuts each read of `inner` to `most` bytes, at least one.
+    pub fn new(inner: S, most: usize) -> Self {
+        Self {
+            inner,
+            most: most.max(1),
+        }
+    }
+}
+
+/// Reads that touch a certain byte fail.
+pub struct Failing<S> {
+    inner: S,
+    at: u64,
+    error: Box<dyn Fn() -> io::Error + Send + Sync>,
+}
+
+impl<S: Storage> Failing<S> {
+    /// Fails each read of `inner` that would return the byte at offset `at`.
+    pub fn new(inner: S, at: u64, error: impl Fn() -> io::Error + Send + Sync + 'static) -> Self {
+        Self {
+            inner,
+            at,
+            error: Box::new(error),
+        }
+    }
+}
+
+/// Counts reads and bytes.
+#[derive(Debug)]
+pub struct Counted<S> {
+    inner: S,
+    reads: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl<S: Storage> Counted<S> {
+    /// Counts what is read of `inner`.
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            reads: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// How many reads there were.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes they returned.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl<S: Storage> Storage for Slow<S> {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read_at(offset, buf)?;
+        let transfer = Duration::from_secs_f64(read as f64 / self.bytes_per_second as f64);
+        std::thread::sleep(self.latency + transfer);
+        Ok(read)
+    }
+
+    fn reader(&self) -> &'static str {
+        "slow"
+    }
+}
+
+impl<S: Storage> Storage for Chopped<S> {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let len = buf.len().min(self.most);
+        self.inner.read_at(offset, &mut buf[..len])
+    }
+
+    fn reader(&self) -> &'static str {
+        "chopped"
+    }
+}
+
+impl<S: Storage> Storage for Failing<S> {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        match (offset..offset.saturating_add(buf.len() as u64)).contains(&self.at) {
+            true => Err((self.error)()),
+            false => self.inner.read_at(offset, buf),
+        }
+    }
+
+    fn reader(&self) -> &'static str {
+        "failing"
+    }
+}
+
+impl<S: Storage> Storage for Counted<S> {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read_at(offset, buf)?;
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+
+    fn reader(&self) -> &'static str {
+        "counted"
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Failing<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failing")
+            .field("inner", &self.inner)
+            .field("at", &self.at)
+            .finish()
+    }
+}

@@ -1,0 +1,297 @@
+use thiserror::Error;
+
+use crate::Dtype;
+
+/// The order of the bytes within an element, as they lie in the shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ByteOrder {
+    /// Least significant byte first; what safetensors demands and what nearly every file has.
+    #[default]
+    Little,
+    /// Most significant byte first; PyTorch archives written on such machines.
+    Big,
+}
+
+/// How a tensor's elements lie in its bytes: shape, strides, byte order, lazy bits.
+///
+/// Shapes and strides count elements. A layout is checked when it is made, so its accessors
+/// cannot fail.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    shape: Box<[usize]>,
+    /// Absent for row-major contiguous layouts.
+    strides: Option<Box<[usize]>>,
+    elements: usize,
+    byte_order: ByteOrder,
+    conjugated: bool,
+    negated: bool,
+}
+
+/// A shape or stride that no tensor can have.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// The element count does not fit into memory addresses.
+    #[error("shape {shape:?} has more elements than an address can count")]
+    ShapeOverflow {
+        /// The declared shape.
+        shape: Vec<usize>,
+    },
+    /// Shape and strides differ in length.
+    #[error("shape {shape:?} has {} dimensions, but there are {} strides", shape.len(), strides.len())]
+    StrideCount {
+        /// The declared shape.
+        shape: Vec<usize>,
+        /// The declared strides.
+        strides: Vec<usize>,
+    },
+    /// The last element lies further out than an address can count.
+    #[error("strides {strides:?} over shape {shape:?} reach further than an address can count")]
+    StrideOverflow {
+        /// The declared shape.
+        shape: Vec<usize>,
+        /// The declared strides.
+        strides: Vec<usize>,
+    },
+}
+
+/// # Making layouts
+impl Layout {
+    /// A row-major contiguous layout.
+    ///
+    /// # Errors
+    /// [`LayoutError::ShapeOverflow`]. A shape with a zero in it has no elements, however large
+    /// its other dimensions are.
+    pub fn contiguous(shape: impl Into<Box<[usize]>>) -> Result<Self, LayoutError> {
+        let shape = shape.into();
+        let elements = count(&shape).ok_or_else(|| LayoutError::ShapeOverflow {
+            shape: shape.to_vec(),
+        })?;
+        Ok(Self {
+            shape,
+            strides: None,
+            elements,
+            byte_order: ByteOrder::Little,
+            conjugated: false,
+            negated: false,
+        })
+    }
+
+    /// A layout with a stride for every dimension, in elements.
+    ///
+    /// Strides that amount to the row-major order are dropped, so that
+    /// [`is_contiguous`](Self::is_contiguous) sees through dimensions of size 1.
+    ///
+    /// # Errors
+    /// As for [`contiguous`](Self::contiguous), and for strides that do not match the shape or
+    /// reach past what an address can count.
+    pub fn strided(
+        shape: impl Into<Box<[usize]>>,
+        strides: impl Into<Box<[usize]>>,
+    ) -> Result<Self, LayoutError> {
+        let mut layout = Self::contiguous(shape)?;
+        let strides = strides.into();
+        let (shape, strides_vec) = (&layout.shape, || strides.to_vec());
+        if shape.len() != strides.len() {
+            return Err(LayoutError::StrideCount {
+                shape: shape.to_vec(),
+                strides: strides_vec(),
+            });
+        }
+        if !is_row_major(shape, &strides) && layout.elements > 0 {
+            if reach(shape, &strides).is_none() {
+                return Err(LayoutError::StrideOverflow {
+                    shape: shape.to_vec(),
+                    strides: strides_vec(),
+                });
+            }
+            layout.strides = Some(strides);
+        }
+        Ok(layout)
+    }
+
+    /// The same layout over bytes of this order.
+    #[must_use]
+    pub fn with_byte_order(mut self, byte_order: ByteOrder) -> Self {
+        self.byte_order = byte_order;
+        self
+    }
+
+    /// The same layout whose values are the complex conjugates of what the bytes say (PyTorch's
+    /// lazy conjugate bit).
+    #[must_use]
+    pub fn with_conjugated(mut self, conjugated: bool) -> Self {
+        self.conjugated = conjugated;
+        self
+    }
+
+    /// The same layout whose values are the negatives of what the bytes say (PyTorch's lazy
+    /// negative bit).
+    #[must_use]
+    pub fn with_negated(mut self, negated: bool) -> Self {
+        self.negated = negated;
+        self
+    }
+}
+
+/// # Reading layouts
+impl Layout {
+    /// The size of each dimension, in elements; empty for a scalar.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The distance between neighbours in each dimension, in elements, or `None` for row-major
+    /// contiguous tensors.
+    #[must_use]
+    pub fn strides(&self) -> Option<&[usize]> {
+        self.strides.as_deref()
+    }
+
+    /// The number of elements.
+    #[must_use]
+    pub const fn elements(&self) -> usize {
+        self.elements
+    }
+
+    /// Whether the elements lie in row-major order without gaps.
+    #[must_use]
+    pub const fn is_contiguous(&self) -> bool {
+        self.strides.is_none()
+    }
+
+    /// The order of the bytes within an element in the shard.
+    #[must_use]
+    pub const fn byte_order(&self) -> ByteOrder {
+        self.byte_order
+    }
+
+    /// Whether the values are the conjugates of what the bytes say.
+    #[must_use]
+    pub const fn is_conjugated(&self) -> bool {
+        self.conjugated
+    }
+
+    /// Whether the values are the negatives of what the bytes say.
+    #[must_use]
+    pub const fn is_negated(&self) -> bool {
+        self.negated
+    }
+
+    /// Whether the bytes in the shard are the values themselves, with nothing to resolve.
+    #[must_use]
+    pub fn is_plain(&self, dtype: Dtype) -> bool {
+        let swapped = self.byte_order == ByteOrder::Big && dtype.word_bytes() > 1;
+        !swapped && !self.conjugated && !self.negated
+    }
+
+    /// The bytes of all elements in row-major order without gaps, or `None` where packed elements
+    /// do not fill whole bytes or the count overflows.
+    #[must_use]
+    pub fn contiguous_bytes(&self, dtype: Dtype) -> Option<u64> {
+        whole_bytes(self.elements as u64, dtype)
+    }
+
+    /// The bytes from the first to the last element as they lie in the shard, or `None` as for
+    /// [`contiguous_bytes`](Self::contiguous_bytes).
+    #[must_use]
+    pub fn span_bytes(&self, dtype: Dtype) -> Option<u64> {
+        match &self.strides {
+            None => self.contiguous_bytes(dtype),
+            Some(strides) => whole_bytes(reach(&self.shape, strides)? as u64 + 1, dtype),
+        }
+    }
+}
+
+/// The product of all dimensions; 0 as soon as one of them is.
+fn count(shape: &[usize]) -> Option<usize> {
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    shape
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size))
+}
+
+/// The distance of the last element from the first, for shapes without a zero.
+///
+/// One below the highest count, so that adding 1 cannot overflow.
+fn reach(shape: &[usize], strides: &[usize]) -> Option<usize> {
+    shape
+        .iter()
+        .zip(strides)
+        .try_fold(0usize, |sum, (&size, &stride)| {
+            sum.checked_add(size.saturating_sub(1).checked_mul(stride)?)
+        })
+        .filter(|&last| last < usize::MAX)
+}
+
+fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
+    let mut expected = 1usize;
+    shape.iter().zip(strides).rev().all(|(&size, &stride)| {
+        let fits = size == 1 || stride == expected;
+        expected = expected.saturating_mul(size);
+        fits
+    })
+}
+
+fn whole_bytes(elements: u64, dtype: Dtype) -> Option<u64> {
+    let bits = elements.checked_mul(dtype.bits())?;
+    (bits % 8 == 0).then_some(bits / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_major_strides_are_seen_through() {
+        let layout = Layout::strided([2, 1, 3], [3, 77, 1]).unwrap();
+        assert!(layout.is_contiguous());
+        let transposed = Layout::strided([3, 2], [1, 3]).unwrap();
+        assert_eq!(transposed.strides(), Some(&[1, 3][..]));
+        assert_eq!(transposed.span_bytes(Dtype::F32), Some(24));
+    }
+
+    #[test]
+    fn stride_zero_spans_one_element() {
+        let layout = Layout::strided([1 << 40], [0]).unwrap();
+        assert_eq!(layout.span_bytes(Dtype::F32), Some(4));
+        assert_eq!(layout.contiguous_bytes(Dtype::F32), Some(1 << 42));
+    }
+
+    #[test]
+    fn overflow_is_an_error_unless_there_is_nothing() {
+        assert!(Layout::contiguous([usize::MAX, 2]).is_err());
+        assert_eq!(
+            Layout::contiguous([usize::MAX, 2, 0]).unwrap().elements(),
+            0
+        );
+        assert!(Layout::strided([2, 2], [usize::MAX, 1]).is_err());
+        assert!(Layout::strided([2, 2], [1]).is_err());
+    }
+
+    #[test]
+    fn packed_elements_fill_whole_bytes() {
+        assert_eq!(
+            Layout::contiguous([3]).unwrap().contiguous_bytes(Dtype::F4),
+            None
+        );
+        assert_eq!(
+            Layout::contiguous([4])
+                .unwrap()
+                .contiguous_bytes(Dtype::F6E2M3),
+            Some(3)
+        );
+    }
+
+    #[test]
+    fn one_byte_elements_have_no_byte_order() {
+        let layout = Layout::contiguous([4])
+            .unwrap()
+            .with_byte_order(ByteOrder::Big);
+        assert!(layout.is_plain(Dtype::U8));
+        assert!(!layout.is_plain(Dtype::U16));
+    }
+}

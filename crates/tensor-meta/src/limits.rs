@@ -1,0 +1,66 @@
+/// Ceilings for input that nobody vouches for.
+///
+/// On by default, generous enough for every checkpoint we know of. A file that crosses one is
+/// refused with [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) before the memory is spent.
+///
+/// ```
+/// use tensorlift_tensor_meta::Limits;
+///
+/// let mut limits = Limits::default();
+/// limits.header_bytes = 1 << 20;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of a safetensors header or an index file. Default: 100,000,000, the format's own cap.
+    pub header_bytes: u64,
+    /// Tensors listed by one file. Default: 2,000,000.
+    pub tensors: usize,
+    /// Dimensions of a tensor. Default: 64, the most that PyTorch makes.
+    pub rank: usize,
+    /// Bytes of a tensor name. Default: 65,536.
+    pub name_bytes: usize,
+    /// Entries of an archive's directory. Default: 4,000,000.
+    pub archive_entries: u64,
+    /// Bytes of all pickles of a file together. Default: 512 MiB.
+    pub pickle_bytes: u64,
+    /// Pickle opcodes executed for one file. Default: 200,000,000.
+    pub pickle_opcodes: u64,
+    /// Objects a pickle makes. Default: 50,000,000, and never more than the pickle has bytes.
+    pub pickle_objects: usize,
+    /// Slots of a pickle's memo. Default: 50,000,000, and never more than the pickle has bytes.
+    pub pickle_memo: usize,
+    /// Nesting of a pickle's objects. Default: 10,000.
+    pub pickle_depth: usize,
+    /// Bytes of one string or byte string in a pickle. Default: 256 MiB.
+    pub pickle_string_bytes: usize,
+    /// Bytes of one integer in a pickle. Default: 4,096.
+    pub pickle_integer_bytes: usize,
+    /// Objects visited when shared references are followed to name tensors and to give out
+    /// values. Default: 4,000,000.
+    pub expanded_nodes: usize,
+    /// Bytes that compressed archive entries may inflate to, together. Default: 64 GiB; the
+    /// memory ceiling of the load holds beside it.
+    pub inflated_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 100_000_000,
+            tensors: 2_000_000,
+            rank: 64,
+            name_bytes: 1 << 16,
+            archive_entries: 4_000_000,
+            pickle_bytes: 512 << 20,
+            pickle_opcodes: 200_000_000,
+            pickle_objects: 50_000_000,
+            pickle_memo: 50_000_000,
+            pickle_depth: 10_000,
+            pickle_string_bytes: 256 << 20,
+            pickle_integer_bytes: 4096,
+            expanded_nodes: 4_000_000,
+            inflated_bytes: 64 << 30,
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Inspect, plan and load model checkpoints.
+fn main() {}

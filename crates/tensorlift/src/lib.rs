@@ -1,0 +1,1 @@
+//! Load model checkpoints eagerly, fast and safely: safetensors and PyTorch files into memory.
