@@ -1,1 +1,31 @@
 //! Where tensor bytes end: the device seam, host memory and a null device.
+//!
+//! The loader asks a [`Device`] for [`Group`]s, each one allocation that many tensors share,
+//! fills them and hands them out.
+//! A group is filled in one of two ways, its [`Destination`]: by reading straight into its
+//! memory, or by copies out of staging buffers.
+//!
+//! ```
+//! use tensorlift_device::{Destination, Device, GroupRequest, HostDevice};
+//!
+//! let mut group = HostDevice::new().allocate(&GroupRequest { bytes: 4, dtype: None })?;
+//! if let Destination::Host(bytes) = group.destination() {
+//!     bytes.copy_from_slice(b"abcd");
+//! }
+//! group.finish()?;
+//! assert_eq!(group.as_host(), Some(b"abcd".as_slice()));
+//! # Ok::<(), tensorlift_device::DeviceError>(())
+//! ```
+
+mod device;
+pub mod double;
+mod error;
+mod host;
+mod null;
+
+pub use device::{
+    CopyRun, Destination, Device, Group, GroupRequest, GroupRules, Staging, StagingBuffer,
+};
+pub use error::DeviceError;
+pub use host::HostDevice;
+pub use null::NullDevice;

@@ -8,12 +8,14 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+mod anonymous;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "plain.rs")]
 mod platform;
 mod shared;
 
-pub(crate) use platform::populate;
+pub use anonymous::{Anonymous, HUGE_PAGE_BYTES};
+pub(crate) use platform::{advise_huge_pages, populate};
 pub use platform::{drop_page_cache, memory, residency};
 pub(crate) use shared::{map, read_at};
 

@@ -1,0 +1,320 @@
+//! Test doubles: devices on host memory that behave as others do.
+//!
+//! They prove that the seam carries devices which this crate does not know, and let those who
+//! write loaders test without hardware.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::{
+    CopyRun, Destination, Device, DeviceError, Group, GroupRequest, GroupRules, Staging,
+    StagingBuffer,
+};
+use tensorlift_tensor_meta::Dtype;
+
+/// A device that, like a GPU, is reached only by copies from a few staging buffers.
+///
+/// It fails on demand, and counts what is alive.
+#[derive(Clone, Debug)]
+pub struct StagedDevice {
+    shared: Arc<Ring>,
+    rules: GroupRules,
+    memory: u64,
+}
+
+#[derive(Debug)]
+struct Ring {
+    buffers: Mutex<Vec<Vec<u8>>>,
+    freed: Condvar,
+    buffer_bytes: usize,
+    ring_len: usize,
+    copies: AtomicUsize,
+    failing_copy: Option<usize>,
+    live_groups: AtomicUsize,
+}
+
+impl StagedDevice {
+    /// A device with a ring of `buffers` staging buffers of `buffer_bytes` bytes.
+    #[must_use]
+    pub fn new(buffers: usize, buffer_bytes: usize) -> Self {
+        let ring = Ring {
+            buffers: Mutex::new(vec![vec![0; buffer_bytes]; buffers]),
+            freed: Condvar::new(),
+            buffer_bytes,
+            ring_len: buffers,
+            copies: AtomicUsize::new(0),
+            failing_copy: None,
+            live_groups: AtomicUsize::new(0),
+        };
+        let rules = GroupRules {
+            tensor_alignment: 16,
+            ..GroupRules::default()
+        };
+        Self {
+            shared: Arc::new(ring),
+            rules,
+            memory: u64::MAX,
+        }
+    }
+
+    /// The same device, whose copy number `copy` (from 0) fails.
+    ///
+    /// # Panics
+    /// If the device is in use already.
+    #[must_use]
+    pub fn failing_at(mut self, copy: usize) -> Self {
+        Arc::get_mut(&mut self.shared)
+            .expect("a device not in use")
+            .failing_copy = Some(copy);
+        self
+    }
+
+    /// The same device with other demands on groups.
+    #[must_use]
+    pub fn with_rules(mut self, rules: GroupRules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// The same device with this much memory, in bytes.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Groups allocated and not dropped.
+    #[must_use]
+    pub fn live_groups(&self) -> usize {
+        self.shared.live_groups.load(Ordering::SeqCst)
+    }
+
+    /// Staging buffers that nobody holds.
+    #[must_use]
+    pub fn free_buffers(&self) -> usize {
+        self.shared.lock().len()
+    }
+
+    /// Staging buffers in all.
+    #[must_use]
+    pub fn buffers(&self) -> usize {
+        self.shared.ring_len
+    }
+
+    /// Copies started so far.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.shared.copies.load(Ordering::SeqCst)
+    }
+}
+
+impl Ring {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Device for StagedDevice {
+    fn name(&self) -> String {
+        "staged".into()
+    }
+
+    fn rules(&self) -> GroupRules {
+        self.rules
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), DeviceError> {
+        match bytes <= self.memory {
+            true => Ok(()),
+            false => Err(DeviceError::OutOfMemory {
+                device: self.name(),
+                needed: bytes,
+                free: self.memory,
+            }),
+        }
+    }
+
+    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+        self.shared.live_groups.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(StagedGroup {
+            memory: Mutex::new(vec![0; request.bytes]),
+            finished: Vec::new(),
+            len: request.bytes,
+            ring: Arc::clone(&self.shared),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct StagedGroup {
+    memory: Mutex<Vec<u8>>,
+    finished: Vec<u8>,
+    len: usize,
+    ring: Arc<Ring>,
+}
+
+impl Group for StagedGroup {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn destination(&mut self) -> Destination<'_> {
+        Destination::Staged(self)
+    }
+
+    fn finish(&mut self) -> Result<(), DeviceError> {
+        let memory = self
+            .memory
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.finished = std::mem::take(memory);
+        Ok(())
+    }
+
+    fn as_host(&self) -> Option<&[u8]> {
+        Some(&self.finished)
+    }
+}
+
+impl Drop for StagedGroup {
+    fn drop(&mut self) {
+        self.ring.live_groups.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Staging for StagedGroup {
+    fn take(&self, len: usize) -> Result<Box<dyn StagingBuffer + '_>, DeviceError> {
+        let found = self.ring.buffer_bytes;
+        if len > found {
+            let device = "staged".into();
+            return Err(DeviceError::StagingTooSmall {
+                device,
+                needed: len,
+                found,
+            });
+        }
+        let mut free = self.ring.lock();
+        loop {
+            if let Some(memory) = free.pop() {
+                return Ok(Box::new(StagedBuffer {
+                    memory,
+                    len,
+                    group: self,
+                }));
+            }
+            free = self
+                .ring
+                .freed
+                .wait(free)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn buffer_bytes(&self) -> usize {
+        self.ring.buffer_bytes
+    }
+}
+
+struct StagedBuffer<'a> {
+    memory: Vec<u8>,
+    len: usize,
+    group: &'a StagedGroup,
+}
+
+impl StagingBuffer for StagedBuffer<'_> {
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[..self.len]
+    }
+
+    fn copy(self: Box<Self>, runs: &[CopyRun]) -> Result<(), DeviceError> {
+        let mut memory = self
+            .group
+            .memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for run in runs {
+            let number = self.group.ring.copies.fetch_add(1, Ordering::SeqCst);
+            if Some(number) == self.group.ring.failing_copy {
+                return Err(DeviceError::Failed {
+                    device: "staged".into(),
+                    operation: format!("copy {} bytes", run.len),
+                    source: "told to fail".into(),
+                });
+            }
+            memory[run.to..][..run.len].copy_from_slice(&self.memory[run.from..][..run.len]);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for StagedBuffer<'_> {
+    fn drop(&mut self) {
+        self.group
+            .ring
+            .lock()
+            .push(std::mem::take(&mut self.memory));
+        self.group.ring.freed.notify_one();
+    }
+}
+
+/// A device whose groups are typed vectors, as frameworks want them that own a `Vec<f32>`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VecDevice;
+
+/// The memory of a [`VecDevice`] group; take it out with [`Any`](std::any::Any).
+#[derive(Debug)]
+pub enum VecGroup {
+    /// Elements of [`Dtype::F32`].
+    F32(Vec<f32>),
+    /// Elements of [`Dtype::I64`].
+    I64(Vec<i64>),
+    /// The bytes of any other dtype.
+    Bytes(Vec<u8>),
+}
+
+impl Device for VecDevice {
+    fn name(&self) -> String {
+        "vec".into()
+    }
+
+    fn rules(&self) -> GroupRules {
+        GroupRules {
+            one_dtype: true,
+            ..GroupRules::default()
+        }
+    }
+
+    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+        Ok(Box::new(match request.dtype {
+            Some(Dtype::F32) => VecGroup::F32(vec![0.0; request.bytes / 4]),
+            Some(Dtype::I64) => VecGroup::I64(vec![0; request.bytes / 8]),
+            _ => VecGroup::Bytes(vec![0; request.bytes]),
+        }))
+    }
+}
+
+impl Group for VecGroup {
+    fn len(&self) -> usize {
+        self.as_host().map_or(0, <[u8]>::len)
+    }
+
+    fn destination(&mut self) -> Destination<'_> {
+        Destination::Host(match self {
+            VecGroup::F32(elements) => bytemuck::cast_slice_mut(elements),
+            VecGroup::I64(elements) => bytemuck::cast_slice_mut(elements),
+            VecGroup::Bytes(bytes) => bytes,
+        })
+    }
+
+    fn finish(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn as_host(&self) -> Option<&[u8]> {
+        Some(match self {
+            VecGroup::F32(elements) => bytemuck::cast_slice(elements),
+            VecGroup::I64(elements) => bytemuck::cast_slice(elements),
+            VecGroup::Bytes(bytes) => bytes,
+        })
+    }
+}
