@@ -445,6 +445,12 @@ impl CatalogBuilder {
         Ok(self)
     }
 
+    /// What was added so far.
+    #[must_use]
+    pub const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// The number of entries so far.
     #[must_use]
     pub fn len(&self) -> usize {

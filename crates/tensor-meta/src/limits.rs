@@ -16,6 +16,8 @@ pub struct Limits {
     pub header_bytes: u64,
     /// Tensors listed by one file. Default: 2,000,000.
     pub tensors: usize,
+    /// Lines of metadata that one file has about itself. Default: 65,536.
+    pub metadata_entries: usize,
     /// Dimensions of a tensor. Default: 64, the most that PyTorch makes.
     pub rank: usize,
     /// Bytes of a tensor name. Default: 65,536.
@@ -49,6 +51,7 @@ impl Default for Limits {
         Self {
             header_bytes: 100_000_000,
             tensors: 2_000_000,
+            metadata_entries: 1 << 16,
             rank: 64,
             name_bytes: 1 << 16,
             archive_entries: 4_000_000,

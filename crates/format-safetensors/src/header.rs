@@ -1,0 +1,424 @@
+//! The header, parsed in one pass: names are borrowed, and every entry is checked as it comes.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use safetensors::Dtype as FormatDtype;
+use serde::Deserialize;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor, value::Error as ValueError,
+};
+use tensorlift_storage::Storage;
+use tensorlift_tensor_meta::{
+    Catalog, CatalogBuilder, CatalogError, Entry, Extent, Layout, Limits, Record, ShardId, View,
+};
+
+use crate::Error;
+
+/// The bytes of the header's length.
+const LENGTH_BYTES: u64 = 8;
+
+/// Whether a file that begins with these bytes (9 are enough) can be a safetensors file.
+#[must_use]
+pub fn is_safetensors(prefix: &[u8]) -> bool {
+    // Lengths from 2^40 on are other formats' magic numbers.
+    prefix.len() > 8 && prefix[8] == b'{' && prefix[5..8] == [0; 3]
+}
+
+/// Reads the header of a safetensors file.
+///
+/// Every rule of the format is checked: the header begins with a brace, its names are unique, each
+/// byte range has the size of its dtype and shape, and the ranges cover the rest of the file
+/// without gap or overlap.
+/// Unknown fields of a tensor are passed over, as the reference implementation does.
+///
+/// # Errors
+/// The first rule broken, the first limit crossed, or a failure to read.
+pub fn read(storage: &dyn Storage, limits: &Limits) -> Result<Catalog, Error> {
+    let file_len = storage.len();
+    if file_len < LENGTH_BYTES {
+        return Err(Error::TooShort { found: file_len });
+    }
+    let mut length = [0; LENGTH_BYTES as usize];
+    storage.read_exact_at(0, &mut length).map_err(Error::Read)?;
+    let declared = u64::from_le_bytes(length);
+    if declared > limits.header_bytes {
+        return Err(Error::HeaderTooLong {
+            declared,
+            limit: limits.header_bytes,
+        });
+    }
+    let available = file_len - LENGTH_BYTES;
+    if declared > available {
+        return Err(Error::HeaderCutShort {
+            declared,
+            available,
+        });
+    }
+    let start = LENGTH_BYTES as usize;
+    match storage.as_slice() {
+        Some(file) => parse(&file[start..][..declared as usize], file_len, limits),
+        None => {
+            let mut header = vec![0; declared as usize];
+            storage
+                .read_exact_at(LENGTH_BYTES, &mut header)
+                .map_err(Error::Read)?;
+            parse(&header, file_len, limits)
+        }
+    }
+}
+
+/// Parses a whole header of a file of `file_len` bytes.
+fn parse(header: &[u8], file_len: u64, limits: &Limits) -> Result<Catalog, Error> {
+    if header.first() != Some(&b'{') {
+        return Err(Error::NotAnObject {
+            found: header.first().copied(),
+        });
+    }
+    let first_byte = LENGTH_BYTES + header.len() as u64;
+    let mut entries = Entries {
+        limits,
+        first_byte,
+        bytes: file_len - first_byte,
+        builder: Catalog::builder(),
+        refused: None,
+    };
+    let mut json = serde_json::Deserializer::from_slice(header);
+    let parsed = json.deserialize_map(&mut entries).and_then(|()| json.end());
+    if let Some(error) = entries.refused {
+        return Err(error);
+    }
+    parsed.map_err(Error::Json)?;
+    let bytes = entries.bytes;
+    let end = entries.check_order()?;
+    if end != bytes {
+        return Err(Error::WrongLength {
+            expected: first_byte + end,
+            found: file_len,
+        });
+    }
+    Ok(entries.builder.finish())
+}
+
+/// The entries as they come out of the JSON.
+struct Entries<'a> {
+    limits: &'a Limits,
+    /// Where the tensors' bytes begin in the file.
+    first_byte: u64,
+    /// How many bytes there are behind the header.
+    bytes: u64,
+    builder: CatalogBuilder,
+    /// A refusal of our own, kept beside the JSON parser's errors.
+    refused: Option<Error>,
+}
+
+impl Entries<'_> {
+    fn add(&mut self, name: Cow<'_, str>, info: Info<'_>) -> Result<(), Error> {
+        let Info {
+            dtype,
+            shape: Shape { dimensions, rank },
+            data_offsets: (begin, end),
+        } = info;
+        for (what, found, limit) in [
+            (
+                "number of tensors",
+                self.builder.len() + 1,
+                self.limits.tensors,
+            ),
+            ("dimensions", rank, self.limits.rank),
+            ("bytes of the name", name.len(), self.limits.name_bytes),
+        ] {
+            if found > limit {
+                // A name that is too long is not repeated.
+                let tensor = (name.len() <= self.limits.name_bytes).then(|| name.into_owned());
+                return Err(Error::Limit {
+                    tensor,
+                    what,
+                    found,
+                    limit,
+                });
+            }
+        }
+        let known =
+            FormatDtype::deserialize(IntoDeserializer::<ValueError>::into_deserializer(&*dtype));
+        let Some(dtype) = known.ok().and_then(crate::from_format) else {
+            let found = dtype.into_owned();
+            return Err(Error::UnknownDtype {
+                tensor: name.into_owned(),
+                found,
+            });
+        };
+        let layout = Layout::contiguous(dimensions).map_err(CatalogError::from)?;
+        let Some(expected) = layout.contiguous_bytes(dtype) else {
+            let shape = layout.shape().to_vec();
+            return Err(CatalogError::NoSize {
+                name: name.into_owned(),
+                dtype,
+                shape,
+            }
+            .into());
+        };
+        if end.checked_sub(begin) != Some(expected) {
+            return Err(Error::WrongSize {
+                tensor: name.into_owned(),
+                dtype,
+                shape: layout.shape().to_vec(),
+                expected,
+                begin,
+                end,
+            });
+        }
+        if end > self.bytes {
+            let expected = self.first_byte.saturating_add(end);
+            let found = self.first_byte + self.bytes;
+            return Err(Error::WrongLength { expected, found });
+        }
+        let extent = Extent::new(ShardId::FIRST, self.first_byte + begin, expected);
+        let record = self.builder.record(Record::stored(extent))?;
+        self.builder
+            .entry(name, dtype, layout, View::whole(record))?;
+        Ok(())
+    }
+
+    /// Checks that the entries follow each other without gap or overlap, and returns where they
+    /// end within the tensors' bytes.
+    fn check_order(&self) -> Result<u64, Error> {
+        let mut order: Vec<&Entry> = self.builder.catalog().entries().iter().collect();
+        let place = |entry: &&Entry| (entry.extent().offset, entry.extent().len);
+        if !order.is_sorted_by_key(place) {
+            order.sort_unstable_by_key(place);
+        }
+        let mut expected = self.first_byte;
+        for entry in order {
+            let extent = entry.extent();
+            if extent.offset != expected {
+                return Err(Error::Misplaced {
+                    tensor: entry.name().to_owned(),
+                    expected: expected - self.first_byte,
+                    found: extent.offset - self.first_byte,
+                });
+            }
+            expected = extent.end();
+        }
+        Ok(expected - self.first_byte)
+    }
+
+    fn add_metadata(&mut self, metadata: Metadata) -> Result<(), Error> {
+        let (found, limit) = (metadata.found, self.limits.metadata_entries);
+        if found > limit {
+            return Err(Error::Limit {
+                tensor: None,
+                what: "lines of metadata",
+                found,
+                limit,
+            });
+        }
+        for (key, value) in metadata.pairs {
+            self.builder.metadata(key, value);
+        }
+        Ok(())
+    }
+
+    /// Keeps our refusal beside an error that stops the parser.
+    fn refuse<E: serde::de::Error>(&mut self, error: Error) -> E {
+        self.refused = Some(error);
+        E::custom("refused")
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Entries<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut has_metadata = false;
+        while let Some(name) = map.next_key_seed(Text)? {
+            if name == "__metadata__" {
+                if std::mem::replace(&mut has_metadata, true) {
+                    return Err(A::Error::duplicate_field("__metadata__"));
+                }
+                let metadata = map.next_value_seed(MetadataSeed(self.limits.metadata_entries))?;
+                self.add_metadata(metadata)
+                    .map_err(|error| self.refuse(error))?;
+                continue;
+            }
+            let info = map.next_value_seed(InfoSeed(self.limits.rank))?;
+            self.add(name, info).map_err(|error| self.refuse(error))?;
+        }
+        Ok(())
+    }
+}
+
+/// A tensor as the header describes it.
+struct Info<'a> {
+    dtype: Cow<'a, str>,
+    shape: Shape,
+    data_offsets: (u64, u64),
+}
+
+/// A shape, with no more dimensions kept than the limit.
+struct Shape {
+    dimensions: Vec<usize>,
+    /// How many there were.
+    rank: usize,
+}
+
+/// The `__metadata__` map, with no more pairs kept than the limit.
+#[derive(Default)]
+struct Metadata {
+    pairs: BTreeMap<String, String>,
+    /// How many there were.
+    found: usize,
+}
+
+/// Reads an [`Info`] with up to so many dimensions.
+struct InfoSeed(usize);
+/// Reads a [`Shape`] of up to so many dimensions.
+struct ShapeSeed(usize);
+/// Reads [`Metadata`] of up to so many pairs.
+struct MetadataSeed(usize);
+
+impl<'de> DeserializeSeed<'de> for InfoSeed {
+    type Value = Info<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for InfoSeed {
+    type Value = Info<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map with dtype, shape and data_offsets")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Info<'de>, A::Error> {
+        let (mut dtype, mut shape, mut data_offsets) = (None, None, None);
+        while let Some(field) = map.next_key_seed(Text)? {
+            let again = match &*field {
+                "dtype" => dtype.replace(map.next_value_seed(Text)?).is_some(),
+                "shape" => shape
+                    .replace(map.next_value_seed(ShapeSeed(self.0))?)
+                    .is_some(),
+                "data_offsets" => data_offsets.replace(map.next_value()?).is_some(),
+                _ => map.next_value::<IgnoredAny>().map(|_| false)?,
+            };
+            if again {
+                return Err(A::Error::custom(format_args!(
+                    "field {field:?} given twice"
+                )));
+            }
+        }
+        Ok(Info {
+            dtype: dtype.ok_or_else(|| A::Error::missing_field("dtype"))?,
+            shape: shape.ok_or_else(|| A::Error::missing_field("shape"))?,
+            data_offsets: data_offsets.ok_or_else(|| A::Error::missing_field("data_offsets"))?,
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ShapeSeed {
+    type Value = Shape;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Shape, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ShapeSeed {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of sizes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+        let mut shape = Shape {
+            dimensions: Vec::new(),
+            rank: 0,
+        };
+        while let Some(size) = seq.next_element()? {
+            shape.rank += 1;
+            if shape.rank <= self.0 {
+                shape.dimensions.push(size);
+            }
+        }
+        Ok(shape)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for MetadataSeed {
+    type Value = Metadata;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Metadata, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MetadataSeed {
+    type Value = Metadata;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of text to text")
+    }
+
+    /// Some writers leave an empty map as null.
+    fn visit_none<E>(self) -> Result<Metadata, E> {
+        Ok(Metadata::default())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Metadata, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+        let mut metadata = Metadata::default();
+        while let Some(key) = map.next_key_seed(Text)? {
+            metadata.found += 1;
+            let value = map.next_value_seed(Text)?;
+            if metadata.found > self.0 {
+                continue;
+            }
+            if metadata.pairs.contains_key(&*key) {
+                return Err(A::Error::custom(format_args!(
+                    "metadata key {key:?} given twice"
+                )));
+            }
+            metadata.pairs.insert(key.into_owned(), value.into_owned());
+        }
+        Ok(metadata)
+    }
+}
+
+/// Text, borrowed from the header unless it has escapes.
+struct Text;
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Text {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}

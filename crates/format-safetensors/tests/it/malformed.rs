@@ -1,0 +1,236 @@
+//! What breaks the format is refused, each for its own reason.
+
+use proptest::prelude::*;
+use tensorlift_format_safetensors::{Error, FormatDtype, TensorView, read, to_bytes};
+use tensorlift_storage::MemoryStorage;
+use tensorlift_tensor_meta::{CatalogError, Error as MetaError, ErrorKind, Limits};
+
+use super::{file, read_both};
+
+/// Reads a file of one tensor `a` with this description and 8 bytes.
+fn one(description: &str) -> Result<(), Error> {
+    read_both(&file(&format!("{{\"a\":{{{description}}}}}"), 8)).map(drop)
+}
+
+macro_rules! refused {
+    ($result:expr, $pattern:pat) => {
+        match $result {
+            Err($pattern) => {}
+            other => panic!("expected {}, found {other:?}", stringify!($pattern)),
+        }
+    };
+}
+
+#[test]
+fn a_length_that_cannot_be() {
+    refused!(read_both(b"1234567"), Error::TooShort { found: 7 });
+    refused!(read_both(&[0; 8]), Error::NotAnObject { found: None });
+    refused!(
+        read_both(&[255; 20]),
+        Error::HeaderTooLong {
+            declared: u64::MAX,
+            ..
+        }
+    );
+    let declared = 100_000_000u64;
+    refused!(
+        read_both(&declared.to_le_bytes()),
+        Error::HeaderCutShort { available: 0, .. }
+    );
+}
+
+#[test]
+fn a_header_that_is_no_header() {
+    refused!(
+        read_both(&file(" {}", 0)),
+        Error::NotAnObject { found: Some(b' ') }
+    );
+    refused!(read_both(&file("[]", 0)), Error::NotAnObject { .. });
+    refused!(read_both(&file("{} {}", 0)), Error::Json(_));
+    refused!(read_both(&file(r#"{"a":1}"#, 0)), Error::Json(_));
+    refused!(
+        read_both(&file(&"{\"a\":".repeat(100_000), 0)),
+        Error::Json(_)
+    );
+    let mut not_utf8 = file(r#"{"__metadata__":{"a":"?"}}"#, 0);
+    let place = not_utf8.iter().position(|&byte| byte == b'?').unwrap();
+    not_utf8[place] = 0xff;
+    refused!(read_both(&not_utf8), Error::Json(_));
+}
+
+#[test]
+fn names_and_fields_are_given_once() {
+    let twice = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},
+                    "a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#;
+    refused!(
+        read_both(&file(twice, 2)),
+        Error::Catalog(CatalogError::DuplicateName { .. })
+    );
+    refused!(
+        one(r#""dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]"#),
+        Error::Json(_)
+    );
+    for metadata in [
+        r#"{"__metadata__":{"a":"1","a":"2"}}"#,
+        r#"{"__metadata__":{},"__metadata__":{}}"#,
+        r#"{"__metadata__":{"a":1}}"#,
+    ] {
+        refused!(read_both(&file(metadata, 0)), Error::Json(_));
+    }
+}
+
+#[test]
+fn sizes_must_fit() {
+    assert!(one(r#""dtype":"F32","shape":[2],"data_offsets":[0,8]"#).is_ok());
+    refused!(
+        one(r#""dtype":"F32","shape":[3],"data_offsets":[0,8]"#),
+        Error::WrongSize { expected: 12, .. }
+    );
+    refused!(
+        one(r#""dtype":"F32","shape":[2],"data_offsets":[8,0]"#),
+        Error::WrongSize { .. }
+    );
+    refused!(
+        one(r#""dtype":"F32","shape":[4],"data_offsets":[0,16]"#),
+        Error::WrongLength { .. }
+    );
+    refused!(
+        one(r#""dtype":"F4","shape":[15],"data_offsets":[0,8]"#),
+        Error::Catalog(CatalogError::NoSize { .. })
+    );
+    let most = u64::MAX;
+    refused!(
+        one(&format!(
+            r#""dtype":"F32","shape":[{most},2],"data_offsets":[0,8]"#
+        )),
+        Error::Catalog(CatalogError::Layout(_))
+    );
+    refused!(
+        one(&format!(
+            r#""dtype":"U8","shape":[{most}],"data_offsets":[0,{most}]"#
+        )),
+        Error::Catalog(CatalogError::NoSize { .. })
+    );
+    for number in ["-1", "-0", "1.0", "1e2", "\"2\"", "18446744073709551616"] {
+        refused!(
+            one(&format!(
+                r#""dtype":"F32","shape":[{number}],"data_offsets":[0,8]"#
+            )),
+            Error::Json(_)
+        );
+    }
+}
+
+#[test]
+fn ranges_cover_the_file() {
+    let pair = |first: &str, second: &str| {
+        let header = format!(
+            r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":{first}}},
+                 "b":{{"dtype":"U8","shape":[4],"data_offsets":{second}}}}}"#
+        );
+        read_both(&file(&header, 8)).map(drop)
+    };
+    assert!(pair("[4,8]", "[0,4]").is_ok());
+    refused!(
+        pair("[0,4]", "[3,7]"),
+        Error::Misplaced {
+            expected: 4,
+            found: 3,
+            ..
+        }
+    );
+    refused!(pair("[0,4]", "[0,4]"), Error::Misplaced { .. });
+    refused!(
+        pair("[1,5]", "[4,8]"),
+        Error::Misplaced {
+            expected: 0,
+            found: 1,
+            ..
+        }
+    );
+    let short = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+    refused!(read_both(&file(short, 5)), Error::WrongLength { .. });
+    refused!(read_both(&file(short, 3)), Error::WrongLength { .. });
+}
+
+#[test]
+fn limits_hold_and_say_what_they_are() {
+    let mut limits = Limits::default();
+    limits.tensors = 1;
+    limits.rank = 2;
+    limits.name_bytes = 3;
+    limits.metadata_entries = 1;
+    let two = r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},
+                  "b":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#;
+    let deep = r#"{"a":{"dtype":"U8","shape":[0,1,2],"data_offsets":[0,0]}}"#;
+    let long = r#"{"abcd":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#;
+    let chatty = r#"{"__metadata__":{"a":"","b":""}}"#;
+    for header in [two, deep, long, chatty] {
+        let storage = MemoryStorage::new(file(header, 0));
+        let error = MetaError::from(read(&storage, &limits).unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+        assert!(read(&storage, &Limits::default()).is_ok());
+    }
+}
+
+#[test]
+fn errors_name_the_tensor_and_a_remedy() {
+    let error = one(r#""dtype":"F3","shape":[2],"data_offsets":[0,8]"#).unwrap_err();
+    let error = MetaError::from(error);
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(error.tensor(), Some("a"));
+    let line = "tensor \"a\": unknown dtype \"F3\"; update tensorlift, or convert the tensor";
+    assert_eq!(error.to_string(), line);
+}
+
+/// A file with a few tensors of each kind.
+fn sample() -> Vec<u8> {
+    let bytes = [3; 64];
+    let view = |dtype, shape: &[usize], len| TensorView::new(dtype, shape.to_vec(), &bytes[..len]);
+    let tensors = [
+        ("model.weight", view(FormatDtype::F32, &[2, 3], 24).unwrap()),
+        ("model.bias", view(FormatDtype::BF16, &[3], 6).unwrap()),
+        ("scale", view(FormatDtype::F64, &[], 8).unwrap()),
+        ("none", view(FormatDtype::U8, &[0], 0).unwrap()),
+    ];
+    let metadata = [("format".to_owned(), "pt".to_owned())]
+        .into_iter()
+        .collect();
+    to_bytes(tensors, Some(metadata)).unwrap()
+}
+
+#[test]
+fn no_truncation_is_accepted() {
+    let file = sample();
+    for len in 0..file.len() {
+        assert!(
+            read_both(&file[..len]).is_err(),
+            "cut to {len} of {} bytes",
+            file.len()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// A changed byte gives an error or a catalog that still fits the file.
+    #[test]
+    fn a_flipped_byte_never_panics(place in any::<prop::sample::Index>(), value in any::<u8>()) {
+        let mut file = sample();
+        let place = place.index(file.len());
+        file[place] = value;
+        if let Ok(catalog) = read_both(&file) {
+            for entry in catalog.entries() {
+                prop_assert!(entry.extent().end() <= file.len() as u64);
+                prop_assert_eq!(entry.bytes(), entry.extent().len);
+            }
+        }
+    }
+
+    /// Neither does anything else.
+    #[test]
+    fn any_header_gives_an_answer(header in r#"[{}\[\]":,a0-9dtypeshoff_ U8]{0,200}"#) {
+        let _ = read_both(&file(&header, 8));
+    }
+}
