@@ -1,5 +1,7 @@
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
+use std::fs::File;
 
 use tensorlift_tensor_meta::Dtype;
 
@@ -106,6 +108,46 @@ pub trait Staging: Sync {
 
     /// The size of a buffer in bytes: the most that [`take`](Self::take) gives.
     fn buffer_bytes(&self) -> usize;
+
+    /// Whether [`pull`](Self::pull) is worth asking.
+    fn pulls(&self) -> bool {
+        false
+    }
+
+    /// Lets the device read from a file itself, past host memory, where it can.
+    ///
+    /// A refusal is no failure: the same bytes then go through [`take`](Self::take), whatever
+    /// part of them has arrived.
+    ///
+    /// # Errors
+    /// If the device failed for good.
+    fn pull(&self, pull: &Pull<'_>) -> Result<Pulled, DeviceError> {
+        let _ = pull;
+        Ok(Pulled::Refused("the device reads no files".into()))
+    }
+}
+
+/// Bytes of a file that a device may fetch itself, at most as many as a staging buffer holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Pull<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// The first byte in the file.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: usize,
+    /// What goes where; [`CopyRun::from`] counts from `offset`.
+    pub runs: &'a [CopyRun],
+}
+
+/// What a device made of a [`Pull`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pulled {
+    /// The bytes are in the group, or will be when it is finished.
+    Done,
+    /// The device does not fetch these bytes, for this reason, fit for a report.
+    Refused(Cow<'static, str>),
 }
 
 /// A staging buffer in the hands of one reading thread; dropped, it is free again.

@@ -27,7 +27,15 @@ pub enum DeviceError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The device cannot be used at all: no driver, no such ordinal.
+    /// The library that drives the device is not installed.
+    #[error("{device} cannot be used: {library} is not installed or not on the loader's path")]
+    DriverMissing {
+        /// The device.
+        device: String,
+        /// The library that was looked for.
+        library: String,
+    },
+    /// The device cannot be used at all: no such ordinal, a driver too old.
     #[error("{device} cannot be used: {reason}")]
     Unavailable {
         /// The device.
@@ -63,6 +71,7 @@ impl From<DeviceError> for Error {
             DeviceError::OutOfMemory { .. } | DeviceError::Allocation { .. } => {
                 "select fewer tensors, free memory, or place some on another device"
             }
+            DeviceError::DriverMissing { .. } => "load to the host instead, or install the driver",
             DeviceError::Unavailable { .. } => "load to the host instead, or mend the driver",
             DeviceError::Failed { .. } => "check the device's own log, then load again",
             DeviceError::StagingTooSmall { .. } => "lower the chunk size",

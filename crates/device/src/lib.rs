@@ -17,6 +17,7 @@
 //! # Ok::<(), tensorlift_device::DeviceError>(())
 //! ```
 
+pub mod conformance;
 mod device;
 pub mod double;
 mod error;
@@ -24,7 +25,8 @@ mod host;
 mod null;
 
 pub use device::{
-    CopyRun, Destination, Device, Group, GroupRequest, GroupRules, Staging, StagingBuffer,
+    CopyRun, Destination, Device, Group, GroupRequest, GroupRules, Pull, Pulled, Staging,
+    StagingBuffer,
 };
 pub use error::DeviceError;
 pub use host::HostDevice;
