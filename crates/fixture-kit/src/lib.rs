@@ -1,1 +1,44 @@
-//! Writes good and broken checkpoints by recipe; conformance suites for the seams.
+//! Writes good and broken checkpoints by recipe, and holds the conformance suites for the seams.
+//!
+//! For tests, benches and `cargo xtask`; nothing that is published depends on it.
+//! A recipe is a [`CheckpointSpec`]: it writes the files and says which bytes every tensor has.
+//!
+//! ```
+//! use tensorlift_fixture_kit::{CheckpointSpec, Format};
+//! use tensorlift_tensor_meta::Dtype;
+//!
+//! let spec = CheckpointSpec::new(Format::torch_zip())
+//!     .tensor("embed.weight", Dtype::BF16, [8, 4])
+//!     .tied("head.weight", "embed.weight");
+//! let bytes = spec.to_bytes();
+//! assert!(bytes.starts_with(b"PK"));
+//! let expected = spec.expected();
+//! assert_eq!(expected[0].bytes, expected[1].bytes);
+//! ```
+//!
+//! - [`CheckpointSpec`] and [`presets`]: checkpoints of any shape, also GiB large.
+//! - [`arbitrary_spec`]: a proptest strategy over them.
+//! - [`pickle`] and [`zip`]: the assemblers below, for files that no recipe describes.
+//! - [`committed`]: the files that PyTorch and Python's safetensors wrote, with what they hold.
+//! - [`conformance`]: suites that every implementation of a seam passes.
+//! - [`hostile`]: broken, lying and odd files, each with the verdict a reader must reach.
+
+mod arbitrary;
+pub mod committed;
+pub mod conformance;
+mod content;
+mod elements;
+mod expected;
+mod files;
+pub mod pickle;
+pub mod presets;
+pub mod safetensors;
+mod spec;
+pub mod torch;
+pub mod zip;
+
+pub use arbitrary::{arbitrary_spec, arbitrary_spec_of};
+pub use content::fill;
+pub use expected::ExpectedTensor;
+pub use files::Written;
+pub use spec::{CheckpointSpec, Format, SharedStorage, StorageView, TensorSpec};

@@ -1,0 +1,6 @@
+//! What the kit writes, read by others.
+
+mod committed;
+mod conformance;
+mod safetensors;
+mod torch;
