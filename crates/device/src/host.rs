@@ -1,4 +1,4 @@
-use tensorlift_storage::os::Anonymous;
+use tensorlift_storage::os::{self, Anonymous};
 
 use crate::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules};
 
@@ -47,6 +47,19 @@ impl Device for HostDevice {
         GroupRules {
             tensor_alignment: self.tensor_alignment,
             ..GroupRules::default()
+        }
+    }
+
+    /// Refuses more than the system says it can give: it would hand the memory out all the same,
+    /// and end the process half-way.
+    fn reserve(&self, bytes: u64) -> Result<(), DeviceError> {
+        match os::available_memory() {
+            Some(free) if bytes > free => Err(DeviceError::OutOfMemory {
+                device: self.name(),
+                needed: bytes,
+                free,
+            }),
+            _ => Ok(()),
         }
     }
 

@@ -1,1 +1,50 @@
 //! Plans and executes eager tensor loads: catalog and placement to tensors and a report.
+//!
+//! Two steps, each usable alone by stacks that own their memory: [`plan()`] is a pure function
+//! from a catalog to segments and places, [`execute()`] reads the segments into groups.
+//! [`Loaded`] hands the groups out as tensors.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tensorlift_device::{Device, HostDevice};
+//! use tensorlift_loader::{Control, LoadOptions, Loaded, LoadReport, Shard, execute, plan};
+//! use tensorlift_storage::MemoryStorage;
+//! use tensorlift_tensor_meta::{Catalog, Dtype, Extent, Layout, Record, ShardId, View};
+//!
+//! let bytes: Vec<u8> = [1.0f32, 2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+//! let shard = Shard::new("in memory", Arc::new(MemoryStorage::new(bytes)));
+//! let mut builder = Catalog::builder();
+//! let record = builder.record(Record::stored(Extent::new(ShardId::FIRST, 0, 8)))?;
+//! builder.entry("pair", Dtype::F32, Layout::contiguous([2])?, View::whole(record))?;
+//! let catalog = Arc::new(builder.finish());
+//!
+//! let host: Arc<dyn Device> = Arc::new(HostDevice::new());
+//! let options = LoadOptions::default();
+//! let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options.plan())?;
+//! let filled = execute(&plan, &catalog, &[shard], &[host], &options, &Control::default())?;
+//! let loaded = Loaded::new(catalog, &plan, filled, LoadReport::default());
+//! assert_eq!(loaded.tensor("pair")?.as_slice::<f32>()?, [1.0, 2.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod control;
+mod element;
+mod execute;
+mod loaded;
+mod options;
+mod placement;
+mod plan;
+mod report;
+mod shard;
+mod tensor;
+
+pub use control::{CancelToken, Control, Progress, ProgressFn};
+pub use element::Element;
+pub use execute::{Filled, execute};
+pub use loaded::Loaded;
+pub use options::{LoadOptions, Mode, PlanOptions};
+pub use placement::Placement;
+pub use plan::{Fix, GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource, plan};
+pub use report::{Bytes, Choice, Counts, FileReport, LoadReport, PassedOver, Phases};
+pub use shard::Shard;
+pub use tensor::Tensor;

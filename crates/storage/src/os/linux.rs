@@ -124,17 +124,46 @@ pub fn drop_page_cache(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fadvise(file, 0, None, FileAdvice::DontNeed)?)
 }
 
+/// How many bytes this process can still make resident, as far as the kernel and the control group
+/// tell: what is free, and what the page cache would give back.
+#[must_use]
+pub fn available_memory() -> Option<u64> {
+    let of_machine = std::fs::read_to_string("/proc/meminfo").ok();
+    let of_machine = of_machine.and_then(|text| kib_field(&text, "MemAvailable:"));
+    [of_machine, group_headroom()].into_iter().flatten().min()
+}
+
+/// What the control group (version 2) leaves, page cache not counted against it.
+fn group_headroom() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let folder = std::path::Path::new("/sys/fs/cgroup").join(path);
+    let read = |file| std::fs::read_to_string(folder.join(file)).ok();
+    // "max" is no number: no limit.
+    let limit: u64 = read("memory.max")?.trim().parse().ok()?;
+    let current: u64 = read("memory.current")?.trim().parse().ok()?;
+    let stat = read("memory.stat")?;
+    let field = |name: &str| {
+        let line = stat.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let cache = field("active_file ")? + field("inactive_file ")?;
+    Some(limit.saturating_sub(current.saturating_sub(cache)))
+}
+
 /// What `/proc/self/status` says of this process's memory; zeros where there is none.
 #[must_use]
 pub fn memory() -> ProcessMemory {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    };
-    let bytes = |name| field(name).map_or(0, |kib| kib * 1024);
+    let bytes = |name| kib_field(&status, name).unwrap_or(0);
     ProcessMemory {
         resident: bytes("VmRSS:"),
         peak: bytes("VmHWM:"),
     }
+}
+
+/// A field of `/proc` files that count in KiB, in bytes.
+fn kib_field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }

@@ -16,7 +16,7 @@ mod shared;
 
 pub use anonymous::{Anonymous, HUGE_PAGE_BYTES};
 pub(crate) use platform::{advise_huge_pages, populate};
-pub use platform::{drop_page_cache, memory, residency};
+pub use platform::{available_memory, drop_page_cache, memory, residency};
 pub(crate) use shared::{map, read_at};
 
 /// What tells a file from a changed one: length and time of last modification.

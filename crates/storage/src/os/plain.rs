@@ -36,6 +36,12 @@ pub fn drop_page_cache(_file: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Unknown here.
+#[must_use]
+pub fn available_memory() -> Option<u64> {
+    None
+}
+
 /// Unknown here: zeros.
 #[must_use]
 pub fn memory() -> ProcessMemory {

@@ -1,0 +1,47 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Stops a load from outside; all clones are one token.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that nobody has used.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stops every load that has this token, each within the chunk it is reading.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How far a load has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes that are where they belong.
+    pub bytes_done: u64,
+    /// Bytes that the plan reads in all.
+    pub bytes_total: u64,
+}
+
+/// Is called by the reading threads after each chunk, several at a time.
+pub type ProgressFn = dyn Fn(Progress) + Send + Sync;
+
+/// The caller's hands on a running load.
+#[derive(Clone, Default)]
+pub struct Control {
+    /// Stops the load.
+    pub cancel: CancelToken,
+    /// Follows the load.
+    pub progress: Option<Arc<ProgressFn>>,
+}

@@ -1,0 +1,76 @@
+use serde::Serialize;
+
+/// Where the host's view of the bytes comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Bytes are copied into memory that belongs to this process. The default.
+    #[default]
+    Copy,
+    /// Tensors are views of a populated, read-only mapping: every page is in memory before the
+    /// load returns.
+    ///
+    /// The fastest load of a file in the page cache, at no memory beyond it; but a mapping
+    /// follows its file (see [`MapStorage`](tensorlift_storage::MapStorage)).
+    /// Tensors that are not aligned for their dtype in the file are copied all the same.
+    Map,
+}
+
+/// What [`plan`](crate::plan()) decides by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// See [`LoadOptions::mode`].
+    pub mode: Mode,
+    /// See [`LoadOptions::merge_gap_bytes`].
+    pub merge_gap_bytes: u64,
+}
+
+/// What a load can be told; the defaults suit local disks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// Copy bytes, or view a populated mapping. Default: [`Mode::Copy`].
+    pub mode: Mode,
+    /// Threads that read at once. More hide the latency of slow storage; fewer leave the cores to
+    /// others. Default: twice the cores, at least 4 and at most 8.
+    pub read_threads: usize,
+    /// Bytes of one read. Larger ones cost fewer calls; smaller ones spread better over threads
+    /// and are the steps of progress and cancellation. Default: 4 MiB.
+    pub chunk_bytes: usize,
+    /// Unwanted bytes between two wanted ones that are read along, to save a read of its own.
+    /// They take memory as long as their neighbours live. Default: 64 KiB.
+    pub merge_gap_bytes: u64,
+    /// The most memory that the load may allocate for tensors and staging, in bytes. Default:
+    /// what the devices have free.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            mode: Mode::Copy,
+            read_threads: (2 * cores).clamp(4, 8),
+            chunk_bytes: 4 << 20,
+            merge_gap_bytes: 64 << 10,
+            memory_bytes: None,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// The part that planning needs.
+    #[must_use]
+    pub const fn plan(&self) -> PlanOptions {
+        PlanOptions {
+            mode: self.mode,
+            merge_gap_bytes: self.merge_gap_bytes,
+        }
+    }
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        LoadOptions::default().plan()
+    }
+}

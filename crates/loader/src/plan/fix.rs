@@ -1,0 +1,146 @@
+use bytemuck::Pod;
+use half::f16;
+use serde::Serialize;
+use tensorlift_tensor_meta::{ByteOrder, Dtype, Entry};
+
+/// What is mended in the bytes of one entry between reading and placing: byte order and PyTorch's
+/// lazy bits.
+///
+/// This is the one place of the pipeline where bytes change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Fix {
+    /// The type of the elements.
+    pub dtype: Dtype,
+    /// The first byte of the entry within its segment.
+    pub from: u64,
+    /// How many bytes the entry has.
+    pub len: u64,
+    /// Whether the bytes of each word are reversed.
+    pub swap: bool,
+    /// Whether imaginary parts change their sign.
+    pub conjugate: bool,
+    /// Whether elements change their sign.
+    pub negate: bool,
+}
+
+impl Fix {
+    /// What an entry needs, if it needs anything.
+    pub(super) fn of(entry: &Entry) -> Option<Self> {
+        let (layout, dtype) = (entry.layout(), entry.dtype());
+        if layout.is_plain(dtype) {
+            return None;
+        }
+        Some(Self {
+            dtype,
+            from: 0,
+            len: entry.span_bytes(),
+            swap: layout.byte_order() == ByteOrder::Big && dtype.word_bytes() > 1,
+            conjugate: layout.is_conjugated() && dtype.is_complex(),
+            negate: layout.is_negated(),
+        })
+    }
+
+    /// Mends a chunk that begins `at` bytes into the segment.
+    ///
+    /// Both ends of the chunk must be whole elements away from [`Fix::from`], or lie outside the
+    /// entry.
+    pub(crate) fn apply(&self, chunk: &mut [u8], at: u64) {
+        let end = (self.from + self.len).min(at + chunk.len() as u64);
+        let start = self.from.max(at);
+        if start >= end {
+            return;
+        }
+        let bytes = &mut chunk[(start - at) as usize..(end - at) as usize];
+        if self.swap {
+            for word in bytes.chunks_exact_mut(self.dtype.word_bytes()) {
+                word.reverse();
+            }
+        }
+        match (self.negate, self.conjugate) {
+            (false, false) => {}
+            // Minus the conjugate: only the real part changes its sign.
+            (true, true) => self.flip_signs(bytes, |index| index % 2 == 0),
+            (false, true) => self.flip_signs(bytes, |index| index % 2 == 1),
+            (true, false) => self.flip_signs(bytes, |_| true),
+        }
+    }
+
+    /// Negates the words, counted over the chunk, for which `which` holds.
+    fn flip_signs(&self, bytes: &mut [u8], which: impl Fn(usize) -> bool) {
+        match self.dtype {
+            Dtype::F16 | Dtype::C32 => each(bytes, which, |value: f16| -value),
+            Dtype::F32 | Dtype::C64 => each(bytes, which, |value: f32| -value),
+            Dtype::F64 | Dtype::C128 => each(bytes, which, |value: f64| -value),
+            Dtype::BF16 => each(bytes, which, |value: half::bf16| -value),
+            Dtype::I8 => each(bytes, which, i8::wrapping_neg),
+            Dtype::I16 => each(bytes, which, i16::wrapping_neg),
+            Dtype::I32 => each(bytes, which, i32::wrapping_neg),
+            Dtype::I64 => each(bytes, which, i64::wrapping_neg),
+            Dtype::U8 => each(bytes, which, u8::wrapping_neg),
+            Dtype::U16 => each(bytes, which, u16::wrapping_neg),
+            Dtype::U32 => each(bytes, which, u32::wrapping_neg),
+            Dtype::U64 => each(bytes, which, u64::wrapping_neg),
+            // PyTorch gives no other type a negative bit.
+            _ => {}
+        }
+    }
+}
+
+/// Changes the words at the positions that `which` holds for; the bytes need no alignment.
+fn each<T: Pod>(bytes: &mut [u8], which: impl Fn(usize) -> bool, change: impl Fn(T) -> T) {
+    for (index, word) in bytes.chunks_exact_mut(size_of::<T>()).enumerate() {
+        if which(index) {
+            let value = change(bytemuck::pod_read_unaligned(word));
+            word.copy_from_slice(bytemuck::bytes_of(&value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fix(dtype: Dtype, swap: bool, conjugate: bool, negate: bool) -> Fix {
+        Fix {
+            dtype,
+            from: 8,
+            len: 16,
+            swap,
+            conjugate,
+            negate,
+        }
+    }
+
+    /// Mends 32 bytes in one go and in pieces of 8; both must agree.
+    fn mended(fix: Fix, bytes: [u8; 32]) -> [u8; 32] {
+        let (mut whole, mut pieces) = (bytes, bytes);
+        fix.apply(&mut whole, 0);
+        for (index, piece) in pieces.chunks_mut(8).enumerate() {
+            fix.apply(piece, index as u64 * 8);
+        }
+        assert_eq!(whole, pieces);
+        whole
+    }
+
+    #[test]
+    fn swaps_words_of_the_entry_alone() {
+        let bytes = std::array::from_fn(|index| index as u8);
+        let swapped = mended(fix(Dtype::C64, true, false, false), bytes);
+        assert_eq!(swapped[..8], bytes[..8]);
+        assert_eq!(swapped[8..16], [11, 10, 9, 8, 15, 14, 13, 12]);
+        assert_eq!(swapped[24..], bytes[24..]);
+    }
+
+    #[test]
+    fn resolves_lazy_bits() {
+        let values = [0.0f32, 0.0, 1.0, 2.0, -3.0, f32::INFINITY, 0.0, 0.0];
+        let bytes: [u8; 32] = bytemuck::cast(values);
+        let floats = |fix| -> [f32; 8] { bytemuck::cast(mended(fix, bytes)) };
+        let conjugated = floats(fix(Dtype::C64, false, true, false));
+        assert_eq!(conjugated[2..6], [1.0, -2.0, -3.0, f32::NEG_INFINITY]);
+        let both = floats(fix(Dtype::C64, false, true, true));
+        assert_eq!(both[2..6], [-1.0, 2.0, 3.0, f32::INFINITY]);
+        let negated = floats(fix(Dtype::F32, false, false, true));
+        assert_eq!(negated[2..6], [-1.0, -2.0, 3.0, f32::NEG_INFINITY]);
+    }
+}

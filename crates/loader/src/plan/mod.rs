@@ -1,0 +1,209 @@
+//! What will be read, and where to: a pure function of the catalog, the placement and the options.
+
+mod display;
+mod fix;
+mod lay;
+
+use serde::Serialize;
+use tensorlift_device::GroupRules;
+use tensorlift_tensor_meta::{
+    Catalog, Dtype, Entry, Error, ErrorKind, Extent, RecordId, ShardId, Source,
+};
+
+use crate::options::{Mode, PlanOptions};
+
+pub use fix::Fix;
+use lay::Wanted;
+
+/// Ordered segments and the places where tensors will stand, before anything runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The allocations, in the order of their shards.
+    pub groups: Vec<PlannedGroup>,
+    /// What is brought where, by group and by position in it.
+    pub segments: Vec<Segment>,
+    /// Where each selected entry will stand, in file order.
+    pub places: Vec<Place>,
+    /// Entries left out because they have no bytes: meta tensors, by position in the catalog.
+    pub absent: Vec<usize>,
+    /// The bytes of the selected tensors, each storage counted once.
+    pub bytes_wanted: u64,
+    /// The bytes that will be read: those wanted and the gaps between them.
+    pub bytes_to_read: u64,
+}
+
+/// One allocation, or one mapped shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedGroup {
+    /// What the memory is.
+    pub memory: GroupMemory,
+    /// The size in bytes.
+    pub bytes: u64,
+    /// The one dtype of its tensors, for devices that ask for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Dtype>,
+}
+
+/// The memory of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupMemory {
+    /// Allocated on the device at this position.
+    Device(usize),
+    /// A mapping of this shard, on the host.
+    Mapped(ShardId),
+}
+
+/// Bytes to bring into a group: one read, unless it is cut into chunks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Segment {
+    /// Where the bytes come from.
+    pub from: SegmentSource,
+    /// The position of the group in [`Plan::groups`].
+    pub group: usize,
+    /// The first byte in the group.
+    pub to: u64,
+    /// How many bytes arrive.
+    pub len: u64,
+    /// What is mended on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Fix>,
+}
+
+/// Where the bytes of a segment come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentSource {
+    /// They lie in a shard as they are; the extent has the segment's length.
+    Stored(Extent),
+    /// They are inflated from these bytes of a shard.
+    Deflated(Extent),
+    /// They stand in the catalog.
+    Inline(#[serde(serialize_with = "record_index")] RecordId),
+}
+
+/// Where an entry will stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The position of the entry in the catalog.
+    pub entry: usize,
+    /// The position of the group in [`Plan::groups`].
+    pub group: usize,
+    /// Its first byte in the group.
+    pub offset: u64,
+}
+
+/// Plans a load of the entries for which `assign` names a device, by position in `rules`.
+///
+/// Entries keep the distances that they have in their shard, so that one read lands many of them
+/// in place.
+/// An entry that would not be aligned that way gets a place and a read of its own, as does one
+/// whose bytes are mended on the way.
+///
+/// # Errors
+/// [`ErrorKind::Misuse`] if `assign` names a device that is not there;
+/// [`ErrorKind::LimitExceeded`] if a group is larger than addresses can count.
+pub fn plan(
+    catalog: &Catalog,
+    mut assign: impl FnMut(&Entry) -> Option<usize>,
+    rules: &[GroupRules],
+    options: &PlanOptions,
+) -> Result<Plan, Error> {
+    let mut plan = Plan::default();
+    let mut wanted = Vec::new();
+    for (position, entry) in catalog.entries().iter().enumerate() {
+        let Some(device) = assign(entry) else {
+            continue;
+        };
+        let Some(rules) = rules.get(device) else {
+            let found = format!("expected a device below {}, found {device}", rules.len());
+            return Err(Error::new(ErrorKind::Misuse, found)
+                .with_tensor(entry.name())
+                .with_remedy("place it on a device that the placement has"));
+        };
+        match catalog.record(entry).source {
+            Source::Absent { .. } => plan.absent.push(position),
+            _ => wanted.push(Wanted::new(catalog, position, device, rules)),
+        }
+    }
+    wanted.sort_by_key(Wanted::key);
+    for group in wanted.chunk_by(Wanted::same_memory) {
+        lay::lay(&mut plan, group, &rules[group[0].device], options);
+    }
+    plan.places.sort_unstable_by_key(|place| place.entry);
+    plan.bytes_wanted = lay::union_bytes(&wanted);
+    plan.bytes_to_read = plan.segments.iter().map(Segment::bytes_to_read).sum();
+    for group in &plan.groups {
+        // Room for the alignment of the memory.
+        if usize::try_from(group.bytes).is_err() || group.bytes > isize::MAX as u64 / 2 {
+            let found = format!(
+                "a group of {} bytes is more than memory can have",
+                group.bytes
+            );
+            return Err(Error::new(ErrorKind::LimitExceeded, found));
+        }
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    /// The bytes that will be allocated on the device at this position.
+    #[must_use]
+    pub fn bytes_on(&self, device: usize) -> u64 {
+        let groups = self
+            .groups
+            .iter()
+            .filter(|group| group.memory == GroupMemory::Device(device));
+        groups.map(|group| group.bytes).sum()
+    }
+
+    /// The bytes that will be allocated in all; mappings take none.
+    #[must_use]
+    pub fn bytes_to_allocate(&self) -> u64 {
+        let groups = self.groups.iter();
+        groups
+            .filter(|group| !group.is_mapped())
+            .map(|group| group.bytes)
+            .sum()
+    }
+}
+
+impl PlannedGroup {
+    /// Whether it is a mapping.
+    #[must_use]
+    pub const fn is_mapped(&self) -> bool {
+        matches!(self.memory, GroupMemory::Mapped(_))
+    }
+}
+
+impl Segment {
+    /// The bytes of a shard that it reads.
+    #[must_use]
+    pub const fn extent(&self) -> Option<Extent> {
+        match self.from {
+            SegmentSource::Stored(extent) | SegmentSource::Deflated(extent) => Some(extent),
+            SegmentSource::Inline(_) => None,
+        }
+    }
+
+    /// How many bytes it reads from a shard.
+    #[must_use]
+    pub fn bytes_to_read(&self) -> u64 {
+        self.extent().map_or(0, |extent| extent.len)
+    }
+}
+
+impl PlanOptions {
+    /// Whether an entry can be viewed where it lies in a mapping of its shard.
+    fn views_in_place(&self, wanted: &Wanted<'_>) -> bool {
+        self.mode == Mode::Map
+            && wanted.fix.is_none()
+            && matches!(wanted.source, Source::Stored(_))
+            && wanted.extent.offset.is_multiple_of(wanted.alignment)
+    }
+}
+
+fn record_index<S: serde::Serializer>(record: &RecordId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(record.index() as u64)
+}

@@ -1,0 +1,262 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use tensorlift_storage::os::{ProcessMemory, Residency};
+
+/// What a load took, and how it was done: measured, not guessed.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct LoadReport {
+    /// Tensors handed out.
+    pub tensors: usize,
+    /// Bytes of these tensors, each storage counted once.
+    pub bytes_wanted: u64,
+    /// Bytes read from the shards for them, gaps between them included; headers are not.
+    pub bytes_read: u64,
+    /// Segments planned.
+    pub segments: usize,
+    /// Chunks read.
+    pub reads: usize,
+    /// Allocations and mappings that hold the tensors.
+    pub groups: usize,
+    /// Threads that read.
+    pub threads: usize,
+    /// From the first step to the last, in seconds; the phases add up to it.
+    #[serde(rename = "wall_seconds", serialize_with = "seconds")]
+    pub wall: Duration,
+    /// Where the time went.
+    pub phases: Phases,
+    /// The most staging memory in use at once, in bytes.
+    pub peak_staging_bytes: u64,
+    /// This process's memory before the load, in bytes.
+    pub memory_before: ProcessMemory,
+    /// This process's memory after the load, in bytes. `peak` is of the process's whole life.
+    pub memory_after: ProcessMemory,
+    /// The devices that hold the tensors.
+    pub devices: Vec<String>,
+    /// What the path was taken for.
+    pub choice: Choice,
+    /// The shards, each with the reader that ran.
+    pub files: Vec<FileReport>,
+}
+
+/// Where the time of a load went, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Phases {
+    /// Finding the files.
+    #[serde(serialize_with = "seconds")]
+    pub resolve: Duration,
+    /// Opening them, and asking the page cache.
+    #[serde(serialize_with = "seconds")]
+    pub open: Duration,
+    /// Reading headers, directories and pickles.
+    #[serde(serialize_with = "seconds")]
+    pub parse: Duration,
+    /// Planning.
+    #[serde(serialize_with = "seconds")]
+    pub plan: Duration,
+    /// Allocating the groups.
+    #[serde(serialize_with = "seconds")]
+    pub allocate: Duration,
+    /// Reading the bytes into place.
+    #[serde(serialize_with = "seconds")]
+    pub read: Duration,
+    /// Waiting for devices, and handing out.
+    #[serde(serialize_with = "seconds")]
+    pub finish: Duration,
+}
+
+/// What was counted while reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Bytes read from shards.
+    pub bytes_read: u64,
+    /// Chunks read.
+    pub reads: usize,
+    /// Chunks planned.
+    pub chunks: usize,
+    /// Threads that read.
+    pub threads: usize,
+    /// The most staging memory in use at once, in bytes.
+    pub peak_staging_bytes: u64,
+}
+
+/// Which of several candidates was loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// What was loaded, and by which rule.
+    pub chosen: String,
+    /// What was there too, and why it was left.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A candidate that was left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    /// The candidate.
+    pub what: String,
+    /// Why it was left.
+    pub why: String,
+}
+
+/// How one shard was read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FileReport {
+    /// The shard.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: &'static str,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The reader that ran.
+    pub reader: &'static str,
+    /// Readers that did not run, and why.
+    pub refused: Vec<PassedOver>,
+    /// How much of it was in the page cache before the load; unknown where the system does not
+    /// tell.
+    pub cached_before: Option<Residency>,
+}
+
+impl FileReport {
+    /// A report of a shard that is read by `reader`.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        format: &'static str,
+        bytes: u64,
+        reader: &'static str,
+    ) -> Self {
+        Self {
+            path: path.into(),
+            format,
+            bytes,
+            reader,
+            refused: Vec::new(),
+            cached_before: None,
+        }
+    }
+}
+
+impl LoadReport {
+    /// Bytes wanted for each second of the wall time, in GB/s (10⁹).
+    #[must_use]
+    pub fn gigabytes_per_second(&self) -> f64 {
+        self.bytes_wanted as f64 / 1e9 / self.wall.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// Sets the wall time to the sum of the phases.
+    pub fn close(&mut self) {
+        self.wall = self.phases.sum();
+    }
+}
+
+impl Phases {
+    /// All phases, by name, in the order in which they run.
+    #[must_use]
+    pub const fn all(&self) -> [(&'static str, Duration); 7] {
+        [
+            ("resolve", self.resolve),
+            ("open", self.open),
+            ("parse", self.parse),
+            ("plan", self.plan),
+            ("allocate", self.allocate),
+            ("read", self.read),
+            ("finish", self.finish),
+        ]
+    }
+
+    /// Their sum.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        self.all().into_iter().map(|(_, time)| time).sum()
+    }
+}
+
+/// One line: what was loaded, how fast, by which reader, and the phases that took time.
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let readers: std::collections::BTreeSet<&str> =
+            self.files.iter().map(|file| file.reader).collect();
+        let readers: Vec<&str> = readers.into_iter().collect();
+        write!(
+            f,
+            "{} tensors, {} from {} {} in {:.3} s ({:.2} GB/s) to {} by {} x {}",
+            self.tensors,
+            Bytes(self.bytes_wanted),
+            self.files.len(),
+            if self.files.len() == 1 {
+                "file"
+            } else {
+                "files"
+            },
+            self.wall.as_secs_f64(),
+            self.gigabytes_per_second(),
+            self.devices.join(", "),
+            readers.join(", "),
+            self.threads,
+        )?;
+        for (index, (name, time)) in self.phases.all().into_iter().enumerate() {
+            let separator = if index == 0 { "; " } else { ", " };
+            write!(f, "{separator}{name} {:.1} ms", time.as_secs_f64() * 1e3)?;
+        }
+        if self.memory_after.peak > 0 {
+            write!(f, "; peak memory {}", Bytes(self.memory_after.peak))?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes for people, in decimal units.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        let text = match self.0 {
+            0..1_000 => format!("{} B", self.0),
+            1_000..1_000_000 => format!("{:.1} kB", bytes / 1e3),
+            1_000_000..1_000_000_000 => format!("{:.1} MB", bytes / 1e6),
+            _ => format!("{:.2} GB", bytes / 1e9),
+        };
+        f.pad(&text)
+    }
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_time_is_the_sum_of_the_phases() {
+        let phases = Phases {
+            parse: Duration::from_millis(3),
+            read: Duration::from_millis(40),
+            ..Phases::default()
+        };
+        let mut report = LoadReport {
+            phases,
+            bytes_wanted: 43_000_000,
+            ..LoadReport::default()
+        };
+        report.close();
+        assert_eq!(report.wall, Duration::from_millis(43));
+        assert!((report.gigabytes_per_second() - 1.0).abs() < 1e-9);
+        assert!(report.to_string().contains("43.0 MB"));
+    }
+
+    #[test]
+    fn bytes_are_shown_in_decimal_units() {
+        assert_eq!(Bytes(999).to_string(), "999 B");
+        assert_eq!(Bytes(1_500).to_string(), "1.5 kB");
+        assert_eq!(Bytes(4_300_000_000).to_string(), "4.30 GB");
+    }
+}
