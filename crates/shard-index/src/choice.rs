@@ -1,0 +1,172 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+
+use crate::hub::HubEntry;
+use crate::listing::{Listing, name};
+
+/// What was chosen for a target, and what else was there; part of the load's report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Choice {
+    /// How the target was understood.
+    pub route: Route,
+    /// The file that was chosen: a checkpoint, an index, or the first of numbered parts.
+    #[serde(serialize_with = "lossy")]
+    pub chosen: PathBuf,
+    /// What kind of file that is.
+    pub form: Form,
+    /// Where the target is one file that by its name is one of many parts: its number, and how
+    /// many there are. Only that one is loaded.
+    pub part: Option<(u32, u32)>,
+    /// Other files that hold, or could hold, tensors.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// How a target was understood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Route {
+    /// As a file.
+    File,
+    /// As a folder.
+    Folder,
+    /// As a model in the Hugging Face cache.
+    Hub(HubEntry),
+}
+
+/// How a checkpoint is divided into files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Form {
+    /// It is one file.
+    Single,
+    /// An index file lists its shards.
+    Index,
+    /// Its files are numbered by name, as in `-00001-of-00003`, and there is no index.
+    Parts,
+}
+
+/// A file that was not chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PassedOver {
+    /// The file; the first one of numbered parts.
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// How many files it stands for.
+    pub files: usize,
+    /// Why it was not chosen.
+    pub reason: Reason,
+}
+
+/// Why a file was not chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// The chosen one comes first in the order of preference.
+    Precedence,
+    /// It is this variant, which was not asked for; empty for the files without one.
+    Variant(String),
+    /// By its name it is the state of a training run.
+    TrainingState,
+    /// Its format is not supported.
+    Unsupported,
+}
+
+/// Files that stand beside the checkpoint, found by name only and not opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Companions {
+    /// `config.json`
+    #[serde(serialize_with = "lossy_option")]
+    pub config: Option<PathBuf>,
+    /// `generation_config.json`
+    #[serde(serialize_with = "lossy_option")]
+    pub generation_config: Option<PathBuf>,
+    /// `adapter_config.json`
+    #[serde(serialize_with = "lossy_option")]
+    pub adapter_config: Option<PathBuf>,
+    /// `preprocessor_config.json`
+    #[serde(serialize_with = "lossy_option")]
+    pub preprocessor_config: Option<PathBuf>,
+    /// `tokenizer.json`
+    #[serde(serialize_with = "lossy_option")]
+    pub tokenizer: Option<PathBuf>,
+    /// `tokenizer_config.json`
+    #[serde(serialize_with = "lossy_option")]
+    pub tokenizer_config: Option<PathBuf>,
+    /// `tokenizer.model`
+    #[serde(serialize_with = "lossy_option")]
+    pub tokenizer_model: Option<PathBuf>,
+    /// `special_tokens_map.json`
+    #[serde(serialize_with = "lossy_option")]
+    pub special_tokens_map: Option<PathBuf>,
+    /// `chat_template.jinja`
+    #[serde(serialize_with = "lossy_option")]
+    pub chat_template: Option<PathBuf>,
+}
+
+impl Companions {
+    pub(crate) fn beside(folder: &Path) -> Self {
+        let find = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        Self {
+            config: find("config.json"),
+            generation_config: find("generation_config.json"),
+            adapter_config: find("adapter_config.json"),
+            preprocessor_config: find("preprocessor_config.json"),
+            tokenizer: find("tokenizer.json"),
+            tokenizer_config: find("tokenizer_config.json"),
+            tokenizer_model: find("tokenizer.model"),
+            special_tokens_map: find("special_tokens_map.json"),
+            chat_template: find("chat_template.jinja"),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.chosen.display())?;
+        if !self.passed_over.is_empty() {
+            write!(f, "; passed over: {}", Listing::plain(&self.passed_over))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", name(&self.path).display())?;
+        if self.files > 1 {
+            write!(f, " and {} more parts", self.files - 1)?;
+        }
+        write!(f, " ({})", self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Precedence => f.write_str("comes later in the order of preference"),
+            Reason::Variant(variant) if variant.is_empty() => f.write_str("not of the variant"),
+            Reason::Variant(variant) => write!(f, "variant {variant:?} was not asked for"),
+            Reason::TrainingState => f.write_str("state of a training run"),
+            Reason::Unsupported => f.write_str("format not supported"),
+        }
+    }
+}
+
+/// serde refuses paths that are no Unicode, and a report must not fail over a name.
+pub(crate) fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn lossy_option<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref()
+        .map(|path| path.to_string_lossy())
+        .serialize(serializer)
+}

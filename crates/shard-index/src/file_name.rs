@@ -1,0 +1,459 @@
+use std::num::NonZeroU32;
+
+use crate::Index;
+
+/// What the name of a file in a folder says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FileName {
+    Weights(Weights),
+    /// Tensors in a format that is not supported.
+    Unsupported,
+    /// No tensors, as far as the name tells.
+    Other,
+}
+
+/// The name of a file that holds or lists tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Weights {
+    pub(crate) family: Family,
+    pub(crate) stem: Stem,
+    /// The name without variant, number and extension.
+    pub(crate) base: String,
+    pub(crate) extension: String,
+    pub(crate) variant: Option<String>,
+    pub(crate) shape: Shape,
+    /// Whether it looks like the state of a training run.
+    pub(crate) training_state: bool,
+}
+
+/// Formats, preferred one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    Safetensors,
+    Torch,
+}
+
+/// The names that libraries give, preferred one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stem {
+    /// `model.safetensors`, `pytorch_model.bin`: transformers.
+    Model,
+    /// `diffusion_pytorch_model`: diffusers.
+    Diffusion,
+    /// `adapter_model`: PEFT.
+    Adapter,
+    /// Any other.
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Index,
+    Single,
+    /// `-00001-of-00003`, or `-1-of-3`.
+    Part {
+        number: u32,
+        of: NonZeroU32,
+        /// How many digits the last number has: other counts are other series.
+        digits: usize,
+    },
+}
+
+/// Extensions of formats with tensors that we cannot read.
+const UNSUPPORTED: [&str; 13] = [
+    "gguf", "ggml", "h5", "hdf5", "keras", "msgpack", "ot", "onnx", "tflite", "npz", "pkl",
+    "pickle", "nemo",
+];
+
+/// How names of training state begin: `optimizer.pt`, `rng_state_0.pth`, `scaler.pt`, and so on.
+const TRAINING_STATE: [&str; 8] = [
+    "training_args",
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "sampler",
+    "rng_state",
+    "random_states",
+    "trainer_state",
+];
+
+/// Reads a file name; `wanted` is the variant to see behind any stem, not only the known ones.
+pub(crate) fn read(name: &str, wanted: Option<&str>) -> FileName {
+    // Hidden files are leftovers: `._model.safetensors` of a copy from a Mac, for one.
+    if name.starts_with('.') {
+        return FileName::Other;
+    }
+    let (file, is_index, index_variant) = match split_index(name) {
+        Some((file, variant)) => (file, true, variant),
+        None => (name, false, None),
+    };
+    let Some((stem, extension)) = file.rsplit_once('.') else {
+        return FileName::Other;
+    };
+    let extension = extension.to_ascii_lowercase();
+    let family = match extension.as_str() {
+        "safetensors" => Family::Safetensors,
+        // OpenVINO keeps its weights in a `.bin` of its own kind.
+        "bin" if stem.starts_with("openvino_") => return FileName::Unsupported,
+        "bin" | "pt" | "pth" | "ckpt" => Family::Torch,
+        other if UNSUPPORTED.contains(&other) => return FileName::Unsupported,
+        _ => return FileName::Other,
+    };
+    let known = |base: &str| known_stem(family, &extension, base);
+    let (base, variant, part) = split_stem(stem, wanted, known);
+    let shape = match part {
+        _ if is_index => Shape::Index,
+        Some((number, of, digits)) => Shape::Part { number, of, digits },
+        None => Shape::Single,
+    };
+    let begins = TRAINING_STATE.iter().any(|start| base.starts_with(start));
+    FileName::Weights(Weights {
+        family,
+        stem: known(base),
+        training_state: begins || base.ends_with("_optim_states"),
+        variant: index_variant.or(variant).map(str::to_owned),
+        base: base.to_owned(),
+        extension,
+        shape,
+    })
+}
+
+/// Whether the name alone says that a file is an index.
+pub(crate) fn is_index(name: &str) -> bool {
+    split_index(name).is_some()
+}
+
+/// The number of a part and of all parts, where the name has them.
+pub(crate) fn part_of(name: &str) -> Option<(u32, u32)> {
+    match read(name, None) {
+        FileName::Weights(Weights {
+            shape: Shape::Part { number, of, .. },
+            ..
+        }) => Some((number, of.get())),
+        _ => None,
+    }
+}
+
+/// `model.safetensors.index.json`, `model.safetensors.index.fp16.json`.
+fn split_index(name: &str) -> Option<(&str, Option<&str>)> {
+    let name = name.strip_suffix(".json")?;
+    match name.strip_suffix(".index") {
+        Some(file) => Some((file, None)),
+        None => {
+            let (file, variant) = name.rsplit_once(".index.")?;
+            Some((file, Some(variant)))
+        }
+    }
+}
+
+type Part = (u32, NonZeroU32, usize);
+
+/// `model`, `model.fp16`, `model-00001-of-00002`, `model.fp16-00001-of-00002` and
+/// `model-00001-of-00002.fp16`: all are written by one library version or another.
+fn split_stem<'a>(
+    stem: &'a str,
+    wanted: Option<&str>,
+    known: impl Fn(&str) -> Stem,
+) -> (&'a str, Option<&'a str>, Option<Part>) {
+    let is_variant = |base: &str, variant: &str| {
+        !variant.is_empty() && (known(base) != Stem::Other || wanted == Some(variant))
+    };
+    if let Some((rest, part)) = split_part(stem) {
+        return match split_variant(rest, is_variant) {
+            Some((base, variant)) => (base, Some(variant), Some(part)),
+            None => (rest, None, Some(part)),
+        };
+    }
+    if let Some((numbered, variant)) = stem.rsplit_once('.')
+        && let Some((base, part)) = split_part(numbered)
+        && is_variant(base, variant)
+    {
+        return (base, Some(variant), Some(part));
+    }
+    match split_variant(stem, is_variant) {
+        Some((base, variant)) => (base, Some(variant), None),
+        None => (stem, None, None),
+    }
+}
+
+fn split_variant(stem: &str, is_variant: impl Fn(&str, &str) -> bool) -> Option<(&str, &str)> {
+    // A variant may have dots of its own, so each dot is tried.
+    stem.match_indices('.')
+        .map(|(at, _)| (&stem[..at], &stem[at + 1..]))
+        .find(|(base, variant)| is_variant(base, variant))
+}
+
+fn split_part(stem: &str) -> Option<(&str, Part)> {
+    let (rest, of) = stem.rsplit_once("-of-")?;
+    let (base, number) = rest.rsplit_once('-')?;
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if base.is_empty() || !is_number(number) || !is_number(of) {
+        return None;
+    }
+    let digits = of.len();
+    // Both numbers have the same width, or neither begins with a zero.
+    let padded = number.starts_with('0') || of.starts_with('0');
+    let (width, number, of) = (
+        number.len(),
+        number.parse().ok()?,
+        of.parse::<NonZeroU32>().ok()?,
+    );
+    let sane = number > 0 && number <= of.get() && of.get() as usize <= Index::MAX_SHARDS;
+    (sane && (width == digits || !padded)).then_some((base, (number, of, digits)))
+}
+
+fn known_stem(family: Family, extension: &str, base: &str) -> Stem {
+    match (family, base) {
+        (Family::Torch, _) if extension != "bin" => Stem::Other,
+        (Family::Safetensors, "model") | (Family::Torch, "pytorch_model") => Stem::Model,
+        (_, "diffusion_pytorch_model") => Stem::Diffusion,
+        (_, "adapter_model") => Stem::Adapter,
+        _ => Stem::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(name: &str, wanted: Option<&str>) -> Weights {
+        match read(name, wanted) {
+            FileName::Weights(weights) => weights,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn known_names_are_taken_apart() {
+        use Family::{Safetensors, Torch};
+        let part = |number, of| Shape::Part {
+            number,
+            of: NonZeroU32::new(of).unwrap(),
+            digits: 5,
+        };
+        let fp16 = Some("fp16");
+        for (name, family, stem, base, variant, shape) in [
+            (
+                "model.safetensors",
+                Safetensors,
+                Stem::Model,
+                "model",
+                None,
+                Shape::Single,
+            ),
+            (
+                "model.SAFETENSORS",
+                Safetensors,
+                Stem::Model,
+                "model",
+                None,
+                Shape::Single,
+            ),
+            (
+                "model.fp16.safetensors",
+                Safetensors,
+                Stem::Model,
+                "model",
+                fp16,
+                Shape::Single,
+            ),
+            (
+                "model.safetensors.index.json",
+                Safetensors,
+                Stem::Model,
+                "model",
+                None,
+                Shape::Index,
+            ),
+            (
+                "model.safetensors.index.fp16.json",
+                Safetensors,
+                Stem::Model,
+                "model",
+                fp16,
+                Shape::Index,
+            ),
+            (
+                "model.fp16.safetensors.index.json",
+                Safetensors,
+                Stem::Model,
+                "model",
+                fp16,
+                Shape::Index,
+            ),
+            (
+                "model-00002-of-00003.safetensors",
+                Safetensors,
+                Stem::Model,
+                "model",
+                None,
+                part(2, 3),
+            ),
+            (
+                "model.fp16-00002-of-00003.safetensors",
+                Safetensors,
+                Stem::Model,
+                "model",
+                fp16,
+                part(2, 3),
+            ),
+            (
+                "model-00002-of-00003.fp16.safetensors",
+                Safetensors,
+                Stem::Model,
+                "model",
+                fp16,
+                part(2, 3),
+            ),
+            (
+                "model.v1.0.safetensors",
+                Safetensors,
+                Stem::Model,
+                "model",
+                Some("v1.0"),
+                Shape::Single,
+            ),
+            (
+                "my.model.safetensors",
+                Safetensors,
+                Stem::Other,
+                "my.model",
+                None,
+                Shape::Single,
+            ),
+            (
+                "pytorch_model.bin",
+                Torch,
+                Stem::Model,
+                "pytorch_model",
+                None,
+                Shape::Single,
+            ),
+            (
+                "pytorch_model.pt",
+                Torch,
+                Stem::Other,
+                "pytorch_model",
+                None,
+                Shape::Single,
+            ),
+            (
+                "model.bin",
+                Torch,
+                Stem::Other,
+                "model",
+                None,
+                Shape::Single,
+            ),
+            (
+                "diffusion_pytorch_model.fp16.bin",
+                Torch,
+                Stem::Diffusion,
+                "diffusion_pytorch_model",
+                fp16,
+                Shape::Single,
+            ),
+            (
+                "adapter_model.safetensors",
+                Safetensors,
+                Stem::Adapter,
+                "adapter_model",
+                None,
+                Shape::Single,
+            ),
+            (
+                "v1-5-pruned.ckpt",
+                Torch,
+                Stem::Other,
+                "v1-5-pruned",
+                None,
+                Shape::Single,
+            ),
+            (
+                "a-0-of-3.safetensors",
+                Safetensors,
+                Stem::Other,
+                "a-0-of-3",
+                None,
+                Shape::Single,
+            ),
+            (
+                "a-4-of-3.safetensors",
+                Safetensors,
+                Stem::Other,
+                "a-4-of-3",
+                None,
+                Shape::Single,
+            ),
+            (
+                "a-1-of-99999999999.bin",
+                Torch,
+                Stem::Other,
+                "a-1-of-99999999999",
+                None,
+                Shape::Single,
+            ),
+        ] {
+            let read = weights(name, None);
+            let found = (
+                read.family,
+                read.stem,
+                &*read.base,
+                read.variant.as_deref(),
+                read.shape,
+            );
+            assert_eq!(found, (family, stem, base, variant, shape), "{name}");
+            assert!(!read.training_state, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wanted_variant_is_seen_everywhere() {
+        let read = weights("unet.fp16.safetensors", Some("fp16"));
+        assert_eq!(
+            (&*read.base, read.variant.as_deref()),
+            ("unet", Some("fp16"))
+        );
+        assert_eq!(weights("unet.fp16.safetensors", None).variant, None);
+    }
+
+    #[test]
+    fn training_state_is_told_apart() {
+        for name in [
+            "training_args.bin",
+            "optimizer.pt",
+            "optimizer.bin",
+            "scheduler.pt",
+            "scaler.pt",
+            "rng_state.pth",
+            "rng_state_0.pth",
+            "optimizer_1.bin",
+            "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        ] {
+            assert!(weights(name, None).training_state, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_files_are_no_weights() {
+        for name in [
+            "config.json",
+            "search.index.json",
+            "._model.safetensors",
+            "bin",
+            "a.txt",
+            "",
+        ] {
+            assert_eq!(read(name, None), FileName::Other, "{name}");
+        }
+        for name in [
+            "a.gguf",
+            "tf_model.h5",
+            "tf_model.h5.index.json",
+            "flax_model.msgpack",
+            "openvino_model.bin",
+        ] {
+            assert_eq!(read(name, None), FileName::Unsupported, "{name}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use tensorlift_tensor_meta::Limits;
+
+/// What can be chosen about [`resolve`](crate::resolve()); the defaults suit nearly everyone.
+///
+/// ```
+/// use tensorlift_shard_index::ResolveOptions;
+///
+/// let options = ResolveOptions::new().variant("fp16");
+/// assert_eq!(options.variant.as_deref(), Some("fp16"));
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ResolveOptions {
+    /// The variant to take from a folder, such as `fp16` for `model.fp16.safetensors`.
+    /// Default: the files without one; a variant only where there is nothing else.
+    pub variant: Option<String>,
+    /// The Hugging Face cache to look in. Default: as [`environment`](Self::environment) says.
+    pub cache: Option<PathBuf>,
+    /// The variables that say where the Hugging Face cache is. Default: those of the process.
+    pub environment: Environment,
+    /// Ceilings for index files. Default: [`Limits::default`].
+    pub limits: Limits,
+}
+
+impl ResolveOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`variant`](Self::variant).
+    #[must_use]
+    pub fn variant(mut self, variant: impl Into<String>) -> Self {
+        self.variant = Some(variant.into());
+        self
+    }
+
+    /// Sets [`cache`](Self::cache).
+    #[must_use]
+    pub fn cache(mut self, cache: impl Into<PathBuf>) -> Self {
+        self.cache = Some(cache.into());
+        self
+    }
+
+    /// Sets [`environment`](Self::environment).
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// Sets [`limits`](Self::limits).
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+/// Where environment variables come from.
+///
+/// The default asks the process at the moment of need and copies nothing.
+#[derive(Clone, Default)]
+pub struct Environment(Option<BTreeMap<OsString, OsString>>);
+
+impl Environment {
+    /// The variables of the process.
+    #[must_use]
+    pub fn process() -> Self {
+        Self(None)
+    }
+
+    /// These variables and no others.
+    pub fn fixed<K: Into<OsString>, V: Into<OsString>>(
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let variables = variables.into_iter();
+        Self(Some(variables.map(|(k, v)| (k.into(), v.into())).collect()))
+    }
+
+    pub(crate) fn var(&self, name: &str) -> Option<OsString> {
+        match &self.0 {
+            Some(variables) => variables.get(std::ffi::OsStr::new(name)).cloned(),
+            // The standard library panics on names no variable can have.
+            None if name.is_empty() || name.contains(['=', '\0']) => None,
+            None => std::env::var_os(name),
+        }
+    }
+
+    /// What `~` stands for.
+    pub(crate) fn home(&self) -> Option<OsString> {
+        match &self.0 {
+            Some(_) => self.var("HOME"),
+            // Windows has no HOME; on Unix the user database knows where HOME is not set.
+            None if cfg!(windows) => std::env::home_dir().map(OsString::from),
+            None => self
+                .var("HOME")
+                .or_else(|| Some(std::env::home_dir()?.into())),
+        }
+    }
+}
+
+/// Names only: values of environment variables can be secret.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("Environment(process)"),
+            Some(variables) => f.debug_set().entries(variables.keys()).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_names_are_no_panic() {
+        for name in ["", "=", "a\0b", "A=B"] {
+            assert_eq!(Environment::process().var(name), None);
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let shown = format!("{:?}", Environment::fixed([("TOKEN", "secret")]));
+        assert!(
+            shown.contains("TOKEN") && !shown.contains("secret"),
+            "{shown}"
+        );
+    }
+}
