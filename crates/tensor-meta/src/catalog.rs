@@ -327,6 +327,16 @@ impl Catalog {
 }
 
 impl CatalogBuilder {
+    /// Makes room for so many more records and entries, so that none is moved and no name is
+    /// hashed again on the way.
+    pub fn reserve(&mut self, records: usize, entries: usize) -> &mut Self {
+        let catalog = &mut self.catalog;
+        catalog.records.reserve(records);
+        catalog.entries.reserve(entries);
+        catalog.names.reserve(entries, &catalog.entries);
+        self
+    }
+
     /// Adds a record that entries can be views of.
     ///
     /// # Errors
@@ -503,6 +513,12 @@ impl Names {
             .table
             .find(hash, |&position| &*entries[position as usize].name == name);
         found.map(|&position| position as usize)
+    }
+
+    fn reserve(&mut self, additional: usize, entries: &[Entry]) {
+        self.table.reserve(additional, |&position| {
+            self.hasher.hash_one(&*entries[position as usize].name)
+        });
     }
 
     /// Whether the name was free.
