@@ -54,6 +54,10 @@ pub fn merge(
         _ => compare(shards, index, &catalogs)?,
     };
     let mut builder = Catalog::builder();
+    builder.reserve(
+        catalogs.iter().map(|catalog| catalog.records().len()).sum(),
+        catalogs.iter().map(Catalog::len).sum(),
+    );
     for (shard, catalog) in (0..).map(ShardId).zip(catalogs) {
         builder.append(catalog, shard).map_err(Error::Catalog)?;
     }
@@ -85,7 +89,8 @@ fn compare(
         repeated: Vec::new(),
     };
     let mut unlisted = Vec::new();
-    let mut first = HashMap::new();
+    let held = catalogs.iter().map(Catalog::len).sum();
+    let mut first = HashMap::with_capacity(held);
     let mut repeated: HashMap<&str, usize> = HashMap::new();
     for (shard, catalog) in (0..).map(ShardId).zip(catalogs) {
         for entry in catalog.entries() {
