@@ -1,0 +1,139 @@
+//! Who must act on an error, where, and how.
+
+use std::io;
+use std::path::PathBuf;
+
+use tensorlift_tensor_meta::{CatalogError, Error as MetaError, ErrorKind};
+
+use super::Error;
+use crate::index::IndexError;
+
+impl From<Error> for MetaError {
+    fn from(error: Error) -> Self {
+        let kind = kind(&error);
+        let path = path(&error).cloned();
+        let tensor = match &error {
+            Error::Conflicts(conflicts) => conflicts.only_tensor().map(str::to_owned),
+            _ => None,
+        };
+        let remedy = remedy(&error);
+        let mut error = MetaError::new(kind, error);
+        if let Some(path) = path {
+            error = error.with_path(path);
+        }
+        if let Some(tensor) = tensor {
+            error = error.with_tensor(tensor);
+        }
+        match remedy {
+            Some(remedy) => error.with_remedy(remedy),
+            None => error,
+        }
+    }
+}
+
+impl From<IndexError> for MetaError {
+    fn from(error: IndexError) -> Self {
+        let remedy = index_remedy(&error);
+        MetaError::new(index_kind(&error), error).with_remedy(remedy)
+    }
+}
+
+fn kind(error: &Error) -> ErrorKind {
+    match error {
+        Error::EmptyTarget
+        | Error::NotAFile { .. }
+        | Error::Ambiguous { .. }
+        | Error::HubName { .. }
+        | Error::ShardCount { .. } => ErrorKind::Misuse,
+        Error::NoCheckpoint {
+            unsupported,
+            folders,
+            ..
+        } if !unsupported.is_empty() && folders.is_empty() => ErrorKind::Unsupported,
+        Error::NotFound { .. }
+        | Error::NotCached(_)
+        | Error::DanglingLink { .. }
+        | Error::EmptyFolder { .. }
+        | Error::NoCheckpoint { .. }
+        | Error::NoVariant { .. }
+        | Error::MissingParts { .. }
+        | Error::MissingShards { .. } => ErrorKind::NotFound,
+        Error::Io { .. } => ErrorKind::Storage,
+        Error::InSnapshot { source, .. } => kind(source),
+        Error::Index { source, .. } => index_kind(source),
+        Error::CorruptRef { .. } | Error::Conflicts(_) => ErrorKind::Malformed,
+        Error::Catalog(CatalogError::TooMany) => ErrorKind::LimitExceeded,
+        Error::Catalog(_) => ErrorKind::Malformed,
+    }
+}
+
+fn index_kind(error: &IndexError) -> ErrorKind {
+    match error {
+        IndexError::LimitExceeded { .. } => ErrorKind::LimitExceeded,
+        _ => ErrorKind::Malformed,
+    }
+}
+
+fn path(error: &Error) -> Option<&PathBuf> {
+    match error {
+        Error::NotFound { target: path, .. }
+        | Error::DanglingLink { path, .. }
+        | Error::NotAFile { path }
+        | Error::Io { path, .. }
+        | Error::EmptyFolder { folder: path }
+        | Error::NoCheckpoint { folder: path, .. }
+        | Error::Ambiguous { folder: path, .. }
+        | Error::NoVariant { folder: path, .. }
+        | Error::MissingParts { folder: path, .. }
+        | Error::Index { path, .. }
+        | Error::CorruptRef { path, .. } => Some(path),
+        Error::MissingShards { index, missing, .. } => {
+            index.as_ref().or_else(|| Some(&missing.first()?.path))
+        }
+        Error::InSnapshot { source, .. } => path(source),
+        Error::NotCached(miss) => Some(&miss.cache),
+        Error::Conflicts(conflicts) => conflicts.index.as_ref(),
+        Error::EmptyTarget
+        | Error::HubName { .. }
+        | Error::ShardCount { .. }
+        | Error::Catalog(_) => None,
+    }
+}
+
+fn remedy(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::EmptyTarget => "name a file, a folder or a model in the cache",
+        Error::NotFound { hub: None, .. } => "check the spelling",
+        Error::DanglingLink { .. } => "fetch the file again, or mend the link",
+        Error::NotAFile { .. } => "copy the bytes to a file first",
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            "allow this user to read it"
+        }
+        Error::EmptyFolder { .. } => "fetch the checkpoint into it, or name another folder",
+        Error::NoCheckpoint { folders, .. } if !folders.is_empty() => "name one of the folders",
+        Error::NoCheckpoint { .. } => "convert it to safetensors, or name another folder",
+        Error::Ambiguous { .. } => "name one of the files, or a variant",
+        Error::NoVariant { .. } => "ask for one that is there, or for none",
+        Error::MissingParts { .. } | Error::MissingShards { .. } => "fetch what is missing",
+        Error::Index { source, .. } => index_remedy(source),
+        Error::HubName { .. } => "write it as \"org/name\" or \"org/name@revision\"",
+        Error::CorruptRef { .. } => "fetch the model again",
+        Error::Conflicts(_) => "fetch index and shards again, all from one revision",
+        Error::ShardCount { .. } => "pass one catalog for each shard, in their order",
+        Error::Catalog(_) => "fetch the shards again",
+        // The messages name the command, or there is nothing to say.
+        Error::NotFound { .. }
+        | Error::NotCached(_)
+        | Error::Io { .. }
+        | Error::InSnapshot { .. } => return None,
+    })
+}
+
+fn index_remedy(error: &IndexError) -> &'static str {
+    match error {
+        IndexError::LimitExceeded { .. } => "raise the limit if the file is trusted",
+        IndexError::NoWeightMap => "name the folder, or the index file itself",
+        IndexError::LfsPointer => "fetch the file itself, with git lfs pull",
+        _ => "fetch the index again",
+    }
+}
