@@ -20,6 +20,10 @@ pub struct Committed {
     pub needs: Vec<String>,
     /// Whether readers may name the tensors as they like.
     pub any_names: bool,
+    /// Whether readers may list the tensors in any order.
+    pub any_order: bool,
+    /// Some of the values that are no tensors, by their path.
+    pub values: BTreeMap<String, Value>,
     /// The metadata of the file, where the test is about it.
     pub metadata: BTreeMap<String, String>,
     /// The tensors, in the order of the file; shard after shard.
@@ -42,6 +46,8 @@ pub struct CommittedTensor {
     pub sha256: Option<String>,
     /// The shard that holds it, in a folder of several.
     pub file: Option<String>,
+    /// PyTorch's flag.
+    pub requires_grad: bool,
 }
 
 impl Committed {
@@ -76,6 +82,8 @@ pub fn all() -> Vec<Committed> {
             path: folder.join(&name),
             needs: texts(&value["needs"]),
             any_names: value["names"] == "any",
+            any_order: value["order"] == "any",
+            values: members(&value["values"]),
             metadata: metadata(&value["metadata"]),
             tensors: list(&value["tensors"]).iter().map(tensor).collect(),
             name,
@@ -105,12 +113,20 @@ fn tensor(value: &Value) -> CommittedTensor {
         bytes: number(&value["bytes"]),
         sha256: value["sha256"].as_str().map(str::to_owned),
         file: value["file"].as_str().map(str::to_owned),
+        requires_grad: value["requires_grad"] == true,
     }
 }
 
 fn metadata(value: &Value) -> BTreeMap<String, String> {
-    let lines = value.as_object().into_iter().flatten();
-    lines.map(|(key, line)| (key.clone(), text(line))).collect()
+    let lines = members(value).into_iter();
+    lines.map(|(key, line)| (key, text(&line))).collect()
+}
+
+fn members(value: &Value) -> BTreeMap<String, Value> {
+    let members = value.as_object().into_iter().flatten();
+    members
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn texts(value: &Value) -> Vec<String> {
