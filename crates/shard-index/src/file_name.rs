@@ -370,6 +370,14 @@ mod tests {
                 Shape::Single,
             ),
             (
+                "a-1-of-00003.safetensors",
+                Safetensors,
+                Stem::Other,
+                "a-1-of-00003",
+                None,
+                Shape::Single,
+            ),
+            (
                 "a-0-of-3.safetensors",
                 Safetensors,
                 Stem::Other,
