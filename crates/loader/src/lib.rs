@@ -20,7 +20,7 @@
 //!
 //! let host: Arc<dyn Device> = Arc::new(HostDevice::new());
 //! let options = LoadOptions::default();
-//! let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options.plan())?;
+//! let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options.planning())?;
 //! let filled = execute(&plan, &catalog, &[shard], &[host], &options, &Control::default())?;
 //! let loaded = Loaded::new(catalog, &plan, filled, LoadReport::default());
 //! assert_eq!(loaded.tensor("pair")?.as_slice::<f32>()?, [1.0, 2.0]);

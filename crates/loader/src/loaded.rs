@@ -2,11 +2,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tensorlift_device::Group;
+use tensorlift_storage::os::ProcessMemory;
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
 
 use crate::execute::Filled;
 use crate::plan::Plan;
-use crate::report::LoadReport;
+use crate::report::{LoadReport, Phases};
 use crate::tensor::Tensor;
 
 /// Names this alike are offered in place of one that is not there (Jaro-Winkler).
@@ -93,6 +94,13 @@ impl Loaded {
     #[must_use]
     pub fn report(&self) -> &LoadReport {
         &self.report
+    }
+
+    /// Completes the report with what is known only now that everything stands.
+    pub fn close_report(&mut self, phases: Phases, memory_after: ProcessMemory) {
+        self.report.phases = phases;
+        self.report.wall = phases.sum();
+        self.report.memory_after = memory_after;
     }
 
     /// All entries of the checkpoint, loaded or not.

@@ -59,9 +59,44 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
+    /// Sets [`mode`](Self::mode).
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Sets [`read_threads`](Self::read_threads); at least 1 is used.
+    #[must_use]
+    pub const fn read_threads(mut self, threads: usize) -> Self {
+        self.read_threads = threads;
+        self
+    }
+
+    /// Sets [`chunk_bytes`](Self::chunk_bytes); at least 4,096 are used.
+    #[must_use]
+    pub const fn chunk_bytes(mut self, bytes: usize) -> Self {
+        self.chunk_bytes = bytes;
+        self
+    }
+
+    /// Sets [`merge_gap_bytes`](Self::merge_gap_bytes).
+    #[must_use]
+    pub const fn merge_gap_bytes(mut self, bytes: u64) -> Self {
+        self.merge_gap_bytes = bytes;
+        self
+    }
+
+    /// Sets [`memory_bytes`](Self::memory_bytes).
+    #[must_use]
+    pub const fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = Some(bytes);
+        self
+    }
+
     /// The part that planning needs.
     #[must_use]
-    pub const fn plan(&self) -> PlanOptions {
+    pub const fn planning(&self) -> PlanOptions {
         PlanOptions {
             mode: self.mode,
             merge_gap_bytes: self.merge_gap_bytes,
@@ -71,6 +106,6 @@ impl LoadOptions {
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        LoadOptions::default().plan()
+        LoadOptions::default().planning()
     }
 }

@@ -147,11 +147,6 @@ impl LoadReport {
     pub fn gigabytes_per_second(&self) -> f64 {
         self.bytes_wanted as f64 / 1e9 / self.wall.as_secs_f64().max(f64::MIN_POSITIVE)
     }
-
-    /// Sets the wall time to the sum of the phases.
-    pub fn close(&mut self) {
-        self.wall = self.phases.sum();
-    }
 }
 
 impl Phases {
@@ -242,12 +237,12 @@ mod tests {
             read: Duration::from_millis(40),
             ..Phases::default()
         };
-        let mut report = LoadReport {
+        let report = LoadReport {
             phases,
+            wall: phases.sum(),
             bytes_wanted: 43_000_000,
             ..LoadReport::default()
         };
-        report.close();
         assert_eq!(report.wall, Duration::from_millis(43));
         assert!((report.gigabytes_per_second() - 1.0).abs() < 1e-9);
         assert!(report.to_string().contains("43.0 MB"));

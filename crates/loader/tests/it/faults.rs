@@ -1,0 +1,294 @@
+//! Loads that fail: a typed error, nothing handed out, nothing left behind.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tensorlift_device::double::StagedDevice;
+use tensorlift_device::{Device, HostDevice};
+use tensorlift_loader::{CancelToken, Control, LoadOptions, Shard, execute, plan};
+use tensorlift_storage::wrap::Failing;
+use tensorlift_storage::{FileStorage, MemoryStorage};
+use tensorlift_tensor_meta::{
+    Catalog, Dtype, ErrorKind, Extent, Layout, Record, ShardId, Source, View,
+};
+
+use super::{Sample, naive, pattern};
+
+const TENSORS: u64 = 40;
+const TENSOR_BYTES: u64 = 50_000;
+
+/// A shard of 2 MB.
+fn sample() -> Sample {
+    let mut builder = Catalog::builder();
+    for index in 0..TENSORS {
+        let extent = Extent::new(ShardId::FIRST, index * TENSOR_BYTES, TENSOR_BYTES);
+        let record = builder.record(Record::stored(extent)).unwrap();
+        let layout = Layout::contiguous([TENSOR_BYTES as usize]).unwrap();
+        builder
+            .entry(format!("t{index}"), Dtype::U8, layout, View::whole(record))
+            .unwrap();
+    }
+    let bytes = pattern((TENSORS * TENSOR_BYTES) as usize, 3);
+    Sample {
+        catalog: builder.finish(),
+        shards: vec![bytes],
+    }
+}
+
+fn options() -> LoadOptions {
+    let mut options = LoadOptions::default();
+    options.chunk_bytes = 16 << 10;
+    options.read_threads = 3;
+    options
+}
+
+#[test]
+fn a_failing_read_names_shard_tensor_and_bytes() {
+    let sample = sample();
+    let at = 17 * TENSOR_BYTES + 20_000;
+    let broken = |storage| {
+        Arc::new(Failing::new(storage, at, || {
+            io::Error::from_raw_os_error(libc::EIO)
+        })) as _
+    };
+    for device in [true, false] {
+        let shards = sample.shards_through(broken);
+        let staged = StagedDevice::new(3, 32 << 10);
+        let error = match device {
+            true => sample.load(&shards, staged.clone(), &options()),
+            false => sample.load(&shards, HostDevice::new(), &options()),
+        };
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Storage);
+        assert_eq!(error.tensor(), Some("t17"));
+        assert_eq!(error.path().unwrap().to_str(), Some("shard-0"));
+        let extent = error.extent().unwrap();
+        assert!(
+            extent.range().contains(&at) && extent.len <= 16 << 10,
+            "{extent}"
+        );
+        assert_eq!((staged.live_groups(), staged.free_buffers()), (0, 3));
+    }
+}
+
+#[test]
+fn a_failing_copy_frees_everything() {
+    let sample = sample();
+    for copy in [0, 1, 57, 121] {
+        let staged = StagedDevice::new(2, 16 << 10).failing_at(copy);
+        let error = sample
+            .load(&sample.shards(), staged.clone(), &options())
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+        assert_eq!((staged.live_groups(), staged.free_buffers()), (0, 2));
+    }
+}
+
+#[test]
+fn a_device_without_room_is_refused_before_a_byte_is_read() {
+    let sample = sample();
+    let staged = StagedDevice::new(2, 16 << 10).with_memory(1_000_000);
+    let error = sample
+        .load(&sample.shards(), staged.clone(), &options())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Device);
+    assert!(error.to_string().contains("1000000 bytes free"), "{error}");
+    assert_eq!(staged.copies(), 0);
+}
+
+#[test]
+fn a_crossed_memory_ceiling_is_refused() {
+    let sample = sample();
+    let mut options = options();
+    options.memory_bytes = Some(1_999_999);
+    let error = sample
+        .load(&sample.shards(), HostDevice::new(), &options)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    options.memory_bytes = Some(2_100_000);
+    sample
+        .load(&sample.shards(), HostDevice::new(), &options)
+        .unwrap();
+}
+
+#[test]
+fn more_than_the_machine_has_is_refused() {
+    let mut builder = Catalog::builder();
+    let record = Record::stored(Extent::new(ShardId::FIRST, 0, 1 << 50));
+    let record = builder.record(record).unwrap();
+    let layout = Layout::contiguous([1 << 50]).unwrap();
+    builder
+        .entry("huge", Dtype::U8, layout, View::whole(record))
+        .unwrap();
+    let sample = Sample {
+        catalog: builder.finish(),
+        shards: vec![Vec::new()],
+    };
+    let error = sample
+        .load(&sample.shards(), HostDevice::new(), &options())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+}
+
+#[test]
+fn cancelling_stops_within_one_chunk_of_each_thread() {
+    let sample = sample();
+    let staged = StagedDevice::new(3, 16 << 10);
+    let device: Arc<dyn Device> = Arc::new(staged.clone());
+    let options = options();
+    let plan = plan(
+        &sample.catalog,
+        |_| Some(0),
+        &[device.rules()],
+        &options.planning(),
+    )
+    .unwrap();
+    for cancel_after in [0, 1, 5, 60] {
+        let cancel = CancelToken::new();
+        let chunks = Arc::new(AtomicUsize::new(0));
+        if cancel_after == 0 {
+            cancel.cancel();
+        }
+        let (token, seen) = (cancel.clone(), Arc::clone(&chunks));
+        let progress = move |_| {
+            if seen.fetch_add(1, Ordering::SeqCst) + 1 >= cancel_after {
+                token.cancel();
+            }
+        };
+        let control = Control {
+            cancel,
+            progress: Some(Arc::new(progress)),
+        };
+        let shards = sample.shards();
+        let devices = [Arc::clone(&device)];
+        let error = execute(
+            &plan,
+            &sample.catalog,
+            &shards,
+            &devices,
+            &options,
+            &control,
+        );
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Cancelled);
+        assert!(chunks.load(Ordering::SeqCst) <= cancel_after + options.read_threads);
+        assert_eq!((staged.live_groups(), staged.free_buffers()), (0, 3));
+    }
+}
+
+#[test]
+fn progress_ends_at_all_bytes() {
+    let sample = sample();
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let progress = move |progress: tensorlift_loader::Progress| {
+        assert_eq!(progress.bytes_total, TENSORS * TENSOR_BYTES);
+        seen.fetch_max(progress.bytes_done as usize, Ordering::SeqCst);
+    };
+    let control = Control {
+        progress: Some(Arc::new(progress)),
+        ..Control::default()
+    };
+    let device: Arc<dyn Device> = Arc::new(HostDevice::new());
+    let options = options();
+    let plan = plan(
+        &sample.catalog,
+        |_| Some(0),
+        &[device.rules()],
+        &options.planning(),
+    )
+    .unwrap();
+    execute(
+        &plan,
+        &sample.catalog,
+        &sample.shards(),
+        &[device],
+        &options,
+        &control,
+    )
+    .unwrap();
+    assert_eq!(most.load(Ordering::SeqCst) as u64, TENSORS * TENSOR_BYTES);
+}
+
+#[test]
+fn a_shard_cut_short_is_an_error_not_a_signal() {
+    let sample = sample();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &sample.shards[0]).unwrap();
+    let storage = FileStorage::open(file.path()).unwrap();
+    file.as_file().set_len(1_000_000).unwrap();
+    let shards = [Shard::new(file.path(), Arc::new(storage))];
+    let error = sample
+        .load(&shards, HostDevice::new(), &options())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Storage);
+    assert!(error.extent().unwrap().end() > 1_000_000);
+}
+
+#[test]
+fn a_shard_rewritten_meanwhile_is_an_error() {
+    let sample = sample();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &sample.shards[0]).unwrap();
+    let storage = FileStorage::open(file.path()).unwrap();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+    file.as_file().set_modified(later).unwrap();
+    let shards = [Shard::new(file.path(), Arc::new(storage))];
+    let error = sample
+        .load(&shards, HostDevice::new(), &options())
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("changed while it was loaded"),
+        "{error}"
+    );
+}
+
+#[test]
+fn inflated_bytes_that_are_not_as_many_as_claimed_are_malformed() {
+    let deflated = naive::deflate(&pattern(1000, 9));
+    for (claimed, cut) in [(999, 0), (1001, 0), (1000, 5), (1 << 20, 0)] {
+        let mut builder = Catalog::builder();
+        let extent = Extent::new(ShardId::FIRST, 0, deflated.len() as u64 - cut);
+        let source = Source::Deflated {
+            extent,
+            len: claimed,
+        };
+        let record = builder
+            .record(Record {
+                source,
+                declared_crc32: None,
+            })
+            .unwrap();
+        let layout = Layout::contiguous([claimed as usize]).unwrap();
+        builder
+            .entry("t", Dtype::U8, layout, View::whole(record))
+            .unwrap();
+        let sample = Sample {
+            catalog: builder.finish(),
+            shards: vec![deflated.clone()],
+        };
+        let error = sample
+            .load(&sample.shards(), HostDevice::new(), &options())
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.tensor()),
+            (ErrorKind::Malformed, Some("t")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_storage_without_a_mapping_cannot_be_viewed() {
+    let sample = sample();
+    let mut options = options();
+    options.mode = tensorlift_loader::Mode::Map;
+    let pieces = |storage: MemoryStorage| {
+        Arc::new(tensorlift_storage::wrap::Chopped::new(storage, 100)) as _
+    };
+    let shards = sample.shards_through(pieces);
+    let error = sample
+        .load(&shards, HostDevice::new(), &options)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse);
+}

@@ -1,0 +1,231 @@
+//! The plainest way to get a tensor's bytes, and the proof that the fast way gets the same.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use half::{bf16, f16};
+use proptest::prelude::*;
+use tensorlift_device::double::{StagedDevice, VecDevice};
+use tensorlift_device::{GroupRules, HostDevice};
+use tensorlift_loader::{LoadOptions, Loaded, Mode};
+use tensorlift_storage::wrap::Chopped;
+use tensorlift_tensor_meta::{ByteOrder, Catalog, Dtype, Entry, Source};
+
+use super::{Sample, samples};
+
+pub(crate) fn deflate(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn can_negate(dtype: Dtype) -> bool {
+    negate(dtype, &mut vec![0; dtype.alignment()])
+}
+
+/// Changes the sign of one element; false if its dtype has none here.
+fn negate(dtype: Dtype, bytes: &mut [u8]) -> bool {
+    macro_rules! as_type {
+        ($type:ty, $change:expr) => {{
+            let value = <$type>::from_le_bytes(bytes.try_into().unwrap());
+            bytes.copy_from_slice(&$change(value).to_le_bytes());
+        }};
+    }
+    match dtype {
+        Dtype::F16 => as_type!(f16, |value: f16| -value),
+        Dtype::BF16 => as_type!(bf16, |value: bf16| -value),
+        Dtype::F32 => as_type!(f32, |value: f32| -value),
+        Dtype::F64 => as_type!(f64, |value: f64| -value),
+        Dtype::I8 => as_type!(i8, i8::wrapping_neg),
+        Dtype::I32 => as_type!(i32, i32::wrapping_neg),
+        Dtype::I64 => as_type!(i64, i64::wrapping_neg),
+        Dtype::C32 | Dtype::C64 | Dtype::C128 => {
+            let part = part_of(dtype);
+            let (real, imaginary) = bytes.split_at_mut(part.alignment());
+            negate(part, real);
+            negate(part, imaginary);
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn part_of(complex: Dtype) -> Dtype {
+    match complex {
+        Dtype::C32 => Dtype::F16,
+        Dtype::C64 => Dtype::F32,
+        _ => Dtype::F64,
+    }
+}
+
+/// The row-major little-endian bytes of an entry, element by element.
+fn expected(sample: &Sample, entry: &Entry) -> Vec<u8> {
+    let record = match &sample.catalog.record(entry).source {
+        Source::Stored(extent) => {
+            let range = extent.range();
+            sample.shards[extent.shard.index()][range.start as usize..range.end as usize].to_vec()
+        }
+        Source::Deflated { extent, .. } => {
+            let range = extent.range();
+            let bytes = &sample.shards[extent.shard.index()];
+            let mut inflated = Vec::new();
+            let compressed = &bytes[range.start as usize..range.end as usize];
+            DeflateDecoder::new(compressed)
+                .read_to_end(&mut inflated)
+                .unwrap();
+            inflated
+        }
+        Source::Inline { bytes, .. } => bytes.to_vec(),
+        other => panic!("{other:?} has no bytes"),
+    };
+    let from = entry.view().offset as usize;
+    let (layout, dtype) = (entry.layout(), entry.dtype());
+    let Some(element) = dtype.bytes() else {
+        return record[from..][..entry.bytes() as usize].to_vec();
+    };
+    let shape = layout.shape();
+    let mut row_major = vec![1; shape.len()];
+    for index in (1..shape.len()).rev() {
+        row_major[index - 1] = row_major[index] * shape[index];
+    }
+    let strides = layout.strides().unwrap_or(&row_major);
+    let mut bytes = Vec::new();
+    for number in 0..layout.elements() {
+        let (mut rest, mut position) = (number, 0);
+        for (&size, &stride) in shape.iter().zip(strides).rev() {
+            position += rest % size * stride;
+            rest /= size;
+        }
+        let mut value = record[from + position * element..][..element].to_vec();
+        if layout.byte_order() == ByteOrder::Big {
+            value
+                .chunks_mut(dtype.word_bytes())
+                .for_each(<[u8]>::reverse);
+        }
+        if layout.is_conjugated() {
+            negate(part_of(dtype), &mut value[element / 2..]);
+        }
+        if layout.is_negated() {
+            assert!(negate(dtype, &mut value));
+        }
+        bytes.extend(value);
+    }
+    bytes
+}
+
+/// Every tensor of the catalog is there, in order, with the bytes of the plainest way.
+fn check(sample: &Sample, loaded: &Loaded) {
+    let catalog: &Catalog = &sample.catalog;
+    let has_bytes = |entry: &&Entry| !matches!(catalog.record(entry).source, Source::Absent { .. });
+    let entries: Vec<&Entry> = catalog.entries().iter().filter(has_bytes).collect();
+    let names: Vec<&str> = loaded
+        .tensors()
+        .iter()
+        .map(tensorlift_loader::Tensor::name)
+        .collect();
+    assert_eq!(
+        names,
+        entries.iter().map(|entry| entry.name()).collect::<Vec<_>>()
+    );
+    for entry in entries {
+        let tensor = loaded.tensor(entry.name()).unwrap();
+        let contiguous = tensor.to_contiguous().unwrap();
+        assert_eq!(
+            contiguous.as_bytes().unwrap(),
+            expected(sample, entry),
+            "{entry:?}"
+        );
+        let address = tensor.as_bytes().unwrap().as_ptr().addr();
+        if !tensor.as_bytes().unwrap().is_empty() {
+            assert!(
+                address.is_multiple_of(entry.dtype().alignment()),
+                "{entry:?} at {address}"
+            );
+        }
+    }
+}
+
+fn options() -> impl Strategy<Value = LoadOptions> {
+    let mode = prop_oneof![Just(Mode::Copy), Just(Mode::Map)];
+    let gap = prop_oneof![Just(0u64), 0u64..100, 0u64..100_000];
+    (
+        mode,
+        1usize..5,
+        prop_oneof![Just(4096usize), 1usize..20_000],
+        gap,
+    )
+        .prop_map(|(mode, read_threads, chunk_bytes, merge_gap_bytes)| {
+            let mut options = LoadOptions::default();
+            options.mode = mode;
+            options.read_threads = read_threads;
+            options.chunk_bytes = chunk_bytes;
+            options.merge_gap_bytes = merge_gap_bytes;
+            options
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn host_memory_holds_what_the_plainest_way_gets(
+        sample in samples(),
+        options in options(),
+        alignment in prop_oneof![Just(1usize), Just(64), Just(256)],
+    ) {
+        let host = HostDevice::new().with_tensor_alignment(alignment);
+        let loaded = sample.load(&sample.shards(), host, &options).unwrap();
+        check(&sample, &loaded);
+        for tensor in &loaded {
+            let empty = tensor.as_bytes().unwrap().is_empty();
+            let address = tensor.as_bytes().unwrap().as_ptr().addr();
+            // A view in a mapping is as aligned as the mapping, which is a Vec here.
+            prop_assert!(empty || options.mode == Mode::Map || address.is_multiple_of(alignment));
+        }
+    }
+
+    #[test]
+    fn chopped_reads_make_no_difference(
+        sample in samples(),
+        options in options(),
+        most in 1usize..3000,
+    ) {
+        let options = options.mode(Mode::Copy);
+        let shards = sample.shards_through(|storage| Arc::new(Chopped::new(storage, most)));
+        check(&sample, &sample.load(&shards, HostDevice::new(), &options).unwrap());
+    }
+
+    #[test]
+    fn staging_buffers_make_no_difference(
+        sample in samples(),
+        options in options(),
+        buffers in 1usize..4,
+        buffer_bytes in 16usize..9000,
+        max_bytes in 1u64..60_000,
+    ) {
+        let options = options.mode(Mode::Copy);
+        let mut rules = GroupRules::default();
+        rules.tensor_alignment = 16;
+        rules.max_bytes = max_bytes;
+        let device = StagedDevice::new(buffers, buffer_bytes).with_rules(rules);
+        let loaded = sample.load(&sample.shards(), device.clone(), &options).unwrap();
+        check(&sample, &loaded);
+        drop(loaded);
+        prop_assert_eq!((device.live_groups(), device.free_buffers()), (0, buffers));
+    }
+
+    #[test]
+    fn typed_vectors_make_no_difference(sample in samples(), options in options()) {
+        let options = options.mode(Mode::Copy);
+        let loaded = sample.load(&sample.shards(), VecDevice, &options);
+        // Bytes in a `Vec<u8>` have no alignment, so only contents are compared.
+        let loaded = loaded.unwrap();
+        for tensor in &loaded {
+            let contiguous = tensor.to_contiguous().unwrap();
+            prop_assert_eq!(contiguous.as_bytes().unwrap(), expected(&sample, tensor.entry()));
+        }
+    }
+}
