@@ -1,2 +1,84 @@
-//! Inspect, plan and load model checkpoints.
-fn main() {}
+//! Inspect, plan and load model checkpoints from the command line.
+
+mod failure;
+mod inspect;
+mod load;
+mod plan;
+mod table;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use tensorlift::{Checkpoint, OpenOptions};
+
+/// Inspects, plans and loads model checkpoints: safetensors and PyTorch files.
+#[derive(Parser)]
+#[command(name = "tensorlift", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Log which path ran and why to standard error; twice for every file
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the tensors: name, dtype, shape, bytes, file
+    Inspect(inspect::Inspect),
+    /// Load every tensor into memory and report what it took
+    Load(load::Load),
+    /// Show what would be read, and where to, without reading it
+    Plan(plan::ShowPlan),
+}
+
+/// The checkpoint.
+#[derive(Args)]
+struct Target {
+    /// A file, a folder, an index file, or a model in the Hugging Face cache (org/name[@revision])
+    path: PathBuf,
+    /// Take this variant of a folder, as in model.VARIANT.safetensors
+    #[arg(long)]
+    variant: Option<String>,
+}
+
+impl Target {
+    fn open(&self) -> tensorlift::Result<Checkpoint> {
+        let options = Checkpoint::options();
+        let options = match &self.variant {
+            Some(variant) => OpenOptions::variant(options, variant),
+            None => options,
+        };
+        options.open(&self.path)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.verbose);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let (json, result) = match &cli.command {
+        Command::Inspect(inspect) => (inspect.json, inspect.run(&mut out)),
+        Command::Load(load) => (load.json, load.run(&mut out)),
+        Command::Plan(plan) => (plan.json, plan.run(&mut out)),
+    };
+    let result = result.and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json, &mut out),
+    }
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .init();
+}

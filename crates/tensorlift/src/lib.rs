@@ -1,1 +1,74 @@
-//! Load model checkpoints eagerly, fast and safely: safetensors and PyTorch files into memory.
+//! Loads model checkpoints eagerly, fast and safely: safetensors and PyTorch files into memory.
+//!
+//! ```
+//! use tensorlift::{Checkpoint, HostDevice};
+//!
+//! # fn main() -> tensorlift::Result<()> {
+//! # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+//! let checkpoint = Checkpoint::open("fixtures/tiny-model")?; // file, folder, index or hub name
+//! let loaded = checkpoint
+//!     .loader()
+//!     .select(|entry| entry.name().ends_with("weight"))
+//!     .place_on(HostDevice::new()) // the default
+//!     .load()?;
+//!
+//! for tensor in &loaded {
+//!     println!("{} {} {:?}", tensor.name(), tensor.dtype(), tensor.shape());
+//! }
+//! println!("{}", loaded.report());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! When [`Loader::load`] returns, every byte is where it belongs: nothing is read later, nothing
+//! was read twice to warm up.
+//!
+//! In the order in which you meet them:
+//!
+//! - [`Checkpoint`]: an open checkpoint: its files, its [`Catalog`], no tensor bytes yet.
+//! - [`Loader`]: what to load, where to, and how.
+//! - [`Loaded`]: the [`Tensor`]s in file order, by name or by value, and the [`LoadReport`].
+//! - [`Error`]: what went wrong, where, and what to do about it.
+//!
+//! This crate only ties the others together.
+//! Take `tensorlift-loader` for planning and execution into memory of your own, or a format crate
+//! alone for names and extents.
+
+mod checkpoint;
+mod formats;
+mod loader;
+
+pub use checkpoint::{Checkpoint, OpenOptions};
+pub use loader::Loader;
+
+pub use tensorlift_device::{Device, DeviceError, HostDevice, NullDevice};
+pub use tensorlift_loader::{
+    Bytes, CancelToken, Choice, Element, FileReport, LoadOptions, LoadReport, Loaded, Mode,
+    PassedOver, Phases, Placement, Plan, Progress, Tensor,
+};
+pub use tensorlift_shard_index::Companions;
+pub use tensorlift_storage::{FileStorage, MapStorage, MemoryStorage, Storage};
+pub use tensorlift_tensor_meta::{
+    ByteOrder, Catalog, Dtype, Entry, Error, ErrorKind, Extent, Limits, Result, ShardId,
+};
+
+use std::path::Path;
+
+/// Loads every tensor of a checkpoint into host memory.
+///
+/// `target` is a file, a folder, an index file or the name of a model in the Hugging Face cache.
+///
+/// ```
+/// # fn main() -> tensorlift::Result<()> {
+/// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+/// let loaded = tensorlift::load("fixtures/tiny-model")?;
+/// assert!(loaded.report().bytes_wanted > 0);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`Checkpoint::open`] and [`Loader::load`].
+pub fn load(target: impl AsRef<Path>) -> Result<Loaded> {
+    Checkpoint::open(target)?.loader().load()
+}

@@ -1,0 +1,96 @@
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use tensorlift::Extent;
+
+/// Why a command did not do what it was asked to.
+pub(crate) enum Failure {
+    /// The checkpoint, or the machine.
+    Checkpoint(tensorlift::Error),
+    /// Standard output.
+    Output(io::Error),
+}
+
+/// A failure for programs.
+#[derive(Serialize)]
+struct Described<'a> {
+    kind: &'a str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<[u64; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'a str>,
+}
+
+impl Failure {
+    /// One message on standard error; with `json`, an object on standard output too.
+    pub(crate) fn report(&self, json: bool, out: &mut impl Write) -> ExitCode {
+        match self {
+            // Whoever read our output has seen enough.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
+            Failure::Output(error) => eprintln!("error: cannot write the output: {error}"),
+            Failure::Checkpoint(error) => {
+                eprintln!("error: {}", with_causes(error));
+                if json {
+                    let object = serde_json::json!({ "error": describe(error) });
+                    // There is nobody left to tell if this fails.
+                    let _ = writeln!(out, "{object}").and_then(|()| out.flush());
+                }
+            }
+        }
+        ExitCode::FAILURE
+    }
+}
+
+/// The message, and beneath it the causes that it does not repeat.
+fn with_causes(error: &tensorlift::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.contains(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn describe(error: &tensorlift::Error) -> Described<'_> {
+    Described {
+        kind: error.kind().as_str(),
+        message: with_causes(error),
+        file: error.path().map(|path| path.to_string_lossy().into_owned()),
+        tensor: error.tensor(),
+        bytes: error
+            .extent()
+            .map(|extent: Extent| [extent.offset, extent.end()]),
+        remedy: error.remedy(),
+    }
+}
+
+impl From<tensorlift::Error> for Failure {
+    fn from(error: tensorlift::Error) -> Self {
+        Failure::Checkpoint(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Output(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Failure::Output(error.into())
+    }
+}

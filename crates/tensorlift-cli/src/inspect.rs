@@ -1,0 +1,143 @@
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+
+use clap::Args;
+use rayon::prelude::*;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tensorlift::{Bytes, Checkpoint, Dtype, Entry, Tensor};
+
+use crate::Target;
+use crate::failure::Failure;
+use crate::table::Table;
+
+#[derive(Args)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    target: Target,
+    /// Print one JSON object for each tensor, a line each
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Load the tensors and print the SHA-256 of their row-major little-endian bytes
+    #[arg(long)]
+    hash: bool,
+}
+
+/// A tensor for programs.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    dtype: Dtype,
+    shape: &'a [usize],
+    bytes: u64,
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<&'a str>,
+}
+
+impl Inspect {
+    pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+        let checkpoint = self.target.open()?;
+        let hashes = if self.hash {
+            hash(&checkpoint)?
+        } else {
+            HashMap::new()
+        };
+        let files: Vec<String> = checkpoint
+            .files()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
+        let lines = checkpoint.catalog().entries().iter().map(|entry| Line {
+            name: entry.name(),
+            dtype: entry.dtype(),
+            shape: entry.shape(),
+            bytes: entry.bytes(),
+            file: files[entry.extent().shard.index()].clone(),
+            sha256: hashes.get(entry.name()).map(String::as_str),
+        });
+        if self.json {
+            for line in lines {
+                serde_json::to_writer(&mut *out, &line)?;
+                writeln!(out)?;
+            }
+            return Ok(());
+        }
+        write_table(out, lines.collect(), self.hash)?;
+        write_totals(out, checkpoint.catalog().entries())?;
+        Ok(())
+    }
+}
+
+/// The hash of every tensor that has bytes, by name.
+fn hash(checkpoint: &Checkpoint) -> tensorlift::Result<HashMap<String, String>> {
+    let loaded = checkpoint.loader().load()?;
+    let hash = |tensor: &Tensor| {
+        let contiguous = tensor.to_contiguous()?;
+        let digest = Sha256::digest(contiguous.as_bytes()?);
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok((tensor.name().to_owned(), hex))
+    };
+    loaded.tensors().par_iter().map(hash).collect()
+}
+
+fn write_table(out: &mut impl Write, lines: Vec<Line<'_>>, hash: bool) -> std::io::Result<()> {
+    let mut heads = vec!["name", "dtype", "shape", "bytes", "file"];
+    if hash {
+        heads.push("sha256");
+    }
+    let mut table = Table::new(&heads, &[3]);
+    for line in lines {
+        let file = std::path::Path::new(&line.file)
+            .file_name()
+            .unwrap_or_default();
+        let mut row = vec![
+            crate::table::printable(line.name),
+            line.dtype.to_string(),
+            format!("{:?}", line.shape),
+            line.bytes.to_string(),
+            crate::table::printable(&file.to_string_lossy()),
+        ];
+        if hash {
+            row.push(line.sha256.unwrap_or("no bytes").to_owned());
+        }
+        table.row(row);
+    }
+    table.write(out)
+}
+
+/// A line for each dtype, and one for all.
+fn write_totals(out: &mut impl Write, entries: &[Entry]) -> std::io::Result<()> {
+    let mut totals: BTreeMap<Dtype, (u64, u64, u64)> = BTreeMap::new();
+    for entry in entries {
+        let (tensors, elements, bytes) = totals.entry(entry.dtype()).or_default();
+        *tensors += 1;
+        *elements = elements.saturating_add(entry.layout().elements() as u64);
+        *bytes = bytes.saturating_add(entry.bytes());
+    }
+    let mut all = (0u64, 0u64, 0u64);
+    let mut table = Table::new(
+        &["dtype", "tensors", "elements", "bytes", ""],
+        &[1, 2, 3, 4],
+    );
+    let row = |name: String, (tensors, elements, bytes): (u64, u64, u64)| {
+        let human = Bytes(bytes).to_string();
+        vec![
+            name,
+            tensors.to_string(),
+            elements.to_string(),
+            bytes.to_string(),
+            human,
+        ]
+    };
+    for (dtype, total) in totals {
+        all = (
+            all.0 + total.0,
+            all.1.saturating_add(total.1),
+            all.2.saturating_add(total.2),
+        );
+        table.row(row(dtype.to_string(), total));
+    }
+    table.row(row("all".into(), all));
+    writeln!(out)?;
+    table.write(out)
+}

@@ -1,0 +1,100 @@
+use std::io::{IsTerminal, Write};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use tensorlift::{LoadReport, Mode};
+
+use crate::Target;
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    target: Target,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Copy the bytes into memory, or view a populated mapping of the file
+    #[arg(long, value_enum, default_value_t = ModeArg::Copy)]
+    mode: ModeArg,
+    /// Threads that read at once
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ModeArg {
+    Copy,
+    Map,
+}
+
+impl Load {
+    pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+        let checkpoint = self.target.open()?;
+        let mode = match self.mode {
+            ModeArg::Copy => Mode::Copy,
+            ModeArg::Map => Mode::Map,
+        };
+        let mut loader = checkpoint.loader().mode(mode);
+        if let Some(threads) = self.threads {
+            loader = loader.read_threads(threads.into());
+        }
+        let bar = std::io::stderr().is_terminal().then(progress_bar);
+        if let Some(bar) = bar.clone() {
+            loader = loader.progress(move |progress| {
+                bar.set_length(progress.bytes_total);
+                bar.set_position(progress.bytes_done);
+            });
+        }
+        let loaded = loader.load();
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        let loaded = loaded?;
+        if self.json {
+            serde_json::to_writer(&mut *out, loaded.report())?;
+            writeln!(out)?;
+        } else {
+            write_report(out, loaded.report())?;
+        }
+        Ok(())
+    }
+}
+
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let template = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// The line, and beneath it what was chosen and why.
+fn write_report(out: &mut impl Write, report: &LoadReport) -> std::io::Result<()> {
+    writeln!(out, "{report}")?;
+    for other in &report.choice.passed_over {
+        writeln!(out, "passed over: {} ({})", other.what, other.why)?;
+    }
+    for file in &report.files {
+        write!(
+            out,
+            "{}: {}, read by {}",
+            file.path.display(),
+            file.format,
+            file.reader
+        )?;
+        if let Some(cached) = file.cached_before {
+            write!(
+                out,
+                ", {:.0} % in the page cache before",
+                cached.share() * 100.0
+            )?;
+        }
+        writeln!(out)?;
+        for other in &file.refused {
+            writeln!(out, "  not by {}: {}", other.what, other.why)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::prelude::*;
+use serde_pickle::Value;
+use tensorlift_loader::{Choice, PassedOver, Phases, Shard};
+use tensorlift_shard_index::{self as shard_index, Companions, ResolveOptions, Resolved};
+use tensorlift_storage::{FileStorage, MemoryStorage, Storage};
+use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits, Result};
+
+use crate::formats::{self, Parsed};
+use crate::loader::Loader;
+
+/// An open checkpoint: its files and what they list, without a tensor's bytes.
+#[derive(Debug)]
+pub struct Checkpoint {
+    catalog: Arc<Catalog>,
+    shards: Vec<Shard>,
+    formats: Vec<&'static str>,
+    #[expect(dead_code)]
+    states: Vec<Value>,
+    choice: Choice,
+    companions: Companions,
+    phases: Phases,
+}
+
+/// How a checkpoint is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    resolve: ResolveOptions,
+}
+
+/// # Opening
+impl Checkpoint {
+    /// Opens a file, a folder, an index file or a model in the Hugging Face cache
+    /// (`org/name[@revision]`), and reads what it lists.
+    ///
+    /// # Errors
+    /// If there is no checkpoint, or one that breaks its format; the error names the file.
+    pub fn open(target: impl AsRef<Path>) -> Result<Self> {
+        OpenOptions::default().open(target)
+    }
+
+    /// Opens the bytes of one file that is in memory already.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
+        Self::from_storage("in memory", Arc::new(MemoryStorage::new(bytes)))
+    }
+
+    /// Opens one file from a storage of your own; errors and reports call it `name`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_storage(name: impl Into<PathBuf>, storage: Arc<dyn Storage>) -> Result<Self> {
+        OpenOptions::default().open_storage(name, storage)
+    }
+
+    /// Options for opening.
+    #[must_use]
+    pub fn options() -> OpenOptions {
+        OpenOptions::default()
+    }
+}
+
+/// # What it holds
+impl Checkpoint {
+    /// All tensors, as the files describe them.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// The files, in the order in which [`ShardId`](crate::ShardId)s count them.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = &Path> {
+        self.shards.iter().map(Shard::path)
+    }
+
+    /// Configuration and tokenizer beside the weights: found by name, not opened.
+    #[must_use]
+    pub fn companions(&self) -> &Companions {
+        &self.companions
+    }
+
+    /// What was chosen for the path given, and what was passed over.
+    #[must_use]
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// A loader of all its tensors into host memory.
+    pub fn loader(&self) -> Loader<'_> {
+        Loader::new(self)
+    }
+
+    pub(crate) fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    pub(crate) fn formats(&self) -> &[&'static str] {
+        &self.formats
+    }
+
+    pub(crate) fn phases(&self) -> Phases {
+        self.phases
+    }
+}
+
+impl OpenOptions {
+    /// Ceilings for untrusted input. Default: [`Limits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.resolve.limits = limits;
+        self
+    }
+
+    /// The variant to take from a folder, such as `fp16` for `model.fp16.safetensors`.
+    /// Default: the files without one.
+    #[must_use]
+    pub fn variant(mut self, variant: impl Into<String>) -> Self {
+        self.resolve.variant = Some(variant.into());
+        self
+    }
+
+    /// The Hugging Face cache to look in. Default: as Python's `huggingface_hub` finds it.
+    #[must_use]
+    pub fn hub_cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.resolve.cache = Some(folder.into());
+        self
+    }
+
+    /// Opens a checkpoint; see [`Checkpoint::open`].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open(&self, target: impl AsRef<Path>) -> Result<Checkpoint> {
+        let mut phases = Phases::default();
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
+
+        let resolved = shard_index::resolve(target, &self.resolve)?;
+        phases.resolve = lap();
+
+        let shards = resolved.shards.iter().map(|path| {
+            let storage = FileStorage::open(path)
+                .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(path))?;
+            Ok(Shard::new(path, Arc::new(storage)))
+        });
+        let shards = shards.collect::<Result<Vec<_>>>()?;
+        phases.open = lap();
+
+        let parsed = self.parse(&shards)?;
+        let (formats, catalogs, states) = unzip(parsed);
+        let catalog = merge(&resolved, catalogs)?;
+        phases.parse = lap();
+
+        tracing::debug!(choice = %resolved.choice, tensors = catalog.len(), "opened");
+        Ok(Checkpoint {
+            catalog: Arc::new(catalog),
+            shards,
+            formats,
+            states,
+            choice: describe(&resolved.choice),
+            companions: resolved.companions,
+            phases,
+        })
+    }
+
+    /// Opens one file from a storage of your own; see [`Checkpoint::from_storage`].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_storage(
+        &self,
+        name: impl Into<PathBuf>,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Checkpoint> {
+        let clock = Instant::now();
+        let shards = vec![Shard::new(name, storage)];
+        let (formats, mut catalogs, states) = unzip(self.parse(&shards)?);
+        let mut phases = Phases::default();
+        phases.parse = clock.elapsed();
+        Ok(Checkpoint {
+            catalog: Arc::new(catalogs.remove(0)),
+            formats,
+            states,
+            choice: Choice {
+                chosen: shards[0].path().display().to_string(),
+                ..Choice::default()
+            },
+            companions: Companions::default(),
+            phases,
+            shards,
+        })
+    }
+
+    /// Reads what each shard lists, several at once.
+    fn parse(&self, shards: &[Shard]) -> Result<Vec<Parsed>> {
+        let parse =
+            |shard: &Shard| formats::parse(&**shard.storage(), shard.path(), &self.resolve.limits);
+        match shards {
+            [only] => Ok(vec![parse(only)?]),
+            _ => shards.par_iter().map(parse).collect(),
+        }
+    }
+}
+
+fn unzip(parsed: Vec<Parsed>) -> (Vec<&'static str>, Vec<Catalog>, Vec<Value>) {
+    let (mut formats, mut catalogs, mut states) = (Vec::new(), Vec::new(), Vec::new());
+    for Parsed {
+        catalog,
+        format,
+        state,
+    } in parsed
+    {
+        formats.push(format);
+        catalogs.push(catalog);
+        states.extend(state);
+    }
+    (formats, catalogs, states)
+}
+
+/// One catalog of all shards; a single file's is taken as it is.
+fn merge(resolved: &Resolved, mut catalogs: Vec<Catalog>) -> Result<Catalog> {
+    if resolved.index.is_none() && catalogs.len() == 1 {
+        return Ok(catalogs.remove(0));
+    }
+    Ok(resolved.merge(catalogs)?.catalog)
+}
+
+/// The choice in the words of a report.
+fn describe(choice: &shard_index::Choice) -> Choice {
+    let passed_over = choice.passed_over.iter().map(|other| PassedOver {
+        what: other.path.display().to_string(),
+        why: other.reason.to_string(),
+    });
+    Choice {
+        chosen: choice.chosen.display().to_string(),
+        passed_over: passed_over.collect(),
+    }
+}

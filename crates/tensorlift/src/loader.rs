@@ -1,0 +1,265 @@
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tensorlift_device::Device;
+use tensorlift_loader::{
+    CancelToken, Control, FileReport, LoadOptions, LoadReport, Loaded, Mode, PassedOver, Placement,
+    Plan, Progress, Shard, execute, plan,
+};
+use tensorlift_storage::{MapStorage, os};
+use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
+
+use crate::Checkpoint;
+
+/// Names that a missing-tensor error lists before it counts the rest.
+const LISTED_NAMES: usize = 10;
+
+/// What to load of a checkpoint, where to, and how.
+#[must_use = "a loader does nothing before `load`"]
+pub struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    selections: Vec<Box<Selection<'a>>>,
+    missing: Vec<String>,
+    placement: Placement,
+    options: LoadOptions,
+    control: Control,
+}
+
+/// Whether an entry is wanted.
+type Selection<'a> = dyn Fn(&Entry) -> bool + 'a;
+
+/// # What and where to
+impl<'a> Loader<'a> {
+    pub(crate) fn new(checkpoint: &'a Checkpoint) -> Self {
+        Self {
+            checkpoint,
+            selections: Vec::new(),
+            missing: Vec::new(),
+            placement: Placement::default(),
+            options: LoadOptions::default(),
+            control: Control::default(),
+        }
+    }
+
+    /// Loads only entries for which `wanted` holds. Default: all; given twice, both must hold.
+    pub fn select(mut self, wanted: impl Fn(&Entry) -> bool + 'a) -> Self {
+        self.selections.push(Box::new(wanted));
+        self
+    }
+
+    /// Loads only the entries of these names; one that is not there is an error of the load.
+    pub fn select_names<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        let names: HashSet<String> = names.into_iter().map(Into::into).collect();
+        let catalog = self.checkpoint.catalog();
+        self.missing.extend(
+            names
+                .iter()
+                .filter(|name| catalog.get(name).is_none())
+                .cloned(),
+        );
+        self.select(move |entry| names.contains(entry.name()))
+    }
+
+    /// Loads everything to this device. Default: host memory.
+    pub fn place_on(self, device: impl Device + 'static) -> Self {
+        self.place(Placement::on(device))
+    }
+
+    /// Loads each entry to the device that the placement names.
+    pub fn place(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+}
+
+/// # How
+impl Loader<'_> {
+    /// Copies bytes, or views a populated mapping. Default: [`Mode::Copy`].
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.options.mode = mode;
+        self
+    }
+
+    /// Threads that read at once; see [`LoadOptions::read_threads`].
+    pub fn read_threads(mut self, threads: usize) -> Self {
+        self.options.read_threads = threads;
+        self
+    }
+
+    /// Bytes of one read; see [`LoadOptions::chunk_bytes`].
+    pub fn chunk_bytes(mut self, bytes: usize) -> Self {
+        self.options.chunk_bytes = bytes;
+        self
+    }
+
+    /// Unwanted bytes read along; see [`LoadOptions::merge_gap_bytes`].
+    pub fn merge_gap_bytes(mut self, bytes: u64) -> Self {
+        self.options.merge_gap_bytes = bytes;
+        self
+    }
+
+    /// The most memory to allocate; see [`LoadOptions::memory_bytes`].
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.options.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// All options at once.
+    pub fn options(mut self, options: LoadOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Calls `progress` after each chunk, from the reading threads.
+    pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.control.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Lets `token` stop the load within one chunk.
+    pub fn cancel_token(mut self, token: CancelToken) -> Self {
+        self.control.cancel = token;
+        self
+    }
+}
+
+/// # Doing it
+impl Loader<'_> {
+    /// What would be read, and where to.
+    ///
+    /// # Errors
+    /// If names were selected that are not there, or the placement names no device.
+    pub fn plan(&self) -> Result<Plan> {
+        if !self.missing.is_empty() {
+            return Err(self.not_found());
+        }
+        let assign = |entry: &Entry| {
+            let wanted = self.selections.iter().all(|wanted| wanted(entry));
+            wanted.then(|| self.placement.device_of(entry))
+        };
+        let rules = self.placement.rules();
+        plan(
+            self.checkpoint.catalog(),
+            assign,
+            &rules,
+            &self.options.planning(),
+        )
+    }
+
+    /// Loads: when it returns, every byte is where it belongs.
+    ///
+    /// # Errors
+    /// The first failure; nothing half-filled is handed out, and everything is freed.
+    pub fn load(&self) -> Result<Loaded> {
+        let memory_before = os::memory();
+        let mut phases = self.checkpoint.phases();
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
+
+        let shards = self.open_shards()?;
+        let files = self.describe_files(&shards);
+        phases.open += lap();
+
+        let plan = self.plan()?;
+        phases.plan = lap();
+
+        let devices = self.placement.devices();
+        let catalog = self.checkpoint.catalog();
+        let filled = execute(
+            &plan,
+            catalog,
+            &shards,
+            devices,
+            &self.options,
+            &self.control,
+        )?;
+        phases.allocate = filled.phases.allocate;
+        phases.read = filled.phases.read;
+        // Copies the time of `execute` already has.
+        lap();
+
+        let counts = filled.counts;
+        let mut report = LoadReport::default();
+        report.tensors = plan.places.len();
+        report.bytes_wanted = plan.bytes_wanted;
+        report.bytes_read = counts.bytes_read;
+        report.segments = plan.segments.len();
+        report.reads = counts.reads;
+        report.groups = plan.groups.len();
+        report.threads = counts.threads;
+        report.peak_staging_bytes = counts.peak_staging_bytes;
+        report.memory_before = memory_before;
+        report.devices = devices.iter().map(|device| device.name()).collect();
+        report.choice = self.checkpoint.choice().clone();
+        report.files = files;
+        let finish = filled.phases.finish;
+        let mut loaded = Loaded::new(Arc::clone(catalog), &plan, filled, report);
+        phases.finish = finish + lap();
+        loaded.close_report(phases, os::memory());
+        tracing::info!(report = %loaded.report(), "loaded");
+        Ok(loaded)
+    }
+
+    /// The shards as this load reads them.
+    fn open_shards(&self) -> Result<Vec<Shard>> {
+        let open = |shard: &Shard| match (self.options.mode, shard.storage().as_file()) {
+            (Mode::Map, Some(file)) => {
+                let map = file.try_clone().and_then(MapStorage::from_file);
+                let map = map.map_err(|error| {
+                    Error::new(ErrorKind::Storage, error)
+                        .with_path(shard.path())
+                        .with_remedy("load it by copying")
+                })?;
+                Ok(Shard::new(shard.path(), Arc::new(map)))
+            }
+            _ => Ok(shard.clone()),
+        };
+        self.checkpoint.shards().iter().map(open).collect()
+    }
+
+    fn describe_files(&self, shards: &[Shard]) -> Vec<FileReport> {
+        let formats = self.checkpoint.formats();
+        let describe = |(shard, format): (&Shard, &&'static str)| {
+            let storage = shard.storage();
+            let mut file = FileReport::new(shard.path(), format, storage.len(), storage.reader());
+            file.cached_before = storage
+                .as_file()
+                .and_then(|open| os::residency(open, storage.len()));
+            if self.options.mode == Mode::Copy && storage.as_file().is_some() {
+                let why = "not asked for: a mapping follows its file".into();
+                file.refused.push(PassedOver {
+                    what: "map".into(),
+                    why,
+                });
+            }
+            tracing::debug!(?file, "reads");
+            file
+        };
+        shards.iter().zip(formats).map(describe).collect()
+    }
+
+    fn not_found(&self) -> Error {
+        let mut names = self.missing.clone();
+        names.sort_unstable();
+        let listed = &names[..names.len().min(LISTED_NAMES)];
+        let more = match names.len() - listed.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let found = format!("these tensors are not in the checkpoint: {listed:?}{more}");
+        Error::new(ErrorKind::NotFound, found)
+            .with_path(self.checkpoint.choice().chosen.clone())
+            .with_remedy("`tensorlift inspect` lists those that are")
+    }
+}
+
+impl fmt::Debug for Loader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader")
+            .field("placement", &self.placement)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
