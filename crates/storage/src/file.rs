@@ -1,14 +1,19 @@
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{Storage, os};
 
 /// A file, read with positional reads; nothing of it is mapped.
+///
+/// Opened by its path, it can be [released](Storage::release) and is opened again when needed, so
+/// that a checkpoint of many shards does not hold as many descriptors.
 #[derive(Debug)]
 pub struct FileStorage {
-    file: File,
+    path: Option<PathBuf>,
     stamp: os::Stamp,
+    open: Mutex<Option<Arc<File>>>,
 }
 
 impl FileStorage {
@@ -17,16 +22,46 @@ impl FileStorage {
     /// # Errors
     /// If it cannot be opened or is no regular file.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        Self::from_file(File::open(path)?)
+        let path = path.as_ref();
+        Ok(Self {
+            path: Some(path.to_owned()),
+            ..Self::from_file(File::open(path)?)?
+        })
     }
 
-    /// Reads from a file that is open already.
+    /// Reads from a file that is open already, and keeps it open.
     ///
     /// # Errors
     /// If it is no regular file.
-    pub fn from_file(file: File) -> io::Result<Self> {
+    pub fn from_file(file: impl Into<Arc<File>>) -> io::Result<Self> {
+        let file = file.into();
         let stamp = os::Stamp::of(&file)?;
-        Ok(Self { file, stamp })
+        Ok(Self {
+            path: None,
+            stamp,
+            open: Mutex::new(Some(file)),
+        })
+    }
+
+    fn opened(&self) -> io::Result<Arc<File>> {
+        let mut open = self.lock();
+        if let Some(file) = &*open {
+            return Ok(Arc::clone(file));
+        }
+        // Only files with a path are ever closed.
+        let path = self.path.as_deref().ok_or(io::ErrorKind::NotFound)?;
+        let file = Arc::new(File::open(path)?);
+        if os::Stamp::of(&file)? != self.stamp {
+            return Err(io::Error::other(
+                "the file is another one than when it was first opened",
+            ));
+        }
+        *open = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -36,18 +71,24 @@ impl Storage for FileStorage {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        os::read_at(&self.file, offset, buf)
+        os::read_at(&*self.opened()?, offset, buf)
     }
 
     fn reader(&self) -> &'static str {
         "pread"
     }
 
-    fn as_file(&self) -> Option<&File> {
-        Some(&self.file)
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        self.opened().map(Some)
+    }
+
+    fn release(&self) {
+        if self.path.is_some() {
+            *self.lock() = None;
+        }
     }
 
     fn is_unchanged(&self) -> io::Result<bool> {
-        Ok(os::Stamp::of(&self.file)? == self.stamp)
+        Ok(os::Stamp::of(&*self.opened()?)? == self.stamp)
     }
 }

@@ -16,6 +16,7 @@
 //! ```
 
 mod cursor;
+mod direct;
 mod file;
 mod map;
 mod memory;
@@ -24,6 +25,7 @@ mod storage;
 pub mod wrap;
 
 pub use cursor::Cursor;
+pub use direct::DirectStorage;
 pub use file::FileStorage;
 pub use map::MapStorage;
 pub use memory::MemoryStorage;

@@ -2,6 +2,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use memmap2::Mmap;
 
@@ -16,7 +17,7 @@ use crate::{Storage, os};
 #[derive(Debug)]
 pub struct MapStorage {
     map: Mmap,
-    file: File,
+    file: Arc<File>,
     stamp: os::Stamp,
 }
 
@@ -33,7 +34,8 @@ impl MapStorage {
     ///
     /// # Errors
     /// If it cannot be mapped or is no regular file.
-    pub fn from_file(file: File) -> io::Result<Self> {
+    pub fn from_file(file: impl Into<Arc<File>>) -> io::Result<Self> {
+        let file = file.into();
         let stamp = os::Stamp::of(&file)?;
         let map = os::map(&file)?;
         if map.len() as u64 != stamp.len {
@@ -62,8 +64,8 @@ impl Storage for MapStorage {
         Some(&self.map)
     }
 
-    fn as_file(&self) -> Option<&File> {
-        Some(&self.file)
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        Ok(Some(Arc::clone(&self.file)))
     }
 
     fn is_unchanged(&self) -> io::Result<bool> {

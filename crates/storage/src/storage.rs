@@ -23,8 +23,19 @@ pub trait Storage: Send + Sync + fmt::Debug {
         None
     }
 
-    /// The open file behind it, where there is exactly one.
-    fn as_file(&self) -> Option<&File> {
+    /// The file behind it, where there is exactly one; opened again if it was released.
+    ///
+    /// # Errors
+    /// If it cannot be opened any more.
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        Ok(None)
+    }
+
+    /// Gives descriptors back until the next read.
+    fn release(&self) {}
+
+    /// Why reads have left the way that [`reader`](Self::reader) named at first, if they have.
+    fn fallback(&self) -> Option<&str> {
         None
     }
 
@@ -91,8 +102,14 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     fn as_slice(&self) -> Option<&[u8]> {
         (**self).as_slice()
     }
-    fn as_file(&self) -> Option<&File> {
-        (**self).as_file()
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        (**self).file()
+    }
+    fn release(&self) {
+        (**self).release();
+    }
+    fn fallback(&self) -> Option<&str> {
+        (**self).fallback()
     }
     fn is_unchanged(&self) -> io::Result<bool> {
         (**self).is_unchanged()

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 
 use memmap2::{Advice, Mmap, MmapMut};
-use rustix::fs::Advice as FileAdvice;
+use rustix::fs::{Advice as FileAdvice, AtFlags, StatxFlags};
 
-use super::{ProcessMemory, Residency};
+use super::{DirectIo, ProcessMemory, Residency};
 
 /// One call of `madvise` populates at most this many bytes, so that a signal or a failure is seen
 /// soon.
@@ -93,8 +94,20 @@ struct Cachestat {
     recently_evicted: u64,
 }
 
+/// How many bytes of a part of a file are in the page cache, in whole pages; `None` where the
+/// kernel does not tell.
+#[must_use]
+pub fn cached_bytes(file: &File, offset: u64, len: u64) -> Option<u64> {
+    Some(cached_pages(file, offset, len)? * rustix::param::page_size() as u64)
+}
+
+fn cached_pages(file: &File, offset: u64, len: u64) -> Option<u64> {
+    cachestat(file, offset, len).or_else(|| mincore(file, offset, len))
+}
+
+/// Linux 6.5; owners and writers of a file alone may ask.
 #[allow(unsafe_code)]
-fn cached_pages(file: &File, off: u64, len: u64) -> Option<u64> {
+fn cachestat(file: &File, off: u64, len: u64) -> Option<u64> {
     // The number is the same on every architecture that has the call.
     const SYS_CACHESTAT: libc::c_long = 451;
     let range = CachestatRange { off, len };
@@ -111,6 +124,60 @@ fn cached_pages(file: &File, off: u64, len: u64) -> Option<u64> {
         )
     };
     (status == 0).then_some(stat.cached)
+}
+
+/// Older kernels tell by a mapping; for a file that the process could not write, they claim that
+/// everything is there.
+#[allow(unsafe_code)]
+fn mincore(file: &File, offset: u64, len: u64) -> Option<u64> {
+    let page = rustix::param::page_size();
+    let start = offset - offset % page as u64;
+    let len = usize::try_from(offset + len - start).ok()?;
+    // SAFETY: as for `map`; and no byte of this mapping is ever looked at.
+    let map = unsafe { memmap2::MmapOptions::new().offset(start).len(len).map(file) }.ok()?;
+    let mut pages = vec![0u8; len.div_ceil(page)];
+    // SAFETY: the mapping begins at a page and has `len` bytes; `pages` has a byte for each page.
+    let status = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), len, pages.as_mut_ptr()) };
+    (status == 0).then(|| pages.iter().filter(|&&page| page & 1 == 1).count() as u64)
+}
+
+/// What direct reads of a file must be aligned to, as `statx(2)` says, or what all known file
+/// systems take where the kernel does not say (before 6.1).
+///
+/// # Errors
+/// [`io::ErrorKind::Unsupported`] if the file system has no direct reads.
+pub fn direct_io(file: &File) -> io::Result<DirectIo> {
+    let guess = DirectIo {
+        offset: 4096,
+        memory: 4096,
+    };
+    let asked = StatxFlags::DIOALIGN;
+    let Ok(stat) = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, asked) else {
+        return Ok(guess);
+    };
+    if stat.stx_mask & asked.bits() == 0 {
+        return Ok(guess);
+    }
+    match (
+        stat.stx_dio_offset_align as usize,
+        stat.stx_dio_mem_align as usize,
+    ) {
+        (0, _) | (_, 0) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the file system says it has no direct reads",
+        )),
+        (offset, memory) => Ok(DirectIo { offset, memory }),
+    }
+}
+
+/// Opens the same file once more, for direct reads.
+pub(crate) fn open_direct(file: &File) -> io::Result<File> {
+    // Not by its path, which may name another file by now.
+    let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(same)
 }
 
 /// Asks the kernel to forget the file's pages, for measurements from a cold cache.

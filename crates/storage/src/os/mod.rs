@@ -15,17 +15,19 @@ mod platform;
 mod shared;
 
 pub use anonymous::{Anonymous, HUGE_PAGE_BYTES};
-pub(crate) use platform::{advise_huge_pages, populate};
-pub use platform::{available_memory, drop_page_cache, memory, residency};
+pub(crate) use platform::{advise_huge_pages, open_direct, populate};
+pub use platform::{available_memory, cached_bytes, direct_io, drop_page_cache, memory, residency};
 pub(crate) use shared::{map, read_at};
 
-/// What tells a file from a changed one: length and time of last modification.
+/// What tells a file from a changed or another one: length, time of last modification, identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The length in bytes.
     pub len: u64,
     /// The time of the last modification, where the file system keeps one.
     pub modified: Option<SystemTime>,
+    /// Device and file number, where the system has them.
+    pub identity: Option<(u64, u64)>,
 }
 
 impl Stamp {
@@ -49,6 +51,7 @@ impl Stamp {
         Ok(Self {
             len: metadata.len(),
             modified: metadata.modified().ok(),
+            identity: shared::identity(&metadata),
         })
     }
 }
@@ -71,6 +74,15 @@ impl Residency {
         }
         self.resident_pages as f64 / self.sampled_pages as f64
     }
+}
+
+/// What a file's direct reads, past the page cache, must be aligned to, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DirectIo {
+    /// Offsets and lengths.
+    pub offset: usize,
+    /// Addresses.
+    pub memory: usize,
 }
 
 /// This process's memory, in bytes.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use memmap2::{Mmap, MmapMut};
 
-use super::{ProcessMemory, Residency};
+use super::{DirectIo, ProcessMemory, Residency};
 
 /// The smallest page of the systems this runs on.
 const PAGE_BYTES: usize = 4096;
@@ -26,6 +26,25 @@ pub(crate) fn advise_huge_pages(_map: &MmapMut, _offset: usize, _len: usize) {}
 #[must_use]
 pub fn residency(_file: &File, _len: u64) -> Option<Residency> {
     None
+}
+
+/// Unknown here.
+#[must_use]
+pub fn cached_bytes(_file: &File, _offset: u64, _len: u64) -> Option<u64> {
+    None
+}
+
+/// Unsupported here.
+///
+/// # Errors
+/// Always.
+pub fn direct_io(_file: &File) -> io::Result<DirectIo> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Unsupported here.
+pub(crate) fn open_direct(_file: &File) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Unsupported here.

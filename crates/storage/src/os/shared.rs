@@ -1,6 +1,6 @@
 //! What the standard library and memmap2 offer on every system.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 
 use memmap2::Mmap;
@@ -22,4 +22,15 @@ pub(crate) fn map(file: &File) -> io::Result<Mmap> {
     // only. That nobody changes the file meanwhile cannot be proved from here: `MapStorage`
     // states it as the bargain of mapping, and `FileStorage` is the way around it.
     unsafe { Mmap::map(file) }
+}
+
+#[cfg(unix)]
+pub(crate) fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn identity(_metadata: &Metadata) -> Option<(u64, u64)> {
+    None
 }

@@ -1,0 +1,181 @@
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use crate::{Storage, os};
+
+/// The page that ragged ends go through; direct reads of file systems that want more are refused.
+const PAGE_BYTES: usize = 4096;
+
+/// A file read past the page cache, straight into the caller's memory.
+///
+/// Reads land in place where the address agrees with the offset modulo the file's alignment;
+/// their ragged ends go through one page, and everything else through the page cache.
+/// A file system that promises direct reads and then refuses one is read through the page cache
+/// from there on; [`Storage::fallback`] says why.
+#[derive(Debug)]
+pub struct DirectStorage {
+    direct: File,
+    buffered: Arc<File>,
+    alignment: os::DirectIo,
+    stamp: os::Stamp,
+    /// Whether parts that are in the page cache are taken from there.
+    asks_cache: bool,
+    refused: OnceLock<String>,
+}
+
+/// A page that can be read into directly.
+#[repr(C, align(4096))]
+struct Page([u8; PAGE_BYTES]);
+
+impl DirectStorage {
+    /// Opens a file once more, for direct reads.
+    ///
+    /// # Errors
+    /// If the file system has no direct reads, or wants them aligned to more than 4,096 bytes.
+    pub fn new(file: Arc<File>) -> io::Result<Self> {
+        let alignment = os::direct_io(&file)?;
+        let os::DirectIo { offset, memory } = alignment;
+        if [offset, memory]
+            .iter()
+            .any(|size| !size.is_power_of_two() || *size > PAGE_BYTES)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("direct reads must be aligned to {offset} bytes, in memory to {memory}"),
+            ));
+        }
+        Ok(Self {
+            direct: os::open_direct(&file)?,
+            stamp: os::Stamp::of(&file)?,
+            buffered: file,
+            alignment,
+            asks_cache: false,
+            refused: OnceLock::new(),
+        })
+    }
+
+    /// Takes parts of which all is in the page cache from there, read by read: for files that are
+    /// cached in part.
+    #[must_use]
+    pub fn asking_cache(mut self) -> Self {
+        self.asks_cache = true;
+        self
+    }
+
+    /// Reads some bytes past the page cache, if they are placed so that this is possible.
+    fn read_direct(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let unit = self.alignment.offset;
+        // Below `unit`, so it fits.
+        let ahead = (offset % unit as u64) as usize;
+        let whole = buf.len() - buf.len() % unit;
+        if ahead == 0 && whole > 0 && buf.as_ptr().addr().is_multiple_of(self.alignment.memory) {
+            return os::read_at(&self.direct, offset, &mut buf[..whole]);
+        }
+        let mut page = Page([0; PAGE_BYTES]);
+        let start = offset - ahead as u64;
+        let read = os::read_at(&self.direct, start, &mut page.0[..unit])?;
+        let found = page.0[..read].get(ahead..).unwrap_or(&[]);
+        let len = found.len().min(buf.len());
+        buf[..len].copy_from_slice(&found[..len]);
+        Ok(len)
+    }
+
+    /// Whether nearly all of a read can land in place.
+    fn lands_in_place(&self, offset: u64, buf: &[u8]) -> bool {
+        let unit = self.alignment.offset.max(self.alignment.memory) as u64;
+        offset % unit == buf.as_ptr().addr() as u64 % unit
+    }
+}
+
+impl Storage for DirectStorage {
+    fn len(&self) -> u64 {
+        self.stamp.len
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let cached = || {
+            let len = buf.len() as u64;
+            os::cached_bytes(&self.buffered, offset, len).is_some_and(|cached| cached >= len)
+        };
+        if buf.is_empty()
+            || self.refused.get().is_some()
+            || !self.lands_in_place(offset, buf)
+            || (self.asks_cache && cached())
+        {
+            return os::read_at(&self.buffered, offset, buf);
+        }
+        match self.read_direct(offset, buf) {
+            // What Linux says when alignment or file system turn out not to suit.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let why = format!("accepted when opened, refused when read: {error}");
+                tracing::warn!(%why, "direct reads");
+                self.refused.get_or_init(|| why);
+                os::read_at(&self.buffered, offset, buf)
+            }
+            result => result,
+        }
+    }
+
+    fn reader(&self) -> &'static str {
+        if self.refused.get().is_some() {
+            "pread"
+        } else {
+            "direct"
+        }
+    }
+
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        Ok(Some(Arc::clone(&self.buffered)))
+    }
+
+    fn is_unchanged(&self) -> io::Result<bool> {
+        Ok(os::Stamp::of(&self.buffered)? == self.stamp)
+    }
+
+    fn fallback(&self) -> Option<&str> {
+        self.refused.get().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_is_there_however_it_is_aligned() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..100_003u32)
+            .map(|index| (index * 31 / 7) as u8)
+            .collect();
+        file.write_all(&bytes).unwrap();
+        file.as_file().sync_all().unwrap();
+        let storage = match DirectStorage::new(Arc::new(file.reopen().unwrap())) {
+            Ok(storage) => storage,
+            Err(error) => {
+                eprintln!("not run: no direct reads here: {error}");
+                return;
+            }
+        };
+        let mut memory = os::Anonymous::new(300_000).unwrap();
+        for (offset, len, residue) in [
+            (0, 100_003, 0),
+            (5, 50_000, 5),
+            (5, 50_000, 6),
+            (4096, 4096, 0),
+            (99_000, 1003, 99_000 % 4096),
+            (4097, 10, 1),
+            (7, 0, 7),
+        ] {
+            let buf = &mut memory[residue..][..len];
+            buf.fill(0);
+            storage.read_exact_at(offset as u64, buf).unwrap();
+            assert_eq!(buf, &bytes[offset..][..len], "{len} bytes at {offset}");
+        }
+        let past = storage.read_exact_at(100_000, &mut memory[100_000 % 4096..][..4]);
+        assert_eq!(past.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
