@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_char};
 
 use crate::state::{DeviceState, Fault, state};
+use crate::stream::wait_for_all;
 
 /// What is alive, and what went wrong so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,8 @@ impl Counts {
 
 #[unsafe(no_mangle)]
 extern "C" fn fake_cuda_counts(counts: *mut Counts) {
+    // What is enqueued may free something.
+    wait_for_all();
     let state = state();
     let (allocations, device_bytes) = state.memory.live();
     let (pinned_ranges, pinned_bytes) = state.memory.pinned_live();

@@ -2,7 +2,6 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::fs::File;
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 
 use crate::state::{Code, SUCCESS, enter, enter_release, state};
@@ -10,9 +9,9 @@ use crate::state::{Code, SUCCESS, enter, enter_release, state};
 /// `CU_FILE_INVALID_VALUE`, of `CUfileOpError`.
 const FILE_INVALID_VALUE: i64 = 5022;
 /// `CU_FILE_HANDLE_NOT_REGISTERED`.
-const FILE_NOT_REGISTERED: i64 = 5018;
+const FILE_NOT_REGISTERED: i64 = 5027;
 /// `CU_FILE_CUDA_MEMORY_TYPE_INVALID`.
-const MEMORY_TYPE_INVALID: i64 = 5030;
+const MEMORY_TYPE_INVALID: i64 = 5013;
 
 /// `CUfileError_t`: cuFile's own code and the driver's.
 #[repr(C)]
@@ -108,15 +107,13 @@ extern "C" fn cuFileHandleRegister(
     }
     // SAFETY: the caller gave a description of a file by descriptor, which is the only kind that
     // is registered here, and keeps the descriptor open until the handle is given back.
-    let copied = unsafe {
-        let descriptor = (*description).file.descriptor;
-        BorrowedFd::borrow_raw(descriptor).try_clone_to_owned()
-    };
-    let Ok(copied) = copied else {
+    let descriptor = unsafe { (*description).file.descriptor };
+    // Opened again without the direct mode, which binds buffers to an alignment.
+    let Ok(file) = File::open(format!("/proc/self/fd/{descriptor}")) else {
         return FileError::file(FILE_INVALID_VALUE as u64);
     };
     let made = state.handle();
-    state.files.insert(made, File::from(copied));
+    state.files.insert(made, file);
     // SAFETY: the caller gave a pointer for the handle.
     unsafe { handle.write(made) };
     FileError::NONE

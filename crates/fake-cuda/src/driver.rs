@@ -135,7 +135,7 @@ extern "C" fn cuDevicePrimaryCtxRetain(context: *mut usize, device: c_int) -> Co
         if state.devices[index].retained == 0 {
             let handle = state.handle();
             state.devices[index].context = handle;
-            state.devices[index].default_stream = Some(Stream::start(index));
+            state.devices[index].default_stream = Some(Stream::start(index, handle));
         }
         state.devices[index].retained += 1;
         give(context, state.devices[index].context)
@@ -152,15 +152,18 @@ extern "C" fn cuDevicePrimaryCtxRelease_v2(device: c_int) -> Code {
     match own.retained {
         0 => return INVALID_CONTEXT,
         1 => {
-            own.context = 0;
-            own.lost = None;
+            let context = std::mem::take(&mut own.context);
+            let lost = own.lost.take().is_some();
             if let Some(stream) = own.default_stream.take() {
                 stream.close();
+            }
+            if lost {
+                state.lost_contexts.insert(context);
             }
         }
         _ => {}
     }
-    own.retained -= 1;
+    state.devices[index].retained -= 1;
     code
 }
 
@@ -218,7 +221,8 @@ fn create_stream(call: &'static str, stream: *mut usize) -> Code {
     done(enter(call).and_then(|mut state| {
         let device = state.needs_context()?;
         let handle = state.handle();
-        state.streams.insert(handle, Stream::start(device));
+        let context = state.devices[device].context;
+        state.streams.insert(handle, Stream::start(device, context));
         give(stream, handle)
     }))
 }

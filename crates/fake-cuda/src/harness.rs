@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Fake {
     test: &'static str,
     with_cufile: bool,
+    lacking: Option<&'static str>,
+    misuse: bool,
     settings: Vec<(&'static str, u64)>,
 }
 
@@ -39,6 +41,8 @@ impl Fake {
         Self {
             test,
             with_cufile: false,
+            lacking: None,
+            misuse: false,
             settings: Vec::new(),
         }
     }
@@ -47,6 +51,20 @@ impl Fake {
     #[must_use]
     pub fn with_cufile(mut self) -> Self {
         self.with_cufile = true;
+        self
+    }
+
+    /// Leaves out a call of the driver, as an older one would.
+    #[must_use]
+    pub fn lacking(mut self, call: &'static str) -> Self {
+        self.lacking = Some(call);
+        self
+    }
+
+    /// Allows that the child leaves things alive and misuses the driver, for tests of just that.
+    #[must_use]
+    pub fn allowing_misuse(mut self) -> Self {
+        self.misuse = true;
         self
     }
 
@@ -65,11 +83,16 @@ impl Fake {
         if std::env::var(CHILD).is_ok_and(|test| test == self.test) {
             let control = Control::open();
             body(&control);
-            control.assert_clean();
+            if !self.misuse {
+                control.assert_clean();
+            }
             return;
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
-        link(folder.path(), self.with_cufile);
+        match self.lacking {
+            None => link(folder.path(), self.with_cufile),
+            Some(call) => write_lacking(folder.path(), call),
+        }
         let mut child = Command::new(std::env::current_exe().expect("the test's own path"));
         child
             .args(["--exact", self.test, "--nocapture", "--test-threads", "1"])
@@ -132,6 +155,22 @@ pub fn link(folder: &Path, with_cufile: bool) {
     for name in names {
         std::os::unix::fs::symlink(&library, folder.join(name)).expect("a link in the folder");
     }
+}
+
+/// Writes a copy of the double in which the name of a call is another one.
+fn write_lacking(folder: &Path, call: &str) {
+    let mut bytes = fs::read(library()).expect("the double can be read");
+    let name = [b"\0", call.as_bytes(), b"\0"].concat();
+    let found: Vec<_> = (bytes.windows(name.len()).enumerate())
+        .filter_map(|(at, window)| (window == name).then_some(at))
+        .collect();
+    assert!(!found.is_empty(), "no symbol {call}");
+    // The dynamic loader finds symbols by a hash of their names.
+    found.into_iter().for_each(|at| bytes[at + 1] = b'_');
+    let copy = folder.join("libcuda.so.1");
+    fs::write(&copy, &bytes).expect("a file in the folder");
+    // One file: another one would be another library.
+    std::os::unix::fs::symlink(copy, folder.join("libcuda.so")).expect("a link in the folder");
 }
 
 /// Where cargo put the shared library: beside the test binaries, as it is a dependency of theirs.

@@ -1,7 +1,7 @@
 //! All there is, behind one lock: devices, contexts, handles, call counts, planned failures.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) streams: HashMap<usize, Arc<Stream>>,
     pub(crate) events: HashMap<usize, Arc<Event>>,
     pub(crate) files: HashMap<usize, File>,
+    /// Contexts that were lost, and are gone.
+    pub(crate) lost_contexts: HashSet<usize>,
     pub(crate) file_reads: u64,
     pub(crate) buffers_registered: u64,
     pub(crate) violations: Vec<String>,
@@ -111,6 +113,7 @@ impl State {
             streams: HashMap::new(),
             events: HashMap::new(),
             files: HashMap::new(),
+            lost_contexts: HashSet::new(),
             file_reads: 0,
             buffers_registered: 0,
             violations: Vec::new(),

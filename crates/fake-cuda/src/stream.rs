@@ -2,15 +2,33 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::state::{State, state};
 
+/// Every stream whose thread may still run, destroyed ones too.
+static ALL: Mutex<Vec<Weak<Stream>>> = Mutex::new(Vec::new());
+
+/// Waits until no stream has anything to do, but not for ever: one may wait for an event that
+/// nobody reaches.
+pub(crate) fn wait_for_all() {
+    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|stream| stream.strong_count() > 0);
+    let alive: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+    drop(all);
+    let begun = Instant::now();
+    while alive.iter().any(|stream| !stream.is_idle()) && begun.elapsed().as_secs() < 5 {
+        thread::sleep(Duration::from_micros(50));
+    }
+}
+
 pub(crate) struct Stream {
     pub(crate) device: usize,
+    /// The context it belongs to.
+    context: usize,
     /// Tells streams apart, the default ones too.
     pub(crate) number: u64,
     queue: Mutex<Queue>,
@@ -53,14 +71,19 @@ pub(crate) enum HostBytes {
 }
 
 impl Stream {
-    pub(crate) fn start(device: usize) -> Arc<Self> {
+    pub(crate) fn start(device: usize, context: usize) -> Arc<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let stream = Arc::new(Self {
             device,
+            context,
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             queue: Mutex::default(),
             changed: Condvar::new(),
         });
+        let weak = Arc::downgrade(&stream);
+        ALL.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(weak);
         let runs = Arc::clone(&stream);
         thread::spawn(move || runs.run());
         stream
@@ -132,7 +155,8 @@ impl Stream {
                 }
                 let mut state = state();
                 // A lost device does nothing any more; what was to be freed is gone with it.
-                let lost = state.devices[self.device].lost.is_some();
+                let lost = state.devices[self.device].lost.is_some()
+                    || state.lost_contexts.contains(&self.context);
                 if !lost || matches!(work, Work::Free(_)) {
                     self.touch(&mut state, work);
                 }
