@@ -1,0 +1,211 @@
+//! Device memory that is freed when nobody can touch it any more.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::result;
+use cudarc::driver::sys::CUdeviceptr;
+use tensorlift_device::CopyRun;
+
+use super::call::{CallError, check, note};
+use super::context::Context;
+use super::stream::Stream;
+
+/// One allocation.
+#[derive(Debug)]
+pub(crate) struct DeviceMemory {
+    address: CUdeviceptr,
+    len: usize,
+    pooled: bool,
+    /// The stream it was allocated on, and is freed on.
+    stream: Arc<Stream>,
+    /// Whether its address was given away, so that unknown streams may be reading.
+    exposed: AtomicBool,
+    /// Whether another owner frees it.
+    handed_over: AtomicBool,
+    traffic: Mutex<Traffic>,
+    quiet: Condvar,
+}
+
+/// Copies into it.
+#[derive(Debug, Default)]
+struct Traffic {
+    under_way: usize,
+    failure: Option<CallError>,
+}
+
+/// Where memory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// The pool of the device where it has one.
+    Pool,
+    /// `cuMemAlloc`: what cuFile can register whatever its version.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    Plain,
+}
+
+impl DeviceMemory {
+    /// Allocates; when it returns, every stream may use the memory.
+    pub(crate) fn new(stream: &Arc<Stream>, len: usize, from: From) -> Result<Self, CallError> {
+        let context = stream.context();
+        let _bound = context.bind()?;
+        let pooled = from == From::Pool && context.has_pools();
+        let address = match (len, pooled) {
+            // The driver allocates no nothing.
+            (0, _) => Ok(0),
+            // SAFETY: the stream lives. What is in the memory is nobody's business before the
+            // copies into it are done.
+            (_, true) => check("cuMemAllocAsync", unsafe {
+                result::malloc_async(stream.raw(), len)
+            }),
+            // SAFETY: as above.
+            (_, false) => check("cuMemAlloc", unsafe { result::malloc_sync(len) }),
+        }?;
+        let memory = Self {
+            address,
+            len,
+            pooled,
+            stream: Arc::clone(stream),
+            exposed: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
+            traffic: Mutex::default(),
+            quiet: Condvar::new(),
+        };
+        if pooled && len > 0 {
+            // The allocation is an entry of its own stream; other streams must not run ahead.
+            stream.synchronize()?;
+        }
+        Ok(memory)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        self.stream.context()
+    }
+
+    /// The address for those who read on streams of their own; 0 for empty memory.
+    pub(crate) fn expose(&self) -> CUdeviceptr {
+        self.exposed.store(true, Ordering::Release);
+        self.address
+    }
+
+    /// The address for copies that end before the memory does.
+    pub(super) fn address(&self) -> CUdeviceptr {
+        self.address
+    }
+
+    /// Leaves freeing to another owner.
+    pub(super) fn hand_over(&self) -> CUdeviceptr {
+        self.handed_over.store(true, Ordering::Release);
+        self.address
+    }
+
+    /// Whether `len` bytes from `start` on are inside.
+    pub(crate) fn holds(&self, start: usize, len: usize) -> bool {
+        start.checked_add(len).is_some_and(|end| end <= self.len)
+    }
+
+    /// Copies bytes from `start` on to the host.
+    ///
+    /// # Panics
+    /// If they are not inside: callers check.
+    pub(crate) fn download(&self, start: usize, to: &mut [u8]) -> Result<(), CallError> {
+        assert!(self.holds(start, to.len()), "bytes inside the memory");
+        if to.is_empty() {
+            return Ok(());
+        }
+        let _bound = self.context().bind()?;
+        let from = self.address + start as u64;
+        // SAFETY: the source is inside this memory, which lives as long as `self`; the target is
+        // borrowed until the stream is drained, below, whatever the call returns.
+        let copied = unsafe { result::memcpy_dtoh_async(to, from, self.stream.raw()) };
+        let drained = self.stream.drain();
+        check("cuMemcpyDtoHAsync", copied).and(drained)
+    }
+
+    /// Copies runs out of other memory of the same device, and waits.
+    ///
+    /// # Panics
+    /// If they are not inside both: callers check.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(crate) fn take_runs(
+        &self,
+        from: &DeviceMemory,
+        runs: &[CopyRun],
+        on: &Stream,
+    ) -> Result<(), CallError> {
+        let _bound = self.context().bind()?;
+        let copy = |run: &CopyRun| {
+            assert!(
+                self.holds(run.to, run.len) && from.holds(run.from, run.len),
+                "runs inside the memory"
+            );
+            let (to, from) = (self.address + run.to as u64, from.address + run.from as u64);
+            // SAFETY: both ends are inside memory that lives until the stream is drained, below.
+            let copied = unsafe { result::memcpy_dtod_async(to, from, run.len, on.raw()) };
+            check("cuMemcpyDtoDAsync", copied)
+        };
+        let copied = runs.iter().filter(|run| run.len > 0).try_for_each(copy);
+        let drained = on.drain();
+        copied.and(drained)
+    }
+
+    pub(super) fn begin_copy(&self) {
+        self.traffic().under_way += 1;
+    }
+
+    pub(super) fn end_copy(&self, failure: Option<&CallError>) {
+        let mut traffic = self.traffic();
+        traffic.under_way -= 1;
+        if traffic.failure.is_none() {
+            traffic.failure = failure.cloned();
+        }
+        self.quiet.notify_all();
+    }
+
+    /// Waits for all copies into it that others are waiting for, and tells how they went.
+    pub(crate) fn settled(&self) -> Result<(), CallError> {
+        let mut traffic = self.traffic();
+        while traffic.under_way > 0 {
+            let woken = self.quiet.wait(traffic);
+            traffic = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        traffic.failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        if self.address == 0 || self.handed_over.load(Ordering::Acquire) {
+            return;
+        }
+        let _bound = self.context().bind_anyhow();
+        if self.exposed.load(Ordering::Acquire) {
+            note(self.context().synchronize());
+        }
+        // SAFETY: allocated in `new` by the matching call, freed once. Copies into it are done:
+        // each `Transfer` holds an `Arc` of the memory, and other copies here wait before they
+        // return. Foreign readers were waited for above.
+        let freed = unsafe {
+            match self.pooled {
+                true => check(
+                    "cuMemFreeAsync",
+                    result::free_async(self.address, self.stream.raw()),
+                ),
+                false => check("cuMemFree", result::free_sync(self.address)),
+            }
+        };
+        note(freed);
+        if self.pooled {
+            // The pool gives memory back when its stream is next waited for.
+            note(self.stream.drain());
+        }
+    }
+}

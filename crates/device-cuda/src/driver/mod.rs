@@ -1,0 +1,36 @@
+//! All that is unsafe, in three layers.
+//!
+//! - *Raw*: `cudarc::driver::{sys, result}`, and the few symbols looked up by hand that cudarc has
+//!   not at the lowest CUDA version ([`library`], [`cufile`]).
+//! - *Checked*: each call returns a [`CallError`] that names it.
+//! - *Safe*: owners whose drop gives back what they hold ([`Context`], [`Stream`], [`Event`],
+//!   [`DeviceMemory`], [`PinnedMemory`]), and [`Transfer`], which owns both ends of a copy under
+//!   way. No owner lets memory go while a copy may touch it: that is why the rest of the crate
+//!   needs no unsafe code.
+//!
+//! The safe copies of cudarc are not used: each waits for every earlier copy into the same
+//! allocation, on whatever stream, so several streams would run one after another.
+
+// The one place of this crate where it is permitted; every site states its obligation.
+#![allow(unsafe_code)]
+
+mod call;
+mod context;
+#[cfg(target_os = "linux")]
+pub(crate) mod cufile;
+pub(crate) mod dlpack;
+pub(crate) mod interop;
+mod library;
+mod memory;
+mod pinned;
+mod stream;
+mod transfer;
+
+pub use call::CallError;
+pub use context::DeviceInfo;
+pub(crate) use context::{Context, OpenError, devices, version};
+pub(crate) use library::{LIBRARY, Lacking};
+pub(crate) use memory::{DeviceMemory, From as MemoryFrom};
+pub(crate) use pinned::{PinnedMemory, Slot};
+pub(crate) use stream::Stream;
+pub(crate) use transfer::Transfer;

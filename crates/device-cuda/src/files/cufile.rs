@@ -1,0 +1,284 @@
+//! Reads by cuFile: into a buffer on the device, whole pages of the file at a time, and from there
+//! to where the runs say.
+//!
+//! The detour costs nothing beside the read, as device memory is far faster than any storage, and
+//! it does away with alignment: cuFile is given what it likes, and tensors that lie oddly in the
+//! file are put right by the copies on the device.
+//!
+//! cuFile is not believed: systems that announce it refuse reads, or fail after a while. The first
+//! reads of each file are compared with ordinary ones, and a file that once failed is not tried
+//! again.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tensorlift_device::{CopyRun, Pull, Pulled};
+
+use crate::Gds;
+use crate::driver::cufile::{ALIGNMENT, CuFile, CuFileError, DeviceBuffer, RegisteredFile};
+use crate::driver::{Context, DeviceMemory, Stream};
+
+/// Device buffers for reads under way at once. With the default size of 8 MiB they take 32 MiB of
+/// device memory, which is what queues of current drives want.
+const MOST_BUFFERS: usize = 4;
+/// Reads of each file that are compared.
+const PROOFS: u32 = 2;
+
+/// The files that are read by cuFile, and its buffers.
+#[derive(Debug)]
+pub(crate) struct Files {
+    mode: Gds,
+    buffer_bytes: usize,
+    cufile: OnceLock<Result<&'static CuFile, String>>,
+    open: Mutex<HashMap<FileId, OpenFile>>,
+    buffers: Mutex<Buffers>,
+    given_back: Condvar,
+}
+
+/// Device and inode: what a file is, however often it is opened.
+type FileId = (u64, u64);
+
+#[derive(Debug)]
+struct OpenFile {
+    state: Arc<Mutex<FileState>>,
+    /// The groups that read it, by address: none left, and the file is closed.
+    groups: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum FileState {
+    New,
+    /// So many reads are still to be compared.
+    Good(Arc<RegisteredFile>, u32),
+    Refused(String),
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    free: Vec<DeviceBuffer>,
+    lent: usize,
+}
+
+/// Why a pull was not done; whatever it is, the file is not tried again.
+enum Refusal {
+    CuFile(CuFileError),
+    Text(String),
+}
+
+impl<E: Into<CuFileError>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Refusal::CuFile(error.into())
+    }
+}
+
+impl Files {
+    pub(crate) fn new(mode: Gds, buffer_bytes: usize) -> Self {
+        Self {
+            mode,
+            buffer_bytes,
+            cufile: OnceLock::new(),
+            open: Mutex::default(),
+            buffers: Mutex::default(),
+            given_back: Condvar::new(),
+        }
+    }
+
+    /// Whether files are tried at all, or why not.
+    pub(crate) fn describe(&self, context: &Context) -> Result<(), String> {
+        self.cufile(context).map(drop)
+    }
+
+    pub(crate) fn pulls(&self, context: &Context) -> bool {
+        self.cufile(context).is_ok()
+    }
+
+    fn cufile(&self, context: &Context) -> Result<&'static CuFile, String> {
+        let found = self.cufile.get_or_init(|| {
+            if self.mode == Gds::Off {
+                return Err("switched off".into());
+            }
+            let cufile = CuFile::get(context).map_err(|error| error.to_string())?;
+            match cufile.reaches_storage() {
+                Ok(false) if self.mode == Gds::Auto => {
+                    Err("cuFile reaches no storage directly, it would only imitate it".into())
+                }
+                Ok(_) => Ok(cufile),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        found.clone()
+    }
+
+    /// Reads into a group, and waits.
+    pub(crate) fn pull(
+        &self,
+        memory: &Arc<DeviceMemory>,
+        stream: &Arc<Stream>,
+        pull: &Pull<'_>,
+    ) -> Pulled {
+        let cufile = match self.cufile(memory.context()) {
+            Ok(cufile) => cufile,
+            Err(reason) => return Pulled::Refused(reason.into()),
+        };
+        if pull.len > self.buffer_bytes {
+            let reason = format!("reads are of at most {} bytes", self.buffer_bytes);
+            return Pulled::Refused(reason.into());
+        }
+        let state = match pull.file.metadata() {
+            Ok(metadata) => self.state(memory, (metadata.dev(), metadata.ino())),
+            Err(error) => return Pulled::Refused(error.to_string().into()),
+        };
+        // Only the first reads of a file hold this lock while they run.
+        let mut guard = lock(&state);
+        if let FileState::New = *guard {
+            *guard = match RegisteredFile::new(cufile, pull.file) {
+                Ok(file) => FileState::Good(Arc::new(file), PROOFS),
+                Err(error) => FileState::Refused(error.to_string()),
+            };
+        }
+        let (file, proofs) = match &*guard {
+            FileState::Good(file, proofs) => (Arc::clone(file), *proofs),
+            FileState::Refused(reason) => return Pulled::Refused(Cow::Owned(reason.clone())),
+            FileState::New => return Pulled::Refused("not registered".into()),
+        };
+        let first = match proofs {
+            0 => {
+                drop(guard);
+                None
+            }
+            _ => Some(guard),
+        };
+        let fetched = self.fetch(cufile, &file, memory, stream, pull, first.is_some());
+        let mut guard = first.unwrap_or_else(|| lock(&state));
+        match fetched {
+            Ok(()) => {
+                if let FileState::Good(_, proofs @ 1..) = &mut *guard {
+                    *proofs -= 1;
+                }
+                Pulled::Done
+            }
+            Err(refusal) => {
+                let reason = match refusal {
+                    Refusal::CuFile(error) => error.to_string(),
+                    Refusal::Text(reason) => reason,
+                };
+                *guard = FileState::Refused(reason.clone());
+                Pulled::Refused(reason.into())
+            }
+        }
+    }
+
+    fn fetch(
+        &self,
+        cufile: &'static CuFile,
+        file: &RegisteredFile,
+        memory: &Arc<DeviceMemory>,
+        stream: &Arc<Stream>,
+        pull: &Pull<'_>,
+        compare: bool,
+    ) -> Result<(), Refusal> {
+        let start = pull.offset / ALIGNMENT * ALIGNMENT;
+        let head = (pull.offset - start) as usize;
+        let (permit, free) = self.permit();
+        let mut buffer = match free {
+            Some(buffer) => buffer,
+            // A page more at either end, for reads that begin and end within one.
+            None => {
+                let len = self.buffer_bytes + 2 * ALIGNMENT as usize;
+                DeviceBuffer::new(cufile, stream, len)?
+            }
+        };
+        file.read(&mut buffer, start, head + pull.len)?;
+        if compare {
+            prove(buffer.memory(), head, pull)?;
+        }
+        let runs: Vec<_> = (pull.runs.iter())
+            .map(|run| CopyRun {
+                from: head + run.from,
+                ..*run
+            })
+            .collect();
+        memory.take_runs(buffer.memory(), &runs, stream)?;
+        // A buffer of a read that went wrong is not used again.
+        lock(&self.buffers).free.push(buffer);
+        drop(permit);
+        Ok(())
+    }
+
+    /// The right to a device buffer, once one is free, and one that is there already.
+    fn permit(&self) -> (Permit<'_>, Option<DeviceBuffer>) {
+        let mut buffers = lock(&self.buffers);
+        while buffers.lent == MOST_BUFFERS {
+            let woken = self.given_back.wait(buffers);
+            buffers = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        buffers.lent += 1;
+        (Permit { files: self }, buffers.free.pop())
+    }
+
+    fn state(&self, memory: &Arc<DeviceMemory>, id: FileId) -> Arc<Mutex<FileState>> {
+        let group = Arc::as_ptr(memory).addr();
+        let mut open = lock(&self.open);
+        let file = open.entry(id).or_insert_with(|| OpenFile {
+            state: Arc::new(Mutex::new(FileState::New)),
+            groups: Vec::new(),
+        });
+        if !file.groups.contains(&group) {
+            file.groups.push(group);
+        }
+        Arc::clone(&file.state)
+    }
+
+    /// Closes the files that only this group read, and frees the buffers when no file is left.
+    pub(crate) fn release(&self, memory: &Arc<DeviceMemory>) {
+        let group = Arc::as_ptr(memory).addr();
+        let mut open = lock(&self.open);
+        open.retain(|_, file| {
+            file.groups.retain(|other| *other != group);
+            !file.groups.is_empty()
+        });
+        if open.is_empty() {
+            lock(&self.buffers).free.clear();
+        }
+    }
+}
+
+/// The right to one device buffer.
+struct Permit<'a> {
+    files: &'a Files,
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        lock(&self.files.buffers).lent -= 1;
+        self.files.given_back.notify_one();
+    }
+}
+
+/// Compares what cuFile read with what the file holds.
+fn prove(found: &DeviceMemory, head: usize, pull: &Pull<'_>) -> Result<(), Refusal> {
+    let mut bytes = vec![0; pull.len];
+    found.download(head, &mut bytes)?;
+    let mut expected = vec![0; pull.len];
+    read_exact(pull.file, &mut expected, pull.offset)
+        .map_err(|error| Refusal::Text(format!("a read to compare with failed: {error}")))?;
+    match bytes.iter().zip(&expected).position(|(a, b)| a != b) {
+        None => Ok(()),
+        Some(at) => Err(Refusal::Text(format!(
+            "cuFile read other bytes than the file has, from {} on",
+            pull.offset + at as u64
+        ))),
+    }
+}
+
+fn read_exact(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(bytes, offset)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

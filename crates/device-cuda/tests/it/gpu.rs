@@ -1,0 +1,47 @@
+//! What only a GPU can tell. Without one, each test says that it did not run.
+
+use std::any::Any;
+
+use tensorlift_device::{Device, Group, conformance};
+use tensorlift_device_cuda::{CudaDevice, CudaGroup};
+
+/// The first device, or a line that there is none.
+fn gpu() -> Option<CudaDevice> {
+    match CudaDevice::new(0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            println!("not run: no GPU ({error})");
+            None
+        }
+    }
+}
+
+fn bytes(group: &dyn Group) -> Vec<u8> {
+    let group = (group as &dyn Any).downcast_ref::<CudaGroup>().unwrap();
+    group.buffer().unwrap().to_host().unwrap()
+}
+
+#[test]
+fn a_gpu_conforms() {
+    if let Some(device) = gpu() {
+        println!("{}", device.report());
+        conformance::check(&device, bytes);
+    }
+}
+
+#[test]
+fn a_gpu_conforms_with_one_small_buffer() {
+    if gpu().is_some() {
+        let device = CudaDevice::options(0).ring_buffers(1).buffer_bytes(4096);
+        conformance::check(&device.build().unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_gpu_refuses_more_than_it_has() {
+    if let Some(device) = gpu() {
+        let free = device.free_bytes().unwrap();
+        assert!(device.reserve(free / 2).is_ok());
+        assert!(device.reserve(u64::MAX).is_err());
+    }
+}

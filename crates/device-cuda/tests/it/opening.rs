@@ -1,0 +1,177 @@
+//! Which devices there are, and what opening one costs.
+
+use tensorlift_device::{Device, DeviceError, GroupRequest};
+use tensorlift_device_cuda::{CudaDevice, Gds, survey};
+use tensorlift_fake_cuda::harness::Fake;
+
+use crate::drive::{noise, options, round_trip};
+
+#[test]
+fn no_driver_is_a_typed_error() {
+    // Not in a child: this is the machine as it is. With a driver there is nothing to see here.
+    match CudaDevice::new(usize::MAX) {
+        Err(DeviceError::DriverMissing { device, library }) => {
+            assert_eq!(device, format!("cuda:{}", usize::MAX));
+            assert!(library.contains("libcuda.so.1"));
+            assert!(matches!(survey(), Err(DeviceError::DriverMissing { .. })));
+        }
+        Err(DeviceError::Unavailable { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_driver_that_lacks_a_call_is_a_typed_error() {
+    Fake::new("opening::a_driver_that_lacks_a_call_is_a_typed_error")
+        .lacking("cuMemAllocAsync")
+        .run(|_| match CudaDevice::new(0) {
+            Err(DeviceError::Unavailable { reason, .. }) => {
+                assert!(reason.contains("cuMemAllocAsync"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        });
+}
+
+#[test]
+fn no_device_and_a_wrong_number_are_typed_errors() {
+    Fake::new("opening::no_device_and_a_wrong_number_are_typed_errors").run(|control| {
+        match CudaDevice::new(1) {
+            Err(DeviceError::Unavailable { device, reason }) => {
+                assert_eq!(device, "cuda:1");
+                assert!(reason.contains("there are 1 CUDA devices"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let found = survey().unwrap();
+        assert_eq!(found.driver_version, 13_000);
+        assert_eq!(found.devices.len(), 1);
+        assert_eq!(found.devices[0].memory, 1 << 30);
+        control.set("devices", 0);
+        let none = CudaDevice::new(0).unwrap_err().to_string();
+        assert!(none.contains("CUDA_ERROR_NO_DEVICE"), "{none}");
+    });
+}
+
+#[test]
+fn a_ring_is_shared_by_devices_and_freed_with_the_last() {
+    Fake::new("opening::a_ring_is_shared_by_devices_and_freed_with_the_last")
+        .set("devices", 2)
+        .run(|control| {
+            let first = options(0).build().unwrap();
+            let counts = control.counts();
+            assert_eq!((counts.pinned_ranges, counts.pinned_bytes), (1, 3 * 8192));
+            assert!(!first.report().ring_reused);
+            assert_eq!(first.report().pinned_by, "cuMemHostRegister");
+            assert_eq!(first.report().pinned_bytes, 3 * 8192);
+            let second = options(1).build().unwrap();
+            assert!(second.report().ring_reused);
+            assert_eq!(control.counts().pinned_bytes, 3 * 8192);
+            // Another shape is another ring.
+            let third = options(1).ring_buffers(1).build().unwrap();
+            assert_eq!(control.counts().pinned_bytes, 4 * 8192);
+            let source = noise(50_000, 1);
+            let loaded: Vec<_> = [&first, &second, &third]
+                .map(|device| round_trip(device, &source).unwrap())
+                .into();
+            assert!(loaded.iter().all(|bytes| *bytes == source));
+            drop((first, third));
+            assert_eq!(control.counts().pinned_bytes, 3 * 8192);
+            assert_eq!(round_trip(&second, &source).unwrap(), source);
+            drop(second);
+            assert_eq!(control.counts().pinned_bytes, 0);
+            assert_eq!(control.calls()["cuMemHostRegister_v2"], 2);
+        });
+}
+
+#[test]
+fn memory_that_cannot_be_registered_is_allocated_by_the_driver() {
+    Fake::new("opening::memory_that_cannot_be_registered_is_allocated_by_the_driver")
+        .set("host_register", 0)
+        .run(|control| {
+            let device = options(0).build().unwrap();
+            assert_eq!(device.report().pinned_by, "cuMemHostAlloc");
+            let source = noise(30_000, 2);
+            assert_eq!(round_trip(&device, &source).unwrap(), source);
+            assert_eq!(control.counts().pageable_copies, 0);
+            drop(device);
+            control.fail("cuMemHostAlloc", 1, 2);
+            let error = options(0).build().unwrap_err();
+            assert!(matches!(error, DeviceError::Failed { .. }), "{error}");
+        });
+}
+
+#[test]
+fn options_become_rules() {
+    Fake::new("opening::options_become_rules").run(|_| {
+        let device = options(0)
+            .tensor_alignment(200)
+            .one_dtype(true)
+            .group_bytes(1 << 20)
+            .gds(Gds::Off)
+            .build()
+            .unwrap();
+        let rules = device.rules();
+        assert_eq!((rules.tensor_alignment, rules.max_bytes), (256, 1 << 20));
+        assert!(rules.one_dtype);
+        assert_eq!(device.name(), "cuda:0");
+        assert_eq!(device.report().gds, Err("switched off".into()));
+        let text = device.report().to_string();
+        assert!(
+            text.contains("24576 bytes pinned by cuMemHostRegister"),
+            "{text}"
+        );
+        let plain = options(0).build().unwrap().rules();
+        assert_eq!((plain.tensor_alignment, plain.max_bytes), (16, u64::MAX));
+        let absurd = options(0).buffer_bytes(usize::MAX).build().unwrap_err();
+        assert!(matches!(absurd, DeviceError::Allocation { .. }), "{absurd}");
+    });
+}
+
+#[test]
+fn too_much_is_refused_before_a_byte_is_read() {
+    Fake::new("opening::too_much_is_refused_before_a_byte_is_read")
+        .set("memory", 100_000)
+        .run(|control| {
+            let device = options(0).build().unwrap();
+            device.reserve(100_000).unwrap();
+            match device.reserve(100_001) {
+                Err(DeviceError::OutOfMemory { needed, free, .. }) => {
+                    assert_eq!((needed, free), (100_001, 100_000));
+                }
+                other => panic!("{other:?}"),
+            }
+            let request = |bytes| GroupRequest { bytes, dtype: None };
+            let half = device.allocate(&request(60_000)).unwrap();
+            match device.allocate(&request(60_000)) {
+                Err(DeviceError::OutOfMemory { needed, free, .. }) => {
+                    assert_eq!((needed, free), (60_000, 40_000));
+                }
+                other => panic!("{other:?}"),
+            }
+            drop(half);
+            device.reserve(100_000).unwrap();
+            // What a pool holds without using it can be had.
+            control.set("pool_idle", 30_000);
+            device.reserve(100_000).unwrap();
+            control.set("pools", 0);
+            let without = options(0).ring_buffers(2).build().unwrap();
+            assert!(without.reserve(100_000).is_err());
+        });
+}
+
+#[test]
+fn the_context_of_the_calling_thread_is_left_as_it_was() {
+    use tensorlift_device_cuda::cudarc::driver::result::ctx;
+    Fake::new("opening::the_context_of_the_calling_thread_is_left_as_it_was")
+        .set("devices", 2)
+        .run(|_| {
+            let device = options(1).build().unwrap();
+            // None was current.
+            assert_eq!(ctx::get_current(), Ok(None));
+            let other = tensorlift_device_cuda::cudarc::driver::CudaContext::new(0).unwrap();
+            let source = noise(10_000, 3);
+            assert_eq!(round_trip(&device, &source).unwrap(), source);
+            drop(device);
+            assert_eq!(ctx::get_current(), Ok(Some(other.cu_ctx())));
+        });
+}
