@@ -1,0 +1,312 @@
+//! The zip directory of an archive, checked once as a whole.
+//!
+//! The `zip` crate reads the directory; what it leaves to its callers is checked here: no name
+//! twice, no byte claimed twice, nothing past the directory, sizes from the directory alone.
+//! Nothing is ever extracted to a path.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use tensorlift_storage::{Cursor, Storage};
+use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
+use zip::CompressionMethod;
+use zip::read::{ArchiveOffset, Config, ZipArchive};
+
+use crate::error::{EntryProblem, Error, Result};
+use crate::pickle::{Budget, display_text};
+
+/// The longest tail of a zip file that can hold its end record: the record and a comment.
+const TAIL_BYTES: u64 = 22 + 65_535;
+/// What the directory costs in memory for each entry, its name apart, in bytes.
+const ENTRY_BYTES: u64 = 320;
+/// The shortest entry of a directory, in bytes.
+const MIN_ENTRY_BYTES: u64 = 46;
+/// The most that one byte of a deflate stream can stand for.
+const MAX_RATIO: u64 = 1032;
+/// The first byte of an entry's data after its local header's fixed part.
+const LOCAL_HEADER_BYTES: u64 = 30;
+
+/// An opened archive and where its entries' data begin.
+pub(crate) struct Archive<'a> {
+    storage: &'a dyn Storage,
+    zip: ZipArchive<Cursor<'a>>,
+    data_starts: Vec<u64>,
+}
+
+/// An entry of an archive, by its place in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry(pub(crate) usize);
+
+impl<'a> Archive<'a> {
+    pub(crate) fn open(
+        storage: &'a dyn Storage,
+        limits: &Limits,
+        budget: &mut Budget,
+    ) -> Result<Self> {
+        let declared = declared_entries(storage)?;
+        check_count(declared, limits)?;
+        let possible = declared.min(storage.len() / MIN_ENTRY_BYTES);
+        budget
+            .charge(possible * ENTRY_BYTES)
+            .map_err(Error::budget)?;
+        // Detection takes archives with certain folder names for shifted ones and refuses them.
+        let config = Config {
+            archive_offset: ArchiveOffset::Known(0),
+        };
+        let zip = ZipArchive::with_config(config, Cursor::new(storage))?;
+        check_count(zip.len() as u64, limits)?;
+        if zip.has_duplicate_names() {
+            let names = zip.len();
+            return Err(Error::Layout(format!(
+                "the archive lists {declared} entries under {names} names: some name is given twice"
+            )));
+        }
+        let mut archive = Self {
+            storage,
+            data_starts: vec![0; zip.len()],
+            zip,
+        };
+        archive.locate()?;
+        budget.grow_for(archive.zip.len() as u64, storage.len());
+        Ok(archive)
+    }
+
+    /// Finds every entry's data and checks that no byte is claimed twice.
+    fn locate(&mut self) -> Result<()> {
+        let directory = self.zip.central_directory_start();
+        let mut order = Vec::with_capacity(self.zip.len());
+        for index in 0..self.zip.len() {
+            order.push((self.zip.by_index_data(index)?.header_start(), index));
+        }
+        order.sort_unstable();
+        let mut cursor = Cursor::new(self.storage);
+        let mut name = Vec::new();
+        let mut free_from = 0;
+        let mut before = None;
+        for (start, index) in order {
+            let entry = self.zip.by_index_data(index)?;
+            let problem = |problem| {
+                let name = display_text(entry.name_raw()).into_owned();
+                Error::entry(name, problem)
+            };
+            if entry.encrypted() {
+                return Err(problem(EntryProblem::Encrypted));
+            }
+            if has_parent_component(entry.name_raw()) {
+                return Err(problem(EntryProblem::Escapes));
+            }
+            if start >= directory {
+                return Err(problem(EntryProblem::PastDirectory {
+                    start,
+                    end: start.saturating_add(LOCAL_HEADER_BYTES),
+                    limit: directory,
+                }));
+            }
+            let mut header = [0; LOCAL_HEADER_BYTES as usize];
+            read(&mut cursor, start, &mut header)?;
+            if !header.starts_with(b"PK\x03\x04") {
+                return Err(problem(EntryProblem::NoLocalHeader { offset: start }));
+            }
+            let name_len = u16::from_le_bytes([header[26], header[27]]);
+            let extra_len = u16::from_le_bytes([header[28], header[29]]);
+            name.resize(usize::from(name_len), 0);
+            read(&mut cursor, start + LOCAL_HEADER_BYTES, &mut name)?;
+            if name != entry.name_raw() {
+                let found = display_text(&name).into_owned();
+                return Err(problem(EntryProblem::OtherName { found }));
+            }
+            let data = start + LOCAL_HEADER_BYTES + u64::from(name_len) + u64::from(extra_len);
+            let end = data.saturating_add(entry.compressed_size());
+            if end > directory {
+                return Err(problem(EntryProblem::PastDirectory {
+                    start,
+                    end,
+                    limit: directory,
+                }));
+            }
+            if start < free_from {
+                let other = before.map_or_else(String::new, |before| self.name(Entry(before)));
+                return Err(problem(EntryProblem::Overlap { start, end, other }));
+            }
+            self.data_starts[index] = data;
+            (free_from, before) = (end, Some(index));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn find(&self, name: &[u8]) -> Option<Entry> {
+        self.zip.index_for_name_raw(name).map(Entry)
+    }
+
+    /// All names, in the order of the directory.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.zip.file_names_raw()
+    }
+
+    pub(crate) fn name(&self, entry: Entry) -> String {
+        self.zip.by_index_data(entry.0).map_or_else(
+            |_| String::new(),
+            |entry| display_text(entry.name_raw()).into_owned(),
+        )
+    }
+
+    /// The length of an entry's data once decoded.
+    pub(crate) fn size(&self, entry: Entry) -> Result<u64> {
+        Ok(self.zip.by_index_data(entry.0)?.size())
+    }
+
+    /// Where an entry's data lies as it is, or `None` where it is compressed.
+    pub(crate) fn stored(&self, entry: Entry) -> Result<Option<Extent>> {
+        Ok(match self.record(entry)?.source {
+            Source::Stored(extent) => Some(extent),
+            _ => None,
+        })
+    }
+
+    /// An entry's data as a record of a catalog.
+    pub(crate) fn record(&self, entry: Entry) -> Result<Record> {
+        let found = self.zip.by_index_data(entry.0)?;
+        let (compressed, size) = (found.compressed_size(), found.size());
+        let extent = Extent::new(ShardId::FIRST, self.data_starts[entry.0], compressed);
+        let source = match found.compression() {
+            CompressionMethod::STORE if compressed == size => Source::Stored(extent),
+            CompressionMethod::STORE => {
+                let problem = EntryProblem::StoredSizes { compressed, size };
+                return Err(Error::entry(self.name(entry), problem));
+            }
+            CompressionMethod::DEFLATE => {
+                if size > compressed.saturating_mul(MAX_RATIO) {
+                    let problem = EntryProblem::Ratio { compressed, size };
+                    return Err(Error::entry(self.name(entry), problem));
+                }
+                Source::Deflated { extent, len: size }
+            }
+            method => {
+                let method = format!("{method:?}");
+                return Err(Error::entry(
+                    self.name(entry),
+                    EntryProblem::Method { method },
+                ));
+            }
+        };
+        Ok(Record {
+            source,
+            declared_crc32: Some(found.crc32()),
+        })
+    }
+
+    /// The data of an entry, decoded.
+    pub(crate) fn read(&self, entry: Entry, verify: bool, budget: &mut Budget) -> Result<Vec<u8>> {
+        let record = self.record(entry)?;
+        let size = self.size(entry)?;
+        budget.charge(size).map_err(Error::budget)?;
+        let bytes = match record.source {
+            Source::Deflated { extent, len } => self.inflate(entry, extent, len)?,
+            _ => {
+                let mut bytes = vec![0; size as usize];
+                self.storage
+                    .read_exact_at(self.data_starts[entry.0], &mut bytes)
+                    .map_err(|source| Error::io("an entry of the archive", source))?;
+                bytes
+            }
+        };
+        if let Some(declared) = record.declared_crc32.filter(|_| verify) {
+            let found = crc32fast::hash(&bytes);
+            if found != declared {
+                let problem = EntryProblem::Crc { declared, found };
+                return Err(Error::entry(self.name(entry), problem));
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn inflate(&self, entry: Entry, extent: Extent, declared: u64) -> Result<Vec<u8>> {
+        let mut cursor = Cursor::new(self.storage);
+        cursor
+            .seek(SeekFrom::Start(extent.offset))
+            .map_err(|source| Error::io("an entry of the archive", source))?;
+        let mut stream = flate2::bufread::DeflateDecoder::new(cursor.take(extent.len));
+        let mut bytes = Vec::with_capacity(declared as usize);
+        let problem =
+            |found| Error::entry(self.name(entry), EntryProblem::Inflate { declared, found });
+        // One byte more than declared, so that a longer stream shows.
+        (&mut stream)
+            .take(declared.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| problem(error.to_string()))?;
+        if bytes.len() as u64 != declared {
+            let found = match bytes.len() as u64 {
+                len if len > declared => "it is longer".to_owned(),
+                len => format!("it ends after {len}"),
+            };
+            return Err(problem(found));
+        }
+        Ok(bytes)
+    }
+}
+
+fn check_count(found: u64, limits: &Limits) -> Result<()> {
+    if found > limits.archive_entries {
+        return Err(Error::Limit {
+            what: "entries of the archive",
+            limit: limits.archive_entries,
+            found,
+        });
+    }
+    Ok(())
+}
+
+/// The most entries that any end record in the file's tail declares.
+///
+/// The directory is only read once this is known to fit into memory.
+fn declared_entries(storage: &dyn Storage) -> Result<u64> {
+    let io = |source| Error::io("the archive's end record", source);
+    let len = storage.len();
+    let tail_len = len.min(TAIL_BYTES);
+    let mut tail = vec![0; tail_len as usize];
+    storage
+        .read_exact_at(len - tail_len, &mut tail)
+        .map_err(io)?;
+    let mut most = None;
+    for at in (0..tail.len().saturating_sub(21)).filter(|&at| tail[at..].starts_with(b"PK\x05\x06"))
+    {
+        let mut count = u64::from(u16::from_le_bytes([tail[at + 10], tail[at + 11]]));
+        let locator = (len - tail_len + at as u64).checked_sub(20);
+        if let Some(locator) = locator {
+            let mut bytes = [0; 20];
+            storage.read_exact_at(locator, &mut bytes).map_err(io)?;
+            if let (b"PK\x06\x07", [.., a, b, c, d, e, f, g, h, _, _, _, _]) = (&bytes[..4], &bytes)
+            {
+                let end64 = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+                count = count.max(declared_entries_64(storage, end64).map_err(io)?);
+            }
+        }
+        most = most.max(Some(count));
+    }
+    most.ok_or(Error::CutShort { len })
+}
+
+fn declared_entries_64(storage: &dyn Storage, at: u64) -> std::io::Result<u64> {
+    let mut record = [0; 40];
+    if at.checked_add(40).is_none_or(|end| end > storage.len()) {
+        return Ok(0);
+    }
+    storage.read_exact_at(at, &mut record)?;
+    let count = record[32..40].first_chunk::<8>();
+    Ok(count.map_or(0, |count| u64::from_le_bytes(*count)))
+}
+
+fn read(cursor: &mut Cursor<'_>, at: u64, buf: &mut [u8]) -> Result<()> {
+    cursor
+        .seek(SeekFrom::Start(at))
+        .and_then(|_| cursor.read_exact(buf))
+        .map_err(|source| Error::io("a local header of the archive", source))
+}
+
+/// Whether a name climbs out of its folder. Nothing is extracted, so it could do no harm, but no
+/// archive of PyTorch has one.
+fn has_parent_component(name: &[u8]) -> bool {
+    name.windows(2).any(|pair| pair == b"..")
+        && name
+            .split(|&byte| matches!(byte, b'/' | b'\\'))
+            .any(|component| component == b"..")
+}

@@ -1,0 +1,56 @@
+//! Storages within a pickle: whole legacy files as byte strings, which is how a tensor looks
+//! when it was pickled without `torch.save`.
+
+use tensorlift_tensor_meta::{Limits, ShardId};
+
+use crate::error::{Error, Result};
+use crate::globals::StorageType;
+use crate::legacy;
+use crate::pickle::{Budget, Node};
+use crate::rebuild::Objects;
+use crate::storages::Storages;
+
+/// A storage found in the bytes of a legacy file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Embedded {
+    pub(crate) kind: StorageType,
+    /// Where its bytes begin, counted from the start of the legacy file.
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+/// Finds the one storage in the bytes of a legacy file.
+pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &mut Budget) -> Result<Embedded> {
+    let wrong = |found: &str| {
+        Error::Layout(format!(
+            "expected a storage in the bytes of a pickled tensor, found {found}"
+        ))
+    };
+    if !legacy::starts_with_magic(bytes) {
+        return Err(wrong("something that is no legacy file"));
+    }
+    let file = legacy::parse(bytes, bytes.len() as u64, ShardId::FIRST, limits, budget)?;
+    let objects = Objects {
+        arena: &file.arena,
+        pickle: bytes,
+    };
+    let Node::Persistent(pid) = file.arena.node(file.root) else {
+        return Err(wrong(&file.arena.type_name(file.root)));
+    };
+    let id = objects
+        .storage_id(pid)
+        .map_err(|problem| wrong(&problem.to_string()))?;
+    let storages = Storages::Legacy(file.storages);
+    let found = storages
+        .find(&id, &mut Vec::new())
+        .map_err(|problem| wrong(&problem.to_string()))?;
+    let Storages::Legacy(table) = &storages else {
+        return Err(wrong("none"));
+    };
+    let offset = table.get(id.key).map_or(0, |extent| extent.offset);
+    Ok(Embedded {
+        kind: id.kind,
+        offset: offset + found.base,
+        len: found.len,
+    })
+}

@@ -1,0 +1,358 @@
+use std::io;
+
+use tensorlift_tensor_meta::{self as meta, CatalogError, ErrorKind, Extent, LayoutError};
+use thiserror::Error;
+
+use crate::detect::Content;
+use crate::pickle::{OutOfBudget, PickleProblem};
+
+/// A result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a file could not be read as a PyTorch checkpoint.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The storage could not be read.
+    #[error("reading {what} failed: {source}")]
+    Io {
+        /// What was being read.
+        what: &'static str,
+        /// What the storage reported.
+        source: io::Error,
+    },
+    /// The file is something else.
+    #[error("expected a PyTorch checkpoint, found {0}")]
+    NotTorch(Content),
+    /// The archive's directory cannot be read.
+    #[error("the zip directory is broken: {0}")]
+    Directory(#[from] zip::result::ZipError),
+    /// The archive has no end record.
+    #[error("the archive's end is missing: the file was cut short at {len} bytes")]
+    CutShort {
+        /// The length of the file in bytes.
+        len: u64,
+    },
+    /// The archive contradicts itself.
+    #[error("entry {entry:?} of the archive: {problem}")]
+    Entry {
+        /// The entry's name.
+        entry: String,
+        /// What is wrong with it.
+        problem: EntryProblem,
+    },
+    /// The archive is a zip file, but of another kind.
+    #[error("expected an archive with a data.pkl in its root folder, found {found}")]
+    NoPickle {
+        /// What the archive holds instead.
+        found: String,
+    },
+    /// The `byteorder` record names neither order.
+    #[error("expected byteorder \"little\" or \"big\", found {found:?}")]
+    ByteOrder {
+        /// What it says.
+        found: String,
+    },
+    /// A pickle breaks its format or asks for what is not done.
+    #[error("{pickle}, byte {offset}: {problem}")]
+    Pickle {
+        /// Which pickle of the file.
+        pickle: &'static str,
+        /// Where in the pickle, in bytes.
+        offset: u64,
+        /// What is wrong.
+        problem: PickleProblem,
+    },
+    /// A tensor's description cannot be true.
+    #[error("tensor {tensor:?}: {problem}")]
+    Tensor {
+        /// The tensor's name.
+        tensor: String,
+        /// What is wrong with it.
+        problem: TensorProblem,
+    },
+    /// The older tar layout or the legacy layout contradicts itself.
+    #[error("{0}")]
+    Layout(String),
+    /// A ceiling of [`Limits`](tensorlift_tensor_meta::Limits) was crossed.
+    #[error("{what}: the limit is {limit}, found {found}")]
+    Limit {
+        /// What is limited.
+        what: &'static str,
+        /// The ceiling.
+        limit: u64,
+        /// What the file asks for, as far as it was followed.
+        found: u64,
+    },
+    /// A checkpoint was asked for, but no tensor is there.
+    #[error("the file holds no tensor, but {holds}")]
+    NoTensors {
+        /// What it holds.
+        holds: String,
+    },
+    /// A value has no form in [`serde_pickle::Value`].
+    #[error("the state cannot be given out: {0}")]
+    State(String),
+}
+
+/// What is wrong with an entry of a zip archive.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EntryProblem {
+    /// Two entries have one name.
+    #[error("there are two of this name")]
+    Duplicate,
+    /// Two entries claim the same bytes.
+    #[error("its bytes {start}..{end} overlap those of entry {other:?}")]
+    Overlap {
+        /// The first byte, header included.
+        start: u64,
+        /// The first byte past it.
+        end: u64,
+        /// The other entry.
+        other: String,
+    },
+    /// The entry reaches into the directory or past the end of the file.
+    #[error("its bytes {start}..{end} reach past byte {limit}, where the directory begins")]
+    PastDirectory {
+        /// The first byte, header included.
+        start: u64,
+        /// The first byte past it.
+        end: u64,
+        /// Where the directory begins.
+        limit: u64,
+    },
+    /// There is no local header where the directory says.
+    #[error("expected a local header at byte {offset}, found none")]
+    NoLocalHeader {
+        /// Where it should be.
+        offset: u64,
+    },
+    /// Directory and local header name different entries.
+    #[error("its local header says {found:?}")]
+    OtherName {
+        /// The name in the local header.
+        found: String,
+    },
+    /// The entry is encrypted.
+    #[error("it is encrypted")]
+    Encrypted,
+    /// The compression method is neither stored nor deflate.
+    #[error("expected it stored or deflated, found compression method {method}")]
+    Method {
+        /// The method, as the zip crate names it.
+        method: String,
+    },
+    /// A stored entry declares two sizes.
+    #[error("it is stored, but declares {compressed} bytes in the archive and {size} outside")]
+    StoredSizes {
+        /// The declared size in the archive.
+        compressed: u64,
+        /// The declared size outside.
+        size: u64,
+    },
+    /// No deflate stream can grow that much.
+    #[error("{compressed} bytes cannot inflate to the declared {size}")]
+    Ratio {
+        /// The declared size in the archive.
+        compressed: u64,
+        /// The declared size outside.
+        size: u64,
+    },
+    /// The deflate stream is broken or its length differs from the declared one.
+    #[error("expected a deflate stream of {declared} bytes: {found}")]
+    Inflate {
+        /// The declared size.
+        declared: u64,
+        /// What was found.
+        found: String,
+    },
+    /// The bytes do not have the declared CRC-32.
+    #[error("expected CRC-32 {declared:08x}, found {found:08x}")]
+    Crc {
+        /// The declared checksum.
+        declared: u32,
+        /// That of the bytes.
+        found: u32,
+    },
+    /// The name climbs out of its folder.
+    #[error("its name has a `..` in it")]
+    Escapes,
+    /// A needed entry is not there.
+    #[error("it is missing")]
+    Missing,
+}
+
+/// What is wrong with the description of a tensor.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TensorProblem {
+    /// An argument of the rebuild function has another type than it should.
+    #[error("{function} expects {expected}, found {found}")]
+    Argument {
+        /// The function that PyTorch would call.
+        function: &'static str,
+        /// What it takes.
+        expected: &'static str,
+        /// What the file gives.
+        found: String,
+    },
+    /// The type of a storage is not known.
+    #[error("expected a storage type or dtype, found {found}")]
+    Dtype {
+        /// What the file names.
+        found: String,
+    },
+    /// The file has no storage of this key.
+    #[error("storage {key:?} is missing")]
+    MissingStorage {
+        /// The key.
+        key: String,
+    },
+    /// A storage is not as long as the pickle says.
+    #[error("storage {key:?} should have {declared} bytes, found {found}")]
+    StorageSize {
+        /// The key.
+        key: String,
+        /// What the pickle says.
+        declared: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// A shape has more dimensions than allowed.
+    #[error("it has {rank} dimensions, the limit is {limit}")]
+    Rank {
+        /// The number of dimensions.
+        rank: usize,
+        /// The ceiling.
+        limit: usize,
+    },
+    /// Shape and strides are impossible.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The tensor does not fit into its storage.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The elements reach past the end of the storage.
+    #[error("it needs bytes {first}..{end} of a storage of {len} bytes")]
+    OutsideStorage {
+        /// The first byte needed.
+        first: u64,
+        /// The first byte past it, capped.
+        end: u64,
+        /// How long the storage is.
+        len: u64,
+    },
+    /// The tensor is of a kind that has no form here.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl From<Error> for meta::Error {
+    fn from(error: Error) -> Self {
+        let kind = error.kind();
+        let tensor = match &error {
+            Error::Tensor { tensor, .. } => Some(tensor.clone()),
+            _ => None,
+        };
+        let extent = match &error {
+            Error::Entry {
+                problem:
+                    EntryProblem::Overlap { start, end, .. }
+                    | EntryProblem::PastDirectory { start, end, .. },
+                ..
+            } => Some(Extent::new(
+                meta::ShardId::FIRST,
+                *start,
+                end.saturating_sub(*start),
+            )),
+            _ => None,
+        };
+        let remedy = error.remedy();
+        // The tensor is named by the outer error, so the inner one need not repeat it.
+        let mut outer = match error {
+            Error::Tensor { problem, .. } => meta::Error::new(kind, problem),
+            other => meta::Error::new(kind, other),
+        };
+        if let Some(tensor) = tensor {
+            outer = outer.with_tensor(tensor);
+        }
+        if let Some(extent) = extent {
+            outer = outer.with_extent(extent);
+        }
+        outer.with_remedy(remedy)
+    }
+}
+
+impl Error {
+    /// Who must act.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } => ErrorKind::Storage,
+            Error::NotTorch(content) if content.is_loadable() => ErrorKind::Unsupported,
+            Error::Limit { .. } => ErrorKind::LimitExceeded,
+            Error::Pickle { problem, .. } => problem.kind(),
+            Error::Entry {
+                problem: EntryProblem::Encrypted | EntryProblem::Method { .. },
+                ..
+            }
+            | Error::NoPickle { .. }
+            | Error::State(_)
+            | Error::Tensor {
+                problem: TensorProblem::Unsupported(_) | TensorProblem::Dtype { .. },
+                ..
+            } => ErrorKind::Unsupported,
+            Error::Tensor {
+                problem: TensorProblem::Rank { .. },
+                ..
+            } => ErrorKind::LimitExceeded,
+            Error::NoTensors { .. } => ErrorKind::NotFound,
+            _ => ErrorKind::Malformed,
+        }
+    }
+
+    fn remedy(&self) -> &'static str {
+        match self {
+            Error::NotTorch(content) => content.remedy(),
+            Error::NoTensors { .. } => "ask for its state, or open another file",
+            Error::NoPickle { .. } => "open it with a program for that kind of archive",
+            Error::Pickle { problem, .. } if problem.is_forbidden() => {
+                "read it with the inert policy, which keeps unknown classes as plain data"
+            }
+            Error::Entry {
+                problem: EntryProblem::Encrypted,
+                ..
+            } => "decrypt it and save it anew",
+            _ => match self.kind() {
+                ErrorKind::Storage => "check the disk and the permissions",
+                ErrorKind::LimitExceeded => "raise the limit if the file is trusted",
+                ErrorKind::Unsupported => "save the model's state dict with a plain torch.save",
+                _ => "fetch or save the file again",
+            },
+        }
+    }
+
+    pub(crate) fn io(what: &'static str, source: io::Error) -> Self {
+        match source.kind() {
+            // The description points past the end.
+            io::ErrorKind::UnexpectedEof => Error::Layout(format!("{what} is cut short: {source}")),
+            _ => Error::Io { what, source },
+        }
+    }
+
+    pub(crate) fn budget(out: OutOfBudget) -> Self {
+        Error::Limit {
+            what: "memory for the file's description, in bytes",
+            limit: out.total,
+            found: out.wanted,
+        }
+    }
+
+    pub(crate) fn entry(entry: impl Into<String>, problem: EntryProblem) -> Self {
+        Error::Entry {
+            entry: entry.into(),
+            problem,
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! From a storage to a catalog and a state, for every format.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_pickle::Value;
+use tensorlift_storage::Storage;
+use tensorlift_tensor_meta::{ByteOrder, Catalog, Limits};
+
+use crate::archive::{Archive, Entry};
+use crate::detect::{Content, identify};
+use crate::error::{Error, Result};
+use crate::legacy::{self, pickle_error};
+use crate::listing::Origin;
+use crate::naming::{self, Tree};
+use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, Policy, display_text};
+use crate::rebuild::Objects;
+use crate::roots::{self, Root};
+use crate::state::State;
+use crate::storages::{Storages, ZipStorages};
+use crate::tar;
+
+/// Bytes from which a file's format is told.
+const PREFIX_BYTES: u64 = 1024;
+/// The first part of a file without a directory that is read, in bytes.
+const FIRST_WINDOW: u64 = 1 << 20;
+
+/// How a PyTorch file is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// `torch.save` since 1.6: a zip archive.
+    Zip,
+    /// `torch.save` before 1.6: pickles and raw storages in a row.
+    Legacy,
+    /// `torch.save` of 0.1: a tar archive.
+    Tar,
+    /// `torch.jit.save`: a zip archive with code in it.
+    TorchScript,
+    /// A pickle alone.
+    Pickle,
+}
+
+/// How to read a file.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// Ceilings for files that nobody vouches for.
+    pub limits: Limits,
+    /// What to do with unknown classes. Default: keep them as inert data.
+    pub policy: Policy,
+    /// Whether to check the CRC-32 of the archive entries read here: pickles and marks. Off by
+    /// default, since PyTorch can write archives whose sums are none.
+    pub verify_crc: bool,
+}
+
+/// A PyTorch file: its tensors as a catalog, the rest as values.
+#[derive(Debug)]
+pub struct TorchFile {
+    catalog: Catalog,
+    state: State,
+    format: Format,
+    roots: Vec<Root>,
+    automatic_root: Root,
+    aliases_omitted: bool,
+}
+
+/// Reads the description of a PyTorch file; the bytes of its tensors stay where they are.
+///
+/// A file without tensors is fine here: see [`TorchFile::require_tensors`].
+///
+/// # Errors
+/// If the file is something else, breaks its format, contradicts itself or crosses a limit.
+pub fn read(storage: &dyn Storage, options: &ReadOptions) -> Result<TorchFile> {
+    let mut prefix = vec![0; storage.len().min(PREFIX_BYTES) as usize];
+    storage
+        .read_exact_at(0, &mut prefix)
+        .map_err(|source| Error::io("the first bytes", source))?;
+    let mut reader = Reader {
+        storage,
+        options,
+        budget: Budget::for_file(storage.len()),
+    };
+    match identify(&prefix) {
+        Content::Torch(Format::Zip | Format::TorchScript) => reader.zip(),
+        Content::Torch(Format::Legacy) => reader.legacy(),
+        Content::Torch(Format::Tar) => reader.tar(),
+        Content::Torch(Format::Pickle) => reader.pickle(),
+        other => Err(Error::NotTorch(other)),
+    }
+}
+
+/// # What was read
+impl TorchFile {
+    /// The tensors, in the order of the pickle.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Everything else, as a value.
+    ///
+    /// # Errors
+    /// As [`State::value`].
+    pub fn state(&self) -> Result<Value> {
+        self.state.value()
+    }
+
+    /// The catalog and the rest, apart.
+    #[must_use]
+    pub fn into_parts(self) -> (Catalog, State) {
+        (self.catalog, self.state)
+    }
+
+    /// How the file is laid out.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The mappings that hold tensors, in file order, outer before inner: where a model's own
+    /// names could begin.
+    #[must_use]
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// The root whose names are likely the model's own.
+    ///
+    /// From the file's root it goes down through dicts that hold nothing but one dict of tensors,
+    /// or one with a usual name such as `state_dict`; a `module.` before all names counts as one
+    /// more.
+    #[must_use]
+    pub fn automatic_root(&self) -> &Root {
+        &self.automatic_root
+    }
+
+    /// Whether shared references made more paths than the limits allow, so that each shared
+    /// container is listed under its first path only.
+    #[must_use]
+    pub const fn aliases_omitted(&self) -> bool {
+        self.aliases_omitted
+    }
+
+    /// The file itself, if it holds a tensor.
+    ///
+    /// # Errors
+    /// [`Error::NoTensors`], saying what the file holds.
+    pub fn require_tensors(self) -> Result<Self> {
+        if self.catalog.is_empty() {
+            let holds = self.state.summary();
+            return Err(Error::NoTensors { holds });
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Format::Zip => "zip",
+            Format::Legacy => "legacy",
+            Format::Tar => "tar",
+            Format::TorchScript => "torchscript",
+            Format::Pickle => "pickle",
+        })
+    }
+}
+
+struct Reader<'a> {
+    storage: &'a dyn Storage,
+    options: &'a ReadOptions,
+    budget: Budget,
+}
+
+/// The objects of a pickle, and the bytes they were read from.
+struct Parsed {
+    arena: Arena,
+    root: Id,
+    bytes: Vec<u8>,
+}
+
+impl Reader<'_> {
+    fn zip(&mut self) -> Result<TorchFile> {
+        let limits = &self.options.limits;
+        let archive = Archive::open(self.storage, limits, &mut self.budget)?;
+        let (folder, pickle) = find_pickle(&archive)?;
+        let inside = |name: &str| [folder.as_slice(), name.as_bytes()].concat();
+        let byte_order = self.byte_order(&archive, archive.find(&inside("byteorder")))?;
+        let constants = archive.find(&inside("constants.pkl"));
+        let format = match constants {
+            Some(_) => Format::TorchScript,
+            None => Format::Zip,
+        };
+        let main = self.zip_pickle(&archive, pickle, "data.pkl")?;
+        let constants = match constants {
+            Some(entry) => Some((entry, self.zip_pickle(&archive, entry, "constants.pkl")?)),
+            None => None,
+        };
+        let storages = |folder: &str| {
+            Storages::Zip(ZipStorages {
+                archive: &archive,
+                folder: inside(folder),
+            })
+        };
+        let (data, constant_data) = (storages("data/"), storages("constants/"));
+        let origin = |parsed, storages, entry| -> Result<Origin<'_>> {
+            let parsed: &Parsed = parsed;
+            Ok(Origin {
+                objects: Objects {
+                    arena: &parsed.arena,
+                    pickle: &parsed.bytes,
+                },
+                storages,
+                byte_order,
+                pickle_at: archive.stored(entry)?.map(|extent| extent.offset),
+                limits,
+            })
+        };
+        let mut trees = vec![Tree {
+            origin: origin(&main, &data, pickle)?,
+            root: main.root,
+            prefix: "",
+        }];
+        if let Some((entry, constants)) = &constants {
+            trees.push(Tree {
+                origin: origin(constants, &constant_data, *entry)?,
+                root: constants.root,
+                prefix: "constants",
+            });
+        }
+        let named = naming::name_tensors(&trees, &mut self.budget)?;
+        drop(trees);
+        let named = Listed::from(named);
+        Ok(self.finish(named, main, format))
+    }
+
+    fn zip_pickle(
+        &mut self,
+        archive: &Archive<'_>,
+        entry: Entry,
+        name: &'static str,
+    ) -> Result<Parsed> {
+        let size = archive.size(entry)?;
+        self.check_pickle_len(size)?;
+        let bytes = archive.read(entry, self.options.verify_crc, &mut self.budget)?;
+        let (arena, root, _) = self.run(&bytes, name)?;
+        Ok(Parsed { arena, root, bytes })
+    }
+
+    fn byte_order(&mut self, archive: &Archive<'_>, entry: Option<Entry>) -> Result<ByteOrder> {
+        let Some(entry) = entry else {
+            return Ok(ByteOrder::Little);
+        };
+        let found = match archive.size(entry)? {
+            // No name of an order is longer.
+            0..=16 => archive.read(entry, self.options.verify_crc, &mut self.budget)?,
+            _ => Vec::new(),
+        };
+        match found.as_slice() {
+            b"little" => Ok(ByteOrder::Little),
+            b"big" => Ok(ByteOrder::Big),
+            other => Err(Error::ByteOrder {
+                found: display_text(other).into_owned(),
+            }),
+        }
+    }
+
+    fn legacy(&mut self) -> Result<TorchFile> {
+        let options = self.options;
+        let (bytes, pickles) = self.windowed(|bytes, budget| {
+            legacy::pickles(bytes, options.policy, &options.limits, budget)
+        })?;
+        let (storage, len) = (self.storage, self.storage.len());
+        let shard = tensorlift_tensor_meta::ShardId::FIRST;
+        let file = legacy::locate(pickles, &bytes, len, shard, |at| {
+            let mut count = [0; 8];
+            storage
+                .read_exact_at(at, &mut count)
+                .map_err(|source| Error::io("the length of a storage", source))?;
+            Ok(u64::from_le_bytes(count))
+        })?;
+        self.budget.grow_for(file.storages.len() as u64, len);
+        let storages = Storages::Legacy(file.storages);
+        let parsed = Parsed {
+            arena: file.arena,
+            root: file.root,
+            bytes: self.keep(bytes, file.pickle_len)?,
+        };
+        self.list(parsed, &storages, Some(0), Format::Legacy)
+    }
+
+    fn tar(&mut self) -> Result<TorchFile> {
+        let options = self.options;
+        let tar = tar::open(
+            self.storage,
+            options.policy,
+            &options.limits,
+            &mut self.budget,
+        )?;
+        self.check_pickle_len(tar.pickle.len)?;
+        self.budget.charge(tar.pickle.len).map_err(Error::budget)?;
+        let mut bytes = vec![0; tar.pickle.len as usize];
+        self.storage
+            .read_exact_at(tar.pickle.offset, &mut bytes)
+            .map_err(|source| Error::io("the pickle of the tar archive", source))?;
+        let (arena, root, _) = self.run(&bytes, "the object's pickle")?;
+        let parsed = Parsed { arena, root, bytes };
+        let storages = Storages::Tar(tar.objects);
+        self.list(parsed, &storages, Some(tar.pickle.offset), Format::Tar)
+    }
+
+    fn pickle(&mut self) -> Result<TorchFile> {
+        let options = self.options;
+        let (bytes, (arena, root, len)) =
+            self.windowed(|bytes, budget| run(bytes, "the pickle", options, budget))?;
+        let bytes = self.keep(bytes, len)?;
+        let parsed = Parsed { arena, root, bytes };
+        self.list(parsed, &Storages::Nowhere, Some(0), Format::Pickle)
+    }
+
+    /// Parses the beginning of a file, reading more of it as long as that is too short.
+    fn windowed<T>(
+        &mut self,
+        parse: impl Fn(&[u8], &mut Budget) -> Result<T>,
+    ) -> Result<(Cow<'static, [u8]>, T)> {
+        let file_len = self.storage.len();
+        let ceiling = file_len
+            .min(self.options.limits.pickle_bytes)
+            .min(u64::from(u32::MAX) - 1);
+        let mut len = ceiling.min(FIRST_WINDOW);
+        loop {
+            let before = self.budget.left();
+            self.budget.charge(len).map_err(Error::budget)?;
+            let mut bytes = vec![0; len as usize];
+            self.storage
+                .read_exact_at(0, &mut bytes)
+                .map_err(|source| Error::io("the pickle", source))?;
+            let parsed = parse(&bytes, &mut self.budget);
+            match parsed {
+                Err(Error::Pickle {
+                    problem: PickleProblem::Truncated,
+                    ..
+                }) if len < file_len => {
+                    if len == ceiling {
+                        return self
+                            .check_pickle_len(file_len)
+                            .and(Err(Error::CutShort { len: file_len }));
+                    }
+                    self.budget.refund(before - self.budget.left());
+                    len = ceiling.min(len * 8);
+                }
+                parsed => return Ok((Cow::Owned(bytes), parsed?)),
+            }
+        }
+    }
+
+    /// The bytes of the pickle alone.
+    fn keep(&mut self, bytes: Cow<'static, [u8]>, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = bytes.into_owned();
+        let spare = bytes.len() - len;
+        bytes.truncate(len);
+        bytes.shrink_to_fit();
+        self.budget.refund(spare as u64);
+        Ok(bytes)
+    }
+
+    fn run(&mut self, bytes: &[u8], name: &'static str) -> Result<(Arena, Id, usize)> {
+        run(bytes, name, self.options, &mut self.budget)
+    }
+
+    fn check_pickle_len(&self, len: u64) -> Result<()> {
+        let limit = self
+            .options
+            .limits
+            .pickle_bytes
+            .min(u64::from(u32::MAX) - 1);
+        if len > limit {
+            return Err(Error::Limit {
+                what: "bytes of a pickle",
+                limit,
+                found: len,
+            });
+        }
+        Ok(())
+    }
+
+    fn list(
+        &mut self,
+        parsed: Parsed,
+        storages: &Storages<'_>,
+        pickle_at: Option<u64>,
+        format: Format,
+    ) -> Result<TorchFile> {
+        let trees = [Tree {
+            origin: Origin {
+                objects: Objects {
+                    arena: &parsed.arena,
+                    pickle: &parsed.bytes,
+                },
+                storages,
+                byte_order: ByteOrder::Little,
+                pickle_at,
+                limits: &self.options.limits,
+            },
+            root: parsed.root,
+            prefix: "",
+        }];
+        let named = Listed::from(naming::name_tensors(&trees, &mut self.budget)?);
+        Ok(self.finish(named, parsed, format))
+    }
+
+    fn finish(&self, listed: Listed, parsed: Parsed, format: Format) -> TorchFile {
+        let Listed {
+            catalog,
+            first_names,
+            mut roots,
+            aliases_omitted,
+        } = listed;
+        roots::sort(&mut roots);
+        let entries = catalog.entries();
+        let automatic_root = roots::choose(&roots, |entry| entries[entry].name(), entries.len());
+        let state = State::new(
+            parsed.arena,
+            parsed.bytes,
+            parsed.root,
+            &first_names,
+            &catalog,
+            self.options.limits.clone(),
+            self.storage.len(),
+        );
+        TorchFile {
+            catalog,
+            state,
+            format,
+            roots,
+            automatic_root,
+            aliases_omitted,
+        }
+    }
+}
+
+/// A finished listing, which borrows from no pickle any more.
+struct Listed {
+    catalog: Catalog,
+    first_names: Vec<(Id, u32)>,
+    roots: Vec<Root>,
+    aliases_omitted: bool,
+}
+
+impl From<naming::Named<'_>> for Listed {
+    fn from(named: naming::Named<'_>) -> Self {
+        let (catalog, first_names) = named.listing.finish();
+        Self {
+            catalog,
+            first_names,
+            roots: named.roots,
+            aliases_omitted: named.aliases_omitted,
+        }
+    }
+}
+
+/// Runs a pickle at the beginning of `bytes`; gives its objects and its length.
+fn run(
+    bytes: &[u8],
+    name: &'static str,
+    options: &ReadOptions,
+    budget: &mut Budget,
+) -> Result<(Arena, Id, usize)> {
+    let mut arena = Arena::new(bytes.len() as u32);
+    let ceilings = Ceilings::of(&options.limits);
+    let mut machine = Machine::new(bytes, 0, ceilings, options.policy);
+    let root = machine
+        .run(&mut arena, budget)
+        .map_err(|error| pickle_error(name, error))?;
+    Ok((arena, root, machine.position()))
+}
+
+/// The root folder of an archive, with its slash, and the pickle in it.
+///
+/// The folder is that of the first entry, as for PyTorch; archives packed anew may begin with
+/// another, so any folder at the top will do.
+fn find_pickle(archive: &Archive<'_>) -> Result<(Vec<u8>, Entry)> {
+    let folder_of = |name: &[u8]| {
+        let slash = name.iter().position(|&byte| byte == b'/');
+        slash.map_or(Vec::new(), |slash| name[..=slash].to_vec())
+    };
+    let pickle_in = |folder: &[u8]| archive.find(&[folder, b"data.pkl"].concat());
+    if let Some(folder) = archive.names().next().map(folder_of)
+        && let Some(entry) = pickle_in(&folder)
+    {
+        return Ok((folder, entry));
+    }
+    let name = archive.names().find(|name| {
+        let folder = name.strip_suffix(b"data.pkl");
+        folder.is_some_and(|folder| folder.is_empty() || folder == folder_of(name))
+    });
+    if let Some((folder, entry)) = name.map(folder_of).and_then(|folder| {
+        let entry = pickle_in(&folder)?;
+        Some((folder, entry))
+    }) {
+        return Ok((folder, entry));
+    }
+    let mut names = archive.names();
+    let first: Vec<String> = names
+        .by_ref()
+        .take(3)
+        .map(|name| format!("{:?}", display_text(name)))
+        .collect();
+    let found = match first.len() {
+        0 => "an empty archive".to_owned(),
+        _ => {
+            let more = if names.next().is_some() { ", …" } else { "" };
+            format!("{}{more}", first.join(", "))
+        }
+    };
+    Err(Error::NoPickle { found })
+}

@@ -1,0 +1,108 @@
+use tensorlift_tensor_meta::Limits;
+
+/// Memory that reading a file's description may take beyond the file's own size, in bytes.
+///
+/// Below 64 MiB, since allocators round up and the archive directory counts apart.
+const SPARE_BYTES: u64 = 40 << 20;
+
+/// What a storage and the tensors in it take to describe, in bytes.
+const STORAGE_BYTES: u64 = 768;
+
+/// How much memory is left for describing a file.
+///
+/// Everything that grows with the content of a pickle is charged here before it is allocated, so
+/// that a small file cannot cost more than a fixed sum.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    total: u64,
+    left: u64,
+}
+
+/// The memory budget is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutOfBudget {
+    pub(crate) total: u64,
+    pub(crate) wanted: u64,
+}
+
+impl Budget {
+    /// The budget for a file of this many bytes.
+    pub(crate) fn for_file(len: u64) -> Self {
+        let total = len.saturating_add(SPARE_BYTES);
+        Self { total, left: total }
+    }
+
+    /// Takes `bytes` from what is left.
+    pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), OutOfBudget> {
+        match self.left.checked_sub(bytes) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(OutOfBudget {
+                total: self.total,
+                wanted: (self.total - self.left).saturating_add(bytes),
+            }),
+        }
+    }
+
+    /// Makes room for the descriptions of `count` storages that were found in the file.
+    ///
+    /// They are real, so this cannot be had for nothing; and never more than three times the file.
+    pub(crate) fn grow_for(&mut self, count: u64, file_len: u64) {
+        let more = (count * STORAGE_BYTES).min(file_len.saturating_mul(3));
+        self.total = self.total.saturating_add(more);
+        self.left = self.left.saturating_add(more);
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Gives back what was charged for memory that is free again.
+    pub(crate) fn refund(&mut self, bytes: u64) {
+        self.left = self.left.saturating_add(bytes).min(self.total);
+    }
+}
+
+/// The ceilings that hold for one run of the pickle machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ceilings {
+    pub(crate) opcodes: u64,
+    pub(crate) objects: usize,
+    pub(crate) memo: usize,
+    pub(crate) string_bytes: usize,
+    pub(crate) integer_bytes: usize,
+}
+
+impl Ceilings {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            opcodes: limits.pickle_opcodes,
+            // Nodes are numbered in 32 bits.
+            objects: limits.pickle_objects.min(u32::MAX as usize - 1024),
+            memo: limits.pickle_memo,
+            string_bytes: limits.pickle_string_bytes,
+            integer_bytes: limits.pickle_integer_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_used_up_and_says_what_was_wanted() {
+        let mut budget = Budget::for_file(100);
+        budget.charge(SPARE_BYTES).unwrap();
+        budget.charge(99).unwrap();
+        let error = budget.charge(2).unwrap_err();
+        assert_eq!(
+            (error.total, error.wanted),
+            (SPARE_BYTES + 100, SPARE_BYTES + 101)
+        );
+        budget.refund(1);
+        budget.charge(2).unwrap();
+    }
+}

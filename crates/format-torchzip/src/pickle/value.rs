@@ -1,0 +1,448 @@
+//! The objects of a pickle: an arena of small nodes that name each other by number.
+//!
+//! Containers hold numbers, so sharing and cycles are Python's own, nothing recurses, and
+//! dropping ten thousand nested lists is dropping a few vectors.
+
+use std::collections::HashMap;
+
+use crate::globals::Known;
+
+use super::limits::{Budget, OutOfBudget};
+
+/// Names a node of its arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Id(u32);
+
+impl Id {
+    pub(crate) const NONE: Id = Id(0);
+    pub(crate) const TRUE: Id = Id(1);
+    pub(crate) const FALSE: Id = Id(2);
+    pub(crate) const EMPTY_TUPLE: Id = Id(3);
+    /// No node has this number.
+    pub(crate) const NOWHERE: Id = Id(u32::MAX);
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// One of the integers that every arena holds from the start.
+    pub(crate) const fn small(value: u8) -> Id {
+        Id(4 + value as u32)
+    }
+}
+
+/// A run of bytes: in the pickle, or past its end in the arena's own text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+}
+
+/// A Python object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Node {
+    None,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    /// An integer beyond `i64`: little-endian two's complement.
+    BigInt(Span),
+    /// An integer beyond `i64`: decimal digits.
+    BigText(Span),
+    /// UTF-8, lone surrogates included.
+    Text(Span),
+    Bytes(Span),
+    /// A `str` of Python 2: bytes or text, nobody knows.
+    Str8(Span),
+    Tuple {
+        start: u32,
+        len: u32,
+    },
+    List(Seq),
+    Set(Seq),
+    /// Keys and values in turn.
+    Dict(Seq),
+    Global(u32),
+    Persistent(Id),
+    Object(u32),
+}
+
+/// Names a growing run of ids; empty ones cost nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seq(u32);
+
+impl Seq {
+    pub(crate) const EMPTY: Seq = Seq(u32::MAX);
+}
+
+/// A class or function, by name alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Global {
+    pub(crate) module: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) known: Known,
+}
+
+impl Global {
+    /// The dotted name.
+    pub(crate) fn path(&self) -> String {
+        format!("{}.{}", self.module, self.name)
+    }
+}
+
+/// What a call would have made: the callable, its arguments, and what was put in afterwards.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Object {
+    pub(crate) class: Id,
+    pub(crate) args: Id,
+    pub(crate) state: Option<Id>,
+    pub(crate) list: Seq,
+    pub(crate) dict: Seq,
+}
+
+/// All objects of one pickle.
+#[derive(Debug, Default)]
+pub(crate) struct Arena {
+    nodes: Vec<Node>,
+    /// The members of all tuples.
+    members: Vec<Id>,
+    seqs: Vec<Vec<Id>>,
+    objects: Vec<Object>,
+    globals: Vec<Global>,
+    global_numbers: HashMap<(Box<str>, Box<str>), u32>,
+    /// States given to containers by BUILD.
+    attributes: HashMap<Id, Id>,
+    /// Text that had to be decoded.
+    text: Vec<u8>,
+    /// Where the arena's own text begins: the length of the pickle's bytes.
+    text_start: u32,
+}
+
+const NODE_BYTES: u64 = size_of::<Node>() as u64;
+const ID_BYTES: u64 = size_of::<Id>() as u64;
+
+/// # Making nodes
+impl Arena {
+    /// An arena whose spans lie in `pickle_len` bytes.
+    pub(crate) fn new(pickle_len: u32) -> Self {
+        let mut nodes = Vec::with_capacity(512);
+        nodes.extend([
+            Node::None,
+            Node::Bool(true),
+            Node::Bool(false),
+            Node::Tuple { start: 0, len: 0 },
+        ]);
+        nodes.extend((0..=255).map(Node::Int));
+        Self {
+            nodes,
+            text_start: pickle_len,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn push(&mut self, node: Node, budget: &mut Budget) -> Result<Id, OutOfBudget> {
+        budget.charge(NODE_BYTES)?;
+        let id = Id(self.nodes.len() as u32);
+        self.nodes.push(node);
+        Ok(id)
+    }
+
+    pub(crate) fn tuple(&mut self, ids: &[Id], budget: &mut Budget) -> Result<Id, OutOfBudget> {
+        if ids.is_empty() {
+            return Ok(Id::EMPTY_TUPLE);
+        }
+        budget.charge(ids.len() as u64 * ID_BYTES)?;
+        if self.members.len() + ids.len() > u32::MAX as usize {
+            // Past what a node can point to, which takes a budget of 16 GiB.
+            budget.charge(u64::MAX)?;
+        }
+        let start = self.members.len() as u32;
+        self.members.extend_from_slice(ids);
+        let len = ids.len() as u32;
+        self.push(Node::Tuple { start, len }, budget)
+    }
+
+    /// Puts `ids` at the end of a run, which is made if it is the empty one.
+    pub(crate) fn extend(
+        &mut self,
+        seq: Seq,
+        ids: &[Id],
+        budget: &mut Budget,
+    ) -> Result<Seq, OutOfBudget> {
+        if ids.is_empty() {
+            return Ok(seq);
+        }
+        let seq = if seq == Seq::EMPTY {
+            budget.charge(size_of::<Vec<Id>>() as u64 + 2 * ID_BYTES)?;
+            self.seqs.push(Vec::new());
+            Seq(self.seqs.len() as u32 - 1)
+        } else {
+            seq
+        };
+        let run = &mut self.seqs[seq.0 as usize];
+        let before = run.capacity();
+        if run.len() + ids.len() > before {
+            // Grows by doubling, like a plain push, but is charged first.
+            let wanted = (run.len() + ids.len()).max(2 * before).max(2);
+            budget.charge((wanted - before) as u64 * ID_BYTES)?;
+            run.reserve_exact(wanted - run.len());
+        }
+        run.extend_from_slice(ids);
+        Ok(seq)
+    }
+
+    pub(crate) fn object(
+        &mut self,
+        class: Id,
+        args: Id,
+        budget: &mut Budget,
+    ) -> Result<Id, OutOfBudget> {
+        budget.charge(size_of::<Object>() as u64)?;
+        let number = self.objects.len() as u32;
+        self.objects.push(Object {
+            class,
+            args,
+            state: None,
+            list: Seq::EMPTY,
+            dict: Seq::EMPTY,
+        });
+        self.push(Node::Object(number), budget)
+    }
+
+    pub(crate) fn global(
+        &mut self,
+        module: &str,
+        name: &str,
+        known: Known,
+        budget: &mut Budget,
+    ) -> Result<Id, OutOfBudget> {
+        let key = (Box::from(module), Box::from(name));
+        if let Some(&number) = self.global_numbers.get(&key) {
+            return self.push(Node::Global(number), budget);
+        }
+        budget.charge(160 + 3 * (module.len() + name.len()) as u64)?;
+        let number = self.globals.len() as u32;
+        self.globals.push(Global {
+            module: module.into(),
+            name: name.into(),
+            known,
+        });
+        self.global_numbers.insert(key, number);
+        self.push(Node::Global(number), budget)
+    }
+
+    /// Keeps decoded text and gives its span.
+    pub(crate) fn keep_text(
+        &mut self,
+        text: &[u8],
+        budget: &mut Budget,
+    ) -> Result<Option<Span>, OutOfBudget> {
+        budget.charge(text.len() as u64)?;
+        let start = self.text.len() + self.text_start as usize;
+        self.text.extend_from_slice(text);
+        let fits = u32::try_from(start + text.len()).is_ok();
+        Ok(fits.then_some(Span {
+            start: start as u32,
+            len: text.len() as u32,
+        }))
+    }
+
+    /// Replaces the growing runs of a container.
+    pub(crate) fn set_node(&mut self, id: Id, node: Node) {
+        self.nodes[id.index()] = node;
+    }
+
+    pub(crate) fn object_mut(&mut self, number: u32) -> &mut Object {
+        &mut self.objects[number as usize]
+    }
+
+    /// Keeps the state of a container; a second one joins the first.
+    pub(crate) fn attach(
+        &mut self,
+        container: Id,
+        state: Id,
+        budget: &mut Budget,
+    ) -> Result<(), OutOfBudget> {
+        budget.charge(3 * size_of::<(Id, Id)>() as u64)?;
+        let state = match self.attributes.get(&container) {
+            Some(&before) => self.tuple(&[before, state], budget)?,
+            None => state,
+        };
+        self.attributes.insert(container, state);
+        Ok(())
+    }
+}
+
+/// # Reading nodes
+impl Arena {
+    pub(crate) fn node(&self, id: Id) -> Node {
+        self.nodes[id.index()]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn members(&self, start: u32, len: u32) -> &[Id] {
+        &self.members[start as usize..][..len as usize]
+    }
+
+    pub(crate) fn seq(&self, seq: Seq) -> &[Id] {
+        match seq {
+            Seq::EMPTY => &[],
+            Seq(number) => &self.seqs[number as usize],
+        }
+    }
+
+    pub(crate) fn object_at(&self, number: u32) -> &Object {
+        &self.objects[number as usize]
+    }
+
+    pub(crate) fn attributes(&self, id: Id) -> Option<Id> {
+        // Nearly no pickle has any, so most lookups end here.
+        if self.attributes.is_empty() {
+            return None;
+        }
+        self.attributes.get(&id).copied()
+    }
+
+    pub(crate) fn global_at(&self, number: u32) -> &Global {
+        &self.globals[number as usize]
+    }
+
+    /// The members of a tuple, list or set.
+    pub(crate) fn items(&self, id: Id) -> Option<&[Id]> {
+        match self.node(id) {
+            Node::Tuple { start, len } => Some(self.members(start, len)),
+            Node::List(seq) | Node::Set(seq) => Some(self.seq(seq)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn tuple_items(&self, id: Id) -> Option<&[Id]> {
+        match self.node(id) {
+            Node::Tuple { start, len } => Some(self.members(start, len)),
+            _ => None,
+        }
+    }
+
+    /// The keys and values of a dict, in turn.
+    pub(crate) fn pairs(&self, id: Id) -> Option<&[Id]> {
+        match self.node(id) {
+            Node::Dict(seq) => Some(self.seq(seq)),
+            _ => None,
+        }
+    }
+
+    /// The class or function that a node names.
+    pub(crate) fn as_global(&self, id: Id) -> Option<&Global> {
+        match self.node(id) {
+            Node::Global(number) => Some(self.global_at(number)),
+            // A class of an old file that carries its source.
+            Node::Persistent(pid) => match self.tuple_items(pid)? {
+                [tag, class, ..] => match (self.node(*tag), self.node(*class)) {
+                    (Node::Text(_) | Node::Str8(_) | Node::Bytes(_), Node::Global(number)) => {
+                        Some(self.global_at(number))
+                    }
+                    (Node::Global(number), _) => Some(self.global_at(number)),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub(crate) fn known(&self, id: Id) -> Known {
+        self.as_global(id)
+            .map_or(Known::Unknown, |global| global.known)
+    }
+
+    /// The object a node stands for, and what its callable means.
+    pub(crate) fn as_object(&self, id: Id) -> Option<(&Object, Known)> {
+        match self.node(id) {
+            Node::Object(number) => {
+                let object = self.object_at(number);
+                Some((object, self.known(object.class)))
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_int(&self, id: Id) -> Option<i64> {
+        match self.node(id) {
+            Node::Int(value) => Some(value),
+            Node::Bool(value) => Some(i64::from(value)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_bool(&self, id: Id) -> Option<bool> {
+        match self.node(id) {
+            Node::Bool(value) => Some(value),
+            Node::Int(value) => Some(value != 0),
+            _ => None,
+        }
+    }
+
+    /// What kind of object it is, for messages.
+    pub(crate) fn type_name(&self, id: Id) -> String {
+        match self.node(id) {
+            Node::Object(number) => match self.as_global(self.object_at(number).class) {
+                Some(global) => global.path(),
+                None => "object".to_owned(),
+            },
+            Node::Global(number) => format!("the name {}", self.global_at(number).path()),
+            node => node.kind().to_owned(),
+        }
+    }
+
+    /// The bytes of a span, in the pickle or in the arena's own text.
+    pub(crate) fn bytes<'a>(&'a self, pickle: &'a [u8], span: Span) -> &'a [u8] {
+        let (start, len) = (span.start as usize, span.len as usize);
+        match start.checked_sub(self.text_start as usize) {
+            None => &pickle[start..][..len],
+            Some(own) => &self.text[own..][..len],
+        }
+    }
+
+    /// The bytes of a string of any kind.
+    pub(crate) fn string_bytes<'a>(&'a self, pickle: &'a [u8], id: Id) -> Option<&'a [u8]> {
+        match self.node(id) {
+            Node::Text(span) | Node::Str8(span) | Node::Bytes(span) => {
+                Some(self.bytes(pickle, span))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a span lies in the pickle as it is.
+    pub(crate) fn is_raw(&self, span: Span) -> bool {
+        span.start < self.text_start
+    }
+
+    /// All nodes, in the order they were made.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Id> {
+        (0..self.nodes.len() as u32).map(Id)
+    }
+}
+
+impl Node {
+    pub(crate) const fn kind(self) -> &'static str {
+        match self {
+            Node::None => "None",
+            Node::Bool(_) => "bool",
+            Node::Int(_) | Node::BigInt(_) | Node::BigText(_) => "int",
+            Node::Float(_) => "float",
+            Node::Text(_) | Node::Str8(_) => "str",
+            Node::Bytes(_) => "bytes",
+            Node::Tuple { .. } => "tuple",
+            Node::List(_) => "list",
+            Node::Set(_) => "set",
+            Node::Dict(_) => "dict",
+            Node::Global(_) => "class or function",
+            Node::Persistent(_) => "storage",
+            Node::Object(_) => "object",
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! The part of a checkpoint that is not tensors, as plain values.
+
+use std::collections::{BTreeMap, HashMap};
+
+use num_bigint::BigInt;
+use serde_pickle::{HashableValue, Value};
+use tensorlift_tensor_meta::{Catalog, Limits};
+
+use crate::error::{Error, Result};
+use crate::globals::Known;
+use crate::naming::push_key_text;
+use crate::numpy::{self, Number};
+use crate::pickle::{Arena, Budget, Id, Node, Object, display_text, latin1_bytes};
+use crate::rebuild::{Form, Objects, Quantizer};
+
+/// Nesting of a value that is given out; dropping one recurses, so it is bounded for good.
+const MAX_DEPTH: usize = 256;
+/// What a value, a pair of a dict and a dict cost in memory, in bytes.
+const VALUE_BYTES: u64 = 40;
+const PAIR_BYTES: u64 = 96;
+const DICT_BYTES: u64 = 640;
+
+/// The objects of a file's pickle.
+///
+/// They become a [`serde_pickle::Value`] only when asked for, so a checkpoint of many tensors
+/// opens without building a value for each.
+#[derive(Debug)]
+pub struct State {
+    arena: Arena,
+    pickle: Vec<u8>,
+    root: Id,
+    names: FirstNames,
+    limits: Limits,
+    file_len: u64,
+}
+
+/// The name of each tensor object, in one text.
+#[derive(Debug, Default)]
+struct FirstNames {
+    text: String,
+    ends: Vec<(Id, usize)>,
+}
+
+impl State {
+    pub(crate) fn new(
+        arena: Arena,
+        pickle: Vec<u8>,
+        root: Id,
+        first_names: &[(Id, u32)],
+        catalog: &Catalog,
+        limits: Limits,
+        file_len: u64,
+    ) -> Self {
+        let mut names = FirstNames::default();
+        for &(id, entry) in first_names {
+            if let Some(entry) = catalog.entries().get(entry as usize) {
+                names.text.push_str(entry.name());
+                names.ends.push((id, names.text.len()));
+            }
+        }
+        Self {
+            arena,
+            pickle,
+            root,
+            names,
+            limits,
+            file_len,
+        }
+    }
+
+    /// Everything in the file but the bytes of tensors.
+    ///
+    /// - A tensor is `{"$tensor": name}`, with its name in the catalog; quantized ones have
+    ///   `scale` and `zero_point` beside it, sparse ones are a dict of their parts.
+    /// - An object of a class that is no plain data is a dict of its attributes and items, its
+    ///   class under `"$class"`, what its constructor got under `"$args"`, items of a list under
+    ///   `"$items"`.
+    /// - Dtypes, devices, layouts, paths and decimals are their texts, complex numbers pairs,
+    ///   NumPy scalars numbers.
+    /// - Integers beyond `i64` are decimal text, since serde could not pass them on.
+    /// - A reference back to an object that encloses it is `{"$cycle": type}`.
+    /// - A key that cannot be one here, such as an object, is its text.
+    ///
+    /// # Errors
+    /// If the value is nested more than 256 deep, or shared references make it larger than the
+    /// limits allow.
+    pub fn value(&self) -> Result<Value> {
+        let names = self.names.by_id();
+        let mut giver = Giver {
+            objects: Objects {
+                arena: &self.arena,
+                pickle: &self.pickle,
+            },
+            names: &names,
+            budget: Budget::for_file(self.file_len),
+            nodes_left: self.limits.expanded_nodes,
+            nodes: self.limits.expanded_nodes,
+            path: Vec::new(),
+        };
+        giver.value(self.root)
+    }
+
+    /// What the root object is, in a few words.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let objects = Objects {
+            arena: &self.arena,
+            pickle: &self.pickle,
+        };
+        summary(&objects, self.root)
+    }
+}
+
+/// What an object is, in a few words.
+fn summary(objects: &Objects<'_>, root: Id) -> String {
+    let arena = objects.arena;
+    match arena.node(root) {
+        Node::Dict(seq) => {
+            let pairs = arena.seq(seq);
+            let mut text = match pairs.len() / 2 {
+                0 => return "an empty dict".to_owned(),
+                1 => "a dict with the key ".to_owned(),
+                count => format!("a dict with {count} keys: "),
+            };
+            for (number, pair) in pairs.chunks_exact(2).take(5).enumerate() {
+                if number > 0 {
+                    text.push_str(", ");
+                }
+                let mut key = String::new();
+                push_key_text(objects, pair[0], 0, 60, &mut key);
+                text.push_str(&format!("{key:?}"));
+            }
+            if pairs.len() > 10 {
+                text.push_str(", …");
+            }
+            text
+        }
+        Node::List(seq) => format!("a list of {} items", arena.seq(seq).len()),
+        Node::Set(seq) => format!("a set of {} items", arena.seq(seq).len()),
+        Node::Tuple { len, .. } => format!("a tuple of {len} items"),
+        Node::Object(_) => format!("an object of {}", arena.type_name(root)),
+        Node::None => "None".to_owned(),
+        Node::Global(_) => arena.type_name(root),
+        node => format!("a value of type {}", node.kind()),
+    }
+}
+
+/// The decimal digits of an integer of any size.
+pub(crate) fn decimal(objects: &Objects<'_>, id: Id) -> Option<String> {
+    match objects.arena.node(id) {
+        Node::Int(value) => Some(value.to_string()),
+        Node::BigInt(span) => {
+            let bytes = objects.arena.bytes(objects.pickle, span);
+            Some(BigInt::from_signed_bytes_le(bytes).to_string())
+        }
+        Node::BigText(span) => {
+            let bytes = objects.arena.bytes(objects.pickle, span);
+            Some(display_text(bytes).trim_start_matches('+').to_owned())
+        }
+        _ => None,
+    }
+}
+
+impl FirstNames {
+    fn by_id(&self) -> HashMap<Id, &str> {
+        let mut start = 0;
+        let mut names = HashMap::with_capacity(self.ends.len());
+        for &(id, end) in &self.ends {
+            names.entry(id).or_insert(&self.text[start..end]);
+            start = end;
+        }
+        names
+    }
+}
+
+struct Giver<'a> {
+    objects: Objects<'a>,
+    names: &'a HashMap<Id, &'a str>,
+    budget: Budget,
+    nodes_left: usize,
+    nodes: usize,
+    /// The containers around the current node.
+    path: Vec<Id>,
+}
+
+type Dict = BTreeMap<HashableValue, Value>;
+
+impl Giver<'_> {
+    fn value(&mut self, id: Id) -> Result<Value> {
+        self.spend(VALUE_BYTES)?;
+        self.nodes_left = self.nodes_left.checked_sub(1).ok_or(Error::Limit {
+            what: "objects of the state",
+            limit: self.nodes as u64,
+            found: self.nodes as u64 + 1,
+        })?;
+        let arena = self.objects.arena;
+        Ok(match arena.node(id) {
+            Node::None => Value::None,
+            Node::Bool(value) => Value::Bool(value),
+            Node::Int(value) => Value::I64(value),
+            Node::Float(value) => Value::F64(value),
+            Node::BigInt(span) | Node::BigText(span) => {
+                // The digits of a long integer take time that grows faster than its bytes.
+                self.spend(64 * u64::from(span.len))?;
+                Value::String(decimal(&self.objects, id).unwrap_or_default())
+            }
+            Node::Text(span) => {
+                self.spend(span.len.into())?;
+                let text = display_text(arena.bytes(self.objects.pickle, span));
+                Value::String(text.into_owned())
+            }
+            Node::Str8(span) => {
+                self.spend(span.len.into())?;
+                let bytes = arena.bytes(self.objects.pickle, span);
+                match std::str::from_utf8(bytes) {
+                    Ok(text) => Value::String(text.to_owned()),
+                    Err(_) => Value::Bytes(bytes.to_vec()),
+                }
+            }
+            Node::Bytes(span) => {
+                self.spend(span.len.into())?;
+                Value::Bytes(arena.bytes(self.objects.pickle, span).to_vec())
+            }
+            Node::Global(number) => Value::String(arena.global_at(number).path()),
+            Node::Persistent(_) => match (arena.as_global(id), self.names.get(&id)) {
+                (Some(class), _) => Value::String(class.path()),
+                (None, Some(name)) => self.tensor_leaf(name)?,
+                (None, None) => Value::None,
+            },
+            _ => self.container(id)?,
+        })
+    }
+
+    fn container(&mut self, id: Id) -> Result<Value> {
+        if self.path.contains(&id) {
+            let kind = self.objects.arena.type_name(id);
+            return self.dict([("$cycle", Value::String(kind))]);
+        }
+        if self.path.len() >= MAX_DEPTH {
+            return Err(Error::Limit {
+                what: "nesting of the state",
+                limit: MAX_DEPTH as u64,
+                found: MAX_DEPTH as u64 + 1,
+            });
+        }
+        self.path.push(id);
+        let arena = self.objects.arena;
+        let value = match arena.node(id) {
+            Node::Tuple { start, len } => Value::Tuple(self.list(arena.members(start, len))?),
+            Node::List(seq) => Value::List(self.list(arena.seq(seq))?),
+            Node::Set(seq) => self.set(arena.seq(seq))?,
+            Node::Dict(seq) => {
+                self.spend(DICT_BYTES)?;
+                let mut dict = Dict::new();
+                self.add_pairs(arena.seq(seq), &mut dict)?;
+                Value::Dict(dict)
+            }
+            Node::Object(number) => {
+                let object = *arena.object_at(number);
+                let known = arena.known(object.class);
+                match self.plain_object(id, &object, known)? {
+                    Some(value) => value,
+                    None => self.opaque(id, &object)?,
+                }
+            }
+            _ => Value::None,
+        };
+        self.path.pop();
+        Ok(value)
+    }
+
+    fn list(&mut self, ids: &[Id]) -> Result<Vec<Value>> {
+        let mut values = Vec::new();
+        for &id in ids {
+            values.push(self.value(id)?);
+        }
+        Ok(values)
+    }
+
+    /// A set, or a list where an element cannot be in a set here.
+    fn set(&mut self, ids: &[Id]) -> Result<Value> {
+        self.spend(DICT_BYTES)?;
+        let values = self.list(ids)?;
+        let hashable: Result<_, _> = values.iter().cloned().map(Value::into_hashable).collect();
+        Ok(match hashable {
+            Ok(set) => Value::Set(set),
+            Err(_) => Value::List(values),
+        })
+    }
+
+    fn add_pairs(&mut self, pairs: &[Id], dict: &mut Dict) -> Result<()> {
+        for pair in pairs.chunks_exact(2) {
+            self.spend(PAIR_BYTES)?;
+            let key = match self.value(pair[0])?.into_hashable() {
+                Ok(key) => key,
+                Err(_) => {
+                    let mut text = String::new();
+                    push_key_text(&self.objects, pair[0], 0, 256, &mut text);
+                    HashableValue::String(text)
+                }
+            };
+            let value = self.value(pair[1])?;
+            dict.insert(key, value);
+        }
+        Ok(())
+    }
+
+    /// Objects whose meaning is known, in a plain form.
+    fn plain_object(&mut self, id: Id, object: &Object, known: Known) -> Result<Option<Value>> {
+        if let Some(&name) = self.names.get(&id) {
+            return self.tensor(id, name).map(Some);
+        }
+        let Objects { arena, pickle } = self.objects;
+        let args = arena.tuple_items(object.args).unwrap_or(&[]);
+        Ok(Some(match (known, args) {
+            (Known::Size, &[sizes]) => match arena.items(sizes) {
+                Some(sizes) => Value::Tuple(self.list(sizes)?),
+                None => return Ok(None),
+            },
+            (Known::Size, []) => Value::Tuple(Vec::new()),
+            (Known::Deque, args) => {
+                let mut values = Vec::new();
+                if let Some(items) = args.first().and_then(|&items| arena.items(items)) {
+                    values.extend(self.list(items)?);
+                }
+                values.extend(self.list(arena.seq(object.list))?);
+                Value::List(values)
+            }
+            (Known::Device, args) => Value::String(self.joined(args, ":")),
+            (Known::TextLike, args) => Value::String(self.joined(args, "/")),
+            (Known::GetLayout, _) => match self.objects.layout_name(id) {
+                Some(name) => Value::String(format!("torch.{name}")),
+                None => return Ok(None),
+            },
+            (Known::Complex, &[real, imaginary]) => {
+                Value::Tuple(vec![self.value(real)?, self.value(imaginary)?])
+            }
+            (Known::Encode | Known::Bytearray, args) => match self.encoded(id, args)? {
+                Some(bytes) => Value::Bytes(bytes),
+                None => return Ok(None),
+            },
+            (Known::NumpyScalar, &[dtype, bytes]) => match self.scalar(dtype, bytes)? {
+                Some(number) => number,
+                None => return Ok(None),
+            },
+            (Known::NumpyDtype, &[code, ..]) => match arena.string_bytes(pickle, code) {
+                Some(code) => Value::String(display_text(code).into_owned()),
+                None => return Ok(None),
+            },
+            _ => return self.parts(id),
+        }))
+    }
+
+    /// A tensor that has no entry of its own, but parts that have.
+    fn parts(&mut self, id: Id) -> Result<Option<Value>> {
+        let Ok(Some(tensor)) = self.objects.tensor(id) else {
+            return Ok(None);
+        };
+        let Form::Parts(parts) = tensor.form else {
+            return Ok(None);
+        };
+        let mut dict = Dict::new();
+        self.spend(DICT_BYTES)?;
+        for (name, part) in parts {
+            let value = self.value(part)?;
+            dict.insert(HashableValue::String(name.to_owned()), value);
+        }
+        let class = self.objects.arena.type_name(id);
+        dict.insert(
+            HashableValue::String("$class".to_owned()),
+            Value::String(class),
+        );
+        Ok(Some(Value::Dict(dict)))
+    }
+
+    fn tensor(&mut self, id: Id, name: &str) -> Result<Value> {
+        if let Ok(Some(tensor)) = self.objects.tensor(id)
+            && let Form::Quantized(_, Quantizer::PerTensor { scale, zero_point }) = tensor.form
+        {
+            return self.dict([
+                ("$tensor", Value::String(name.to_owned())),
+                ("scale", Value::F64(scale)),
+                ("zero_point", Value::I64(zero_point)),
+            ]);
+        }
+        self.tensor_leaf(name)
+    }
+
+    fn tensor_leaf(&mut self, name: &str) -> Result<Value> {
+        self.spend(name.len() as u64)?;
+        self.dict([("$tensor", Value::String(name.to_owned()))])
+    }
+
+    /// An object of any class: what it carries, and what it is called.
+    fn opaque(&mut self, id: Id, object: &Object) -> Result<Value> {
+        let arena = self.objects.arena;
+        self.spend(DICT_BYTES)?;
+        let mut dict = Dict::new();
+        self.add_pairs(arena.seq(object.dict), &mut dict)?;
+        let mut pending: Vec<Id> = object.state.into_iter().collect();
+        while let Some(state) = pending.pop() {
+            match (arena.node(state), arena.tuple_items(state)) {
+                (Node::Dict(seq), _) => self.add_pairs(arena.seq(seq), &mut dict)?,
+                (_, Some(&[first, second]))
+                    if pending.len() < 64 && is_slots(arena, first) && is_slots(arena, second) =>
+                {
+                    pending.extend([second, first]);
+                }
+                (Node::None, _) => {}
+                _ => {
+                    let value = self.value(state)?;
+                    dict.insert(HashableValue::String("$state".to_owned()), value);
+                }
+            }
+        }
+        let mut add = |key: &str, value: Value| {
+            dict.insert(HashableValue::String(key.to_owned()), value);
+        };
+        add("$class", Value::String(arena.type_name(id)));
+        let args = arena.tuple_items(object.args).unwrap_or(&[]);
+        if !args.is_empty() {
+            add("$args", Value::List(self.list(args)?));
+        }
+        let items = arena.seq(object.list);
+        if !items.is_empty() {
+            add("$items", Value::List(self.list(items)?));
+        }
+        Ok(Value::Dict(dict))
+    }
+
+    /// Texts and integers as one text.
+    fn joined(&mut self, args: &[Id], between: &str) -> String {
+        let mut text = String::new();
+        for (number, &arg) in args.iter().enumerate() {
+            // A path begins with its root, which is the separator itself.
+            if number > 0 && !text.ends_with(between) {
+                text.push_str(between);
+            }
+            push_key_text(&self.objects, arg, 0, 1 << 16, &mut text);
+        }
+        text
+    }
+
+    fn encoded(&mut self, id: Id, args: &[Id]) -> Result<Option<Vec<u8>>> {
+        let Objects { arena, pickle } = self.objects;
+        let mut bytes = Vec::new();
+        if args.is_empty() {
+            return Ok(Some(bytes));
+        }
+        if let Node::Bytes(span) | Node::Str8(span) = arena.node(args[0]) {
+            self.spend(span.len.into())?;
+            bytes.extend_from_slice(arena.bytes(pickle, span));
+            return Ok(Some(bytes));
+        }
+        let text = numpy::encoded_text(&self.objects, id);
+        let Some(text) = text.and_then(|text| arena.string_bytes(pickle, text)) else {
+            return Ok(None);
+        };
+        self.spend(text.len() as u64)?;
+        Ok(latin1_bytes(text, &mut bytes).map(|()| bytes))
+    }
+
+    fn scalar(&mut self, dtype: Id, bytes: Id) -> Result<Option<Value>> {
+        let Some((dtype, order)) = numpy::plain_dtype(&self.objects, dtype) else {
+            return Ok(None);
+        };
+        let Objects { arena, pickle } = self.objects;
+        let raw = match (arena.string_bytes(pickle, bytes), arena.as_object(bytes)) {
+            (Some(raw), _) => Some(raw.to_vec()),
+            (None, Some((object, _))) => {
+                let args = arena.tuple_items(object.args).unwrap_or(&[]);
+                self.encoded(bytes, args)?
+            }
+            _ => None,
+        };
+        let number = raw.and_then(|raw| numpy::number(dtype, order, &raw));
+        Ok(number.map(|number| match number {
+            Number::Bool(value) => Value::Bool(value),
+            Number::Int(value) => Value::I64(value),
+            Number::Unsigned(value) => Value::String(value.to_string()),
+            Number::Float(value) => Value::F64(value),
+            Number::Complex(real, imaginary) => {
+                Value::Tuple(vec![Value::F64(real), Value::F64(imaginary)])
+            }
+        }))
+    }
+
+    fn dict<const N: usize>(&mut self, pairs: [(&str, Value); N]) -> Result<Value> {
+        self.spend(DICT_BYTES)?;
+        let pairs = pairs.map(|(key, value)| (HashableValue::String(key.to_owned()), value));
+        Ok(Value::Dict(Dict::from(pairs)))
+    }
+
+    fn spend(&mut self, bytes: u64) -> Result<()> {
+        self.budget.charge(bytes).map_err(Error::budget)
+    }
+}
+
+fn is_slots(arena: &Arena, id: Id) -> bool {
+    matches!(
+        arena.node(id),
+        Node::None | Node::Dict(_) | Node::Tuple { .. }
+    )
+}

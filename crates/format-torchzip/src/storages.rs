@@ -1,0 +1,130 @@
+//! Where the storages that a pickle names lie in the file.
+
+use std::collections::HashMap;
+
+use tensorlift_tensor_meta::{Extent, Record};
+
+use crate::archive::{Archive, Entry};
+use crate::error::{Result, TensorProblem};
+use crate::globals::StorageType;
+use crate::rebuild::{Dense, StorageId};
+
+/// The storages of a file, by key.
+pub(crate) enum Storages<'a> {
+    /// Entries of an archive.
+    Zip(ZipStorages<'a>),
+    /// Raw runs behind the pickles of a legacy file.
+    Legacy(HashMap<Box<[u8]>, Extent>),
+    /// The members of the older tar layout.
+    Tar(TarObjects),
+    /// There are none: a bare pickle.
+    Nowhere,
+}
+
+/// The entries of an archive that hold storages.
+pub(crate) struct ZipStorages<'a> {
+    pub(crate) archive: &'a Archive<'a>,
+    /// The folder of the storages, with the slash at its end.
+    pub(crate) folder: Vec<u8>,
+}
+
+/// What the tar layout keeps outside of its pickle.
+#[derive(Debug, Default)]
+pub(crate) struct TarObjects {
+    pub(crate) storages: HashMap<i64, TarStorage>,
+    pub(crate) tensors: HashMap<i64, Dense>,
+    /// The storage of each tensor.
+    pub(crate) storage_of: HashMap<i64, i64>,
+}
+
+/// A storage of the tar layout, or a part of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TarStorage {
+    pub(crate) kind: StorageType,
+    /// The storage whose bytes these are, which may be another one.
+    pub(crate) root: i64,
+    pub(crate) extent: Extent,
+    /// The part of the extent, in bytes.
+    pub(crate) base: u64,
+    pub(crate) len: u64,
+}
+
+/// A storage within the file: one record, by whatever names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    Entry(usize),
+    Key(Box<[u8]>),
+    Number(i64),
+}
+
+/// A storage that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) place: Place,
+    /// Where the storage begins in its record and how long it is, in bytes.
+    pub(crate) base: u64,
+    pub(crate) len: u64,
+}
+
+impl Storages<'_> {
+    /// Finds the storage of a persistent id and checks its size.
+    pub(crate) fn find(
+        &self,
+        id: &StorageId<'_>,
+        name: &mut Vec<u8>,
+    ) -> Result<Found, TensorProblem> {
+        let missing = || TensorProblem::MissingStorage {
+            key: crate::pickle::display_text(id.key).into_owned(),
+        };
+        let (place, size) = match self {
+            Storages::Zip(zip) => {
+                name.clear();
+                name.extend_from_slice(&zip.folder);
+                name.extend_from_slice(id.key);
+                let entry = zip.archive.find(name).ok_or_else(missing)?;
+                let size = zip.archive.size(entry).map_err(|_| missing())?;
+                (Place::Entry(entry.0), size)
+            }
+            Storages::Legacy(table) => {
+                let extent = table.get(id.key).ok_or_else(missing)?;
+                (Place::Key(id.key.into()), extent.len)
+            }
+            Storages::Tar(_) | Storages::Nowhere => return Err(missing()),
+        };
+        let wrong = |declared| TensorProblem::StorageSize {
+            key: crate::pickle::display_text(id.key).into_owned(),
+            declared,
+            found: size,
+        };
+        let bytes = |elements: u64| elements.checked_mul(id.kind.element_bytes());
+        let declared = bytes(id.elements).ok_or_else(|| wrong(u64::MAX))?;
+        if declared != size {
+            return Err(wrong(declared));
+        }
+        let (base, len) = match id.view {
+            None => (0, size),
+            Some((offset, len)) => {
+                let part = bytes(offset).zip(bytes(len));
+                let fits = part
+                    .filter(|&(base, len)| base.checked_add(len).is_some_and(|end| end <= size));
+                fits.ok_or_else(|| wrong(u64::MAX))?
+            }
+        };
+        Ok(Found { place, base, len })
+    }
+
+    /// The record of a storage that was found.
+    pub(crate) fn record(&self, place: &Place) -> Result<Option<Record>> {
+        Ok(match (self, place) {
+            (Storages::Zip(zip), Place::Entry(entry)) => Some(zip.archive.record(Entry(*entry))?),
+            (Storages::Legacy(table), Place::Key(key)) => {
+                table.get(key).copied().map(Record::stored)
+            }
+            (Storages::Tar(tar), Place::Number(number)) => tar
+                .storages
+                .get(number)
+                .map(|storage| Record::stored(storage.extent)),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! Integration tests of the PyTorch reader.
+
+mod oracle;
+mod write;
+mod zip_files;
