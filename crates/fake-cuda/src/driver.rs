@@ -367,6 +367,9 @@ extern "C" fn cuMemAlloc_v2(address: *mut u64, len: usize) -> Code {
 #[unsafe(no_mangle)]
 extern "C" fn cuMemFree_v2(address: u64) -> Code {
     let (mut state, code) = enter_release("cuMemFree_v2");
+    if let Err(code) = state.needs_context() {
+        return code;
+    }
     match state.memory.free(address) {
         Ok(()) => code,
         Err(code) => code,
@@ -442,6 +445,9 @@ extern "C" fn cuMemHostAlloc(start: *mut usize, len: usize, _flags: c_uint) -> C
 #[unsafe(no_mangle)]
 extern "C" fn cuMemFreeHost(start: usize) -> Code {
     let (mut state, code) = enter_release("cuMemFreeHost");
+    if let Err(code) = state.needs_context() {
+        return code;
+    }
     match state.memory.host_free(start) {
         Ok(()) => code,
         Err(code) => code,
@@ -462,6 +468,9 @@ extern "C" fn cuMemHostRegister_v2(start: usize, len: usize, _flags: c_uint) -> 
 #[unsafe(no_mangle)]
 extern "C" fn cuMemHostUnregister(start: usize) -> Code {
     let (mut state, code) = enter_release("cuMemHostUnregister");
+    if let Err(code) = state.needs_context() {
+        return code;
+    }
     match state.memory.unregister(start) {
         Ok(()) => code,
         Err(code) => code,

@@ -10,6 +10,7 @@
 //! - memory of `cuMemAllocAsync` must not be touched by another stream before its own one came to
 //!   the allocation, and freeing memory waits for nothing;
 //! - pinned host memory must still be pinned when a copy out of it runs;
+//! - memory is released only with a context that is current;
 //! - a call that releases something does so even where it is told to fail, as the driver's does
 //!   when it merely reports an earlier failure.
 //!
