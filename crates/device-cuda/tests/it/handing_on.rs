@@ -50,6 +50,32 @@ fn slices_of_cudarc_share_the_memory() {
 }
 
 #[test]
+fn reading_back_waits_for_pinned_memory_too() {
+    use tensorlift_device_cuda::cudarc::driver::sys;
+    Fake::new("handing_on::reading_back_waits_for_pinned_memory_too")
+        .set("copy_delay_us", 3000)
+        .run(|_| {
+            let source = noise(8192, 7);
+            let memory = loaded(&source);
+            let context = CudaContext::new(0).unwrap();
+            let mut pinned = vec![0u8; 8192];
+            let start = pinned.as_mut_ptr().cast();
+            // SAFETY: the memory is alive until it is unregistered, below.
+            unsafe { sys::cuMemHostRegister_v2(start, 8192, 0) }
+                .result()
+                .unwrap();
+            for _ in 0..5 {
+                pinned.fill(0);
+                memory.read(0, &mut pinned).unwrap();
+                assert!(pinned == source);
+            }
+            context.bind_to_thread().unwrap();
+            // SAFETY: registered above.
+            unsafe { sys::cuMemHostUnregister(start) }.result().unwrap();
+        });
+}
+
+#[test]
 fn memory_is_freed_after_foreign_work() {
     Fake::new("handing_on::memory_is_freed_after_foreign_work")
         .set("copy_delay_us", 3000)
