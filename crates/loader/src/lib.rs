@@ -27,24 +27,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod budget;
 mod control;
 mod element;
 mod execute;
 mod loaded;
 mod options;
+mod page_cache;
 mod placement;
 mod plan;
+mod reader;
 mod report;
 mod shard;
 mod tensor;
 
+pub use budget::{Budget, BudgetLimits};
 pub use control::{CancelToken, Control, Progress, ProgressFn};
 pub use element::Element;
 pub use execute::{Filled, execute};
 pub use loaded::Loaded;
 pub use options::{LoadOptions, Mode, PlanOptions};
+pub use page_cache::PageCache;
 pub use placement::Placement;
 pub use plan::{Fix, GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource, plan};
-pub use report::{Bytes, Choice, Counts, FileReport, LoadReport, PassedOver, Phases};
+pub use reader::Reader;
+pub use report::{Bytes, Choice, Counts, FileReport, LoadReport, PaceStep, PassedOver, Phases};
 pub use shard::Shard;
 pub use tensor::Tensor;

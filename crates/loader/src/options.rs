@@ -1,4 +1,10 @@
+use std::sync::Arc;
+
 use serde::Serialize;
+
+use crate::budget::Budget;
+use crate::page_cache::PageCache;
+use crate::reader::Reader;
 
 /// Where the host's view of the bytes comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -26,14 +32,19 @@ pub struct PlanOptions {
 }
 
 /// What a load can be told; the defaults suit local disks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LoadOptions {
     /// Copy bytes, or view a populated mapping. Default: [`Mode::Copy`].
     pub mode: Mode,
+    /// How files are read when bytes are copied. Default: chosen for each file.
+    pub reader: Reader,
+    /// What the load leaves in the page cache. Default: [`PageCache::Keep`].
+    pub page_cache: PageCache,
     /// Threads that read at once. More hide the latency of slow storage; fewer leave the cores to
-    /// others. Default: twice the cores, at least 4 and at most 8.
-    pub read_threads: usize,
+    /// others. Default: begins with what the reader is known to like, and adapts to what it
+    /// measures.
+    pub read_threads: Option<usize>,
     /// Bytes of one read. Larger ones cost fewer calls; smaller ones spread better over threads
     /// and are the steps of progress and cancellation. Default: 4 MiB.
     pub chunk_bytes: usize,
@@ -43,17 +54,21 @@ pub struct LoadOptions {
     /// The most memory that the load may allocate for tensors and staging, in bytes. Default:
     /// what the devices have free.
     pub memory_bytes: Option<u64>,
+    /// What the load shares with others. Default: [`Budget::process`].
+    pub budget: Option<Arc<Budget>>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             mode: Mode::Copy,
-            read_threads: (2 * cores).clamp(4, 8),
+            reader: Reader::Auto,
+            page_cache: PageCache::Keep,
+            read_threads: None,
             chunk_bytes: 4 << 20,
             merge_gap_bytes: 64 << 10,
             memory_bytes: None,
+            budget: None,
         }
     }
 }
@@ -66,10 +81,24 @@ impl LoadOptions {
         self
     }
 
+    /// Sets [`reader`](Self::reader).
+    #[must_use]
+    pub const fn reader(mut self, reader: Reader) -> Self {
+        self.reader = reader;
+        self
+    }
+
+    /// Sets [`page_cache`](Self::page_cache).
+    #[must_use]
+    pub const fn page_cache(mut self, page_cache: PageCache) -> Self {
+        self.page_cache = page_cache;
+        self
+    }
+
     /// Sets [`read_threads`](Self::read_threads); at least 1 is used.
     #[must_use]
     pub const fn read_threads(mut self, threads: usize) -> Self {
-        self.read_threads = threads;
+        self.read_threads = Some(threads);
         self
     }
 
@@ -92,6 +121,17 @@ impl LoadOptions {
     pub const fn memory_bytes(mut self, bytes: u64) -> Self {
         self.memory_bytes = Some(bytes);
         self
+    }
+
+    /// Sets [`budget`](Self#structfield.budget).
+    #[must_use]
+    pub fn budget(mut self, budget: Arc<Budget>) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    pub(crate) fn shared_budget(&self) -> Arc<Budget> {
+        self.budget.clone().unwrap_or_else(Budget::process)
     }
 
     /// The part that planning needs.

@@ -5,6 +5,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use tensorlift_storage::os::{ProcessMemory, Residency};
 
+use crate::execute::Filled;
+use crate::plan::Plan;
+
 /// What a load took, and how it was done: measured, not guessed.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
@@ -21,8 +24,10 @@ pub struct LoadReport {
     pub reads: usize,
     /// Allocations and mappings that hold the tensors.
     pub groups: usize,
-    /// Threads that read.
+    /// Threads that read at the end.
     pub threads: usize,
+    /// The numbers of threads that were tried on the load's first bytes, where it adapts.
+    pub steps: Vec<PaceStep>,
     /// From the first step to the last, in seconds; the phases add up to it.
     #[serde(rename = "wall_seconds", serialize_with = "seconds")]
     pub wall: Duration,
@@ -69,20 +74,30 @@ pub struct Phases {
     pub finish: Duration,
 }
 
+/// A number of threads that was tried, and the rate that it gave.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PaceStep {
+    /// Threads that read at once.
+    pub threads: usize,
+    /// What they read together.
+    pub bytes_per_second: f64,
+}
+
 /// What was counted while reading.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Counts {
     /// Bytes read from shards.
     pub bytes_read: u64,
     /// Chunks read.
     pub reads: usize,
-    /// Chunks planned.
-    pub chunks: usize,
-    /// Threads that read.
+    /// Threads that read at the end.
     pub threads: usize,
     /// The most staging memory in use at once, in bytes.
     pub peak_staging_bytes: u64,
+    /// The numbers of threads that were tried.
+    pub steps: Vec<PaceStep>,
 }
 
 /// Which of several candidates was loaded.
@@ -142,6 +157,31 @@ impl FileReport {
 }
 
 impl LoadReport {
+    /// What a plan and its execution say; times, memory and devices are the caller's to add.
+    #[must_use]
+    pub fn new(plan: &Plan, filled: &Filled) -> Self {
+        let Counts {
+            bytes_read,
+            reads,
+            threads,
+            peak_staging_bytes,
+            steps,
+        } = &filled.counts;
+        Self {
+            tensors: plan.places.len(),
+            bytes_wanted: plan.bytes_wanted,
+            bytes_read: *bytes_read,
+            segments: plan.segments.len(),
+            reads: *reads,
+            groups: plan.groups.len(),
+            threads: *threads,
+            steps: steps.clone(),
+            peak_staging_bytes: *peak_staging_bytes,
+            files: filled.files.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Bytes wanted for each second of the wall time, in GB/s (10⁹).
     #[must_use]
     pub fn gigabytes_per_second(&self) -> f64 {

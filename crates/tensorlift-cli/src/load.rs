@@ -2,7 +2,7 @@ use std::io::{IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use tensorlift::{LoadReport, Mode};
+use tensorlift::{LoadReport, Mode, PageCache, Reader};
 
 use crate::Target;
 use crate::failure::Failure;
@@ -15,11 +15,20 @@ pub(crate) struct Load {
     #[arg(long)]
     pub(crate) json: bool,
     /// Copy the bytes into memory, or view a populated mapping of the file
-    #[arg(long, value_enum, default_value_t = ModeArg::Copy)]
+    #[arg(long, env = "TENSORLIFT_MODE", value_enum, default_value_t = ModeArg::Copy)]
     mode: ModeArg,
-    /// Threads that read at once
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    /// How files are read when bytes are copied: auto, buffered or direct
+    #[arg(long, env = "TENSORLIFT_READER", default_value = "auto")]
+    reader: Reader,
+    /// What the load leaves in the page cache: keep, drop-after or bypass
+    #[arg(long, env = "TENSORLIFT_PAGE_CACHE", default_value = "keep")]
+    page_cache: PageCache,
+    /// Threads that read at once; chosen and adapted by default
+    #[arg(long, env = "TENSORLIFT_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Bytes of one read
+    #[arg(long, env = "TENSORLIFT_CHUNK_BYTES")]
+    chunk_bytes: Option<usize>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -36,6 +45,10 @@ impl Load {
             ModeArg::Map => Mode::Map,
         };
         let mut loader = checkpoint.loader().mode(mode);
+        loader = loader.reader(self.reader).page_cache(self.page_cache);
+        if let Some(bytes) = self.chunk_bytes {
+            loader = loader.chunk_bytes(bytes);
+        }
         if let Some(threads) = self.threads {
             loader = loader.read_threads(threads.into());
         }
@@ -75,6 +88,10 @@ fn write_report(out: &mut impl Write, report: &LoadReport) -> std::io::Result<()
     writeln!(out, "{report}")?;
     for other in &report.choice.passed_over {
         writeln!(out, "passed over: {} ({})", other.what, other.why)?;
+    }
+    for step in &report.steps {
+        let rate = step.bytes_per_second / 1e9;
+        writeln!(out, "{} in flight: {rate:.2} GB/s", step.threads)?;
     }
     for file in &report.files {
         write!(

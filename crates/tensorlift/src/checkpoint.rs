@@ -12,12 +12,15 @@ use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits, Result};
 use crate::formats::{self, Parsed};
 use crate::loader::Loader;
 
+/// Of more shards than this, each is opened again when it is read, so that they do not use up the
+/// process's descriptors.
+const KEPT_OPEN: usize = 16;
+
 /// An open checkpoint: its files and what they list, without a tensor's bytes.
 #[derive(Debug)]
 pub struct Checkpoint {
     catalog: Arc<Catalog>,
     shards: Vec<Shard>,
-    formats: Vec<&'static str>,
     #[expect(dead_code)]
     states: Vec<Value>,
     choice: Choice,
@@ -99,10 +102,6 @@ impl Checkpoint {
         &self.shards
     }
 
-    pub(crate) fn formats(&self) -> &[&'static str] {
-        &self.formats
-    }
-
     pub(crate) fn phases(&self) -> Phases {
         self.phases
     }
@@ -143,16 +142,10 @@ impl OpenOptions {
         let resolved = shard_index::resolve(target, &self.resolve)?;
         phases.resolve = lap();
 
-        let shards = resolved.shards.iter().map(|path| {
-            let storage = FileStorage::open(path)
-                .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(path))?;
-            Ok(Shard::new(path, Arc::new(storage)))
-        });
-        let shards = shards.collect::<Result<Vec<_>>>()?;
+        let shards = open_all(&resolved.shards)?;
         phases.open = lap();
 
-        let parsed = self.parse(&shards)?;
-        let (formats, catalogs, states) = unzip(parsed);
+        let (shards, catalogs, states) = self.parse(shards)?;
         let catalog = merge(&resolved, catalogs)?;
         phases.parse = lap();
 
@@ -160,7 +153,6 @@ impl OpenOptions {
         Ok(Checkpoint {
             catalog: Arc::new(catalog),
             shards,
-            formats,
             states,
             choice: describe(&resolved.choice),
             companions: resolved.companions,
@@ -178,13 +170,11 @@ impl OpenOptions {
         storage: Arc<dyn Storage>,
     ) -> Result<Checkpoint> {
         let clock = Instant::now();
-        let shards = vec![Shard::new(name, storage)];
-        let (formats, mut catalogs, states) = unzip(self.parse(&shards)?);
+        let (shards, mut catalogs, states) = self.parse(vec![Shard::new(name, storage)])?;
         let mut phases = Phases::default();
         phases.parse = clock.elapsed();
         Ok(Checkpoint {
             catalog: Arc::new(catalogs.remove(0)),
-            formats,
             states,
             choice: Choice {
                 chosen: shards[0].path().display().to_string(),
@@ -196,30 +186,41 @@ impl OpenOptions {
         })
     }
 
-    /// Reads what each shard lists, several at once.
-    fn parse(&self, shards: &[Shard]) -> Result<Vec<Parsed>> {
-        let parse =
-            |shard: &Shard| formats::parse(&**shard.storage(), shard.path(), &self.resolve.limits);
-        match shards {
-            [only] => Ok(vec![parse(only)?]),
-            _ => shards.par_iter().map(parse).collect(),
+    /// Reads what each shard lists, several at once; the shards come back with their formats.
+    fn parse(&self, shards: Vec<Shard>) -> Result<(Vec<Shard>, Vec<Catalog>, Vec<Value>)> {
+        let releases = shards.len() > KEPT_OPEN;
+        let parse = |shard: Shard| {
+            let storage = shard.storage();
+            let parsed = formats::parse(&**storage, shard.path(), &self.resolve.limits)?;
+            if releases {
+                storage.release();
+            }
+            Ok((shard.with_format(parsed.format), parsed))
+        };
+        let parsed: Vec<(Shard, Parsed)> = match shards.len() {
+            1 => shards.into_iter().map(parse).collect::<Result<_>>()?,
+            _ => shards.into_par_iter().map(parse).collect::<Result<_>>()?,
+        };
+        let (mut shards, mut catalogs, mut states) = (Vec::new(), Vec::new(), Vec::new());
+        for (shard, Parsed { catalog, state, .. }) in parsed {
+            shards.push(shard);
+            catalogs.push(catalog);
+            states.extend(state);
         }
+        Ok((shards, catalogs, states))
     }
 }
 
-fn unzip(parsed: Vec<Parsed>) -> (Vec<&'static str>, Vec<Catalog>, Vec<Value>) {
-    let (mut formats, mut catalogs, mut states) = (Vec::new(), Vec::new(), Vec::new());
-    for Parsed {
-        catalog,
-        format,
-        state,
-    } in parsed
-    {
-        formats.push(format);
-        catalogs.push(catalog);
-        states.extend(state);
-    }
-    (formats, catalogs, states)
+fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
+    let open = |path: &PathBuf| {
+        let storage = FileStorage::open(path)
+            .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(path))?;
+        if paths.len() > KEPT_OPEN {
+            storage.release();
+        }
+        Ok(Shard::new(path, Arc::new(storage)))
+    };
+    paths.iter().map(open).collect()
 }
 
 /// One catalog of all shards; a single file's is taken as it is.

@@ -43,8 +43,9 @@ pub use loader::Loader;
 
 pub use tensorlift_device::{Device, DeviceError, HostDevice, NullDevice};
 pub use tensorlift_loader::{
-    Bytes, CancelToken, Choice, Element, FileReport, LoadOptions, LoadReport, Loaded, Mode,
-    PassedOver, Phases, Placement, Plan, Progress, Tensor,
+    Budget, BudgetLimits, Bytes, CancelToken, Choice, Element, FileReport, LoadOptions, LoadReport,
+    Loaded, Mode, PaceStep, PageCache, PassedOver, Phases, Placement, Plan, Progress, Reader,
+    Tensor,
 };
 pub use tensorlift_shard_index::Companions;
 pub use tensorlift_storage::{FileStorage, MapStorage, MemoryStorage, Storage};

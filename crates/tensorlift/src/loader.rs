@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use tensorlift_device::Device;
 use tensorlift_loader::{
-    CancelToken, Control, FileReport, LoadOptions, LoadReport, Loaded, Mode, PassedOver, Placement,
-    Plan, Progress, Shard, execute, plan,
+    Budget, CancelToken, Control, LoadOptions, LoadReport, Loaded, Mode, PageCache, Placement,
+    Plan, Progress, Reader, execute, plan,
 };
-use tensorlift_storage::{MapStorage, os};
+use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
 
 use crate::Checkpoint;
@@ -82,9 +82,27 @@ impl Loader<'_> {
         self
     }
 
+    /// How files are read; see [`LoadOptions::reader`].
+    pub fn reader(mut self, reader: Reader) -> Self {
+        self.options.reader = reader;
+        self
+    }
+
+    /// What the load leaves in the page cache; see [`LoadOptions::page_cache`].
+    pub fn page_cache(mut self, page_cache: PageCache) -> Self {
+        self.options.page_cache = page_cache;
+        self
+    }
+
+    /// What the load shares with others; see [`LoadOptions::budget`].
+    pub fn budget(mut self, budget: Arc<Budget>) -> Self {
+        self.options.budget = Some(budget);
+        self
+    }
+
     /// Threads that read at once; see [`LoadOptions::read_threads`].
     pub fn read_threads(mut self, threads: usize) -> Self {
-        self.options.read_threads = threads;
+        self.options.read_threads = Some(threads);
         self
     }
 
@@ -158,10 +176,6 @@ impl Loader<'_> {
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
 
-        let shards = self.open_shards()?;
-        let files = self.describe_files(&shards);
-        phases.open += lap();
-
         let plan = self.plan()?;
         phases.plan = lap();
 
@@ -170,74 +184,26 @@ impl Loader<'_> {
         let filled = execute(
             &plan,
             catalog,
-            &shards,
+            self.checkpoint.shards(),
             devices,
             &self.options,
             &self.control,
         )?;
-        phases.allocate = filled.phases.allocate;
-        phases.read = filled.phases.read;
-        // Copies the time of `execute` already has.
+        // `execute` has measured its own time.
         lap();
 
-        let counts = filled.counts;
-        let mut report = LoadReport::default();
-        report.tensors = plan.places.len();
-        report.bytes_wanted = plan.bytes_wanted;
-        report.bytes_read = counts.bytes_read;
-        report.segments = plan.segments.len();
-        report.reads = counts.reads;
-        report.groups = plan.groups.len();
-        report.threads = counts.threads;
-        report.peak_staging_bytes = counts.peak_staging_bytes;
+        let mut report = LoadReport::new(&plan, &filled);
         report.memory_before = memory_before;
         report.devices = devices.iter().map(|device| device.name()).collect();
         report.choice = self.checkpoint.choice().clone();
-        report.files = files;
-        let finish = filled.phases.finish;
+        phases.allocate = filled.phases.allocate;
+        phases.read = filled.phases.read;
+        phases.finish = filled.phases.finish;
         let mut loaded = Loaded::new(Arc::clone(catalog), &plan, filled, report);
-        phases.finish = finish + lap();
+        phases.finish += lap();
         loaded.close_report(phases, os::memory());
         tracing::info!(report = %loaded.report(), "loaded");
         Ok(loaded)
-    }
-
-    /// The shards as this load reads them.
-    fn open_shards(&self) -> Result<Vec<Shard>> {
-        let open = |shard: &Shard| match (self.options.mode, shard.storage().as_file()) {
-            (Mode::Map, Some(file)) => {
-                let map = file.try_clone().and_then(MapStorage::from_file);
-                let map = map.map_err(|error| {
-                    Error::new(ErrorKind::Storage, error)
-                        .with_path(shard.path())
-                        .with_remedy("load it by copying")
-                })?;
-                Ok(Shard::new(shard.path(), Arc::new(map)))
-            }
-            _ => Ok(shard.clone()),
-        };
-        self.checkpoint.shards().iter().map(open).collect()
-    }
-
-    fn describe_files(&self, shards: &[Shard]) -> Vec<FileReport> {
-        let formats = self.checkpoint.formats();
-        let describe = |(shard, format): (&Shard, &&'static str)| {
-            let storage = shard.storage();
-            let mut file = FileReport::new(shard.path(), format, storage.len(), storage.reader());
-            file.cached_before = storage
-                .as_file()
-                .and_then(|open| os::residency(open, storage.len()));
-            if self.options.mode == Mode::Copy && storage.as_file().is_some() {
-                let why = "not asked for: a mapping follows its file".into();
-                file.refused.push(PassedOver {
-                    what: "map".into(),
-                    why,
-                });
-            }
-            tracing::debug!(?file, "reads");
-            file
-        };
-        shards.iter().zip(formats).map(describe).collect()
     }
 
     fn not_found(&self) -> Error {

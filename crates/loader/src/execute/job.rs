@@ -1,16 +1,15 @@
 //! What one thread does at a time: bring one chunk to its place.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use flate2::read::DeflateDecoder;
-use tensorlift_device::{CopyRun, Destination, Staging};
-use tensorlift_storage::Storage;
-use tensorlift_tensor_meta::{Catalog, Extent, Source};
+use tensorlift_device::{CopyRun, Destination, Pull, Pulled, Staging};
+use tensorlift_storage::{Cursor, Storage};
+use tensorlift_tensor_meta::{Catalog, Extent, ShardId, Source};
 
-use super::{Destinations, Failure, turn};
+use super::Failure;
 use crate::options::LoadOptions;
 use crate::plan::{Fix, Plan, Segment, SegmentSource};
-use crate::shard::Shard;
 
 /// Bytes of a mapping that one job populates.
 const POPULATE_BYTES: usize = 64 << 20;
@@ -19,16 +18,18 @@ const MIN_CHUNK_BYTES: usize = 4096;
 
 /// A chunk and its place.
 pub(super) struct Job<'a> {
-    from: Origin<'a>,
-    to: Target<'a>,
+    origin: Origin<'a>,
+    target: Target<'a>,
     fix: Option<Fix>,
     /// Where the chunk begins in its segment.
     at: u64,
+    len: u64,
 }
 
+#[derive(Clone, Copy)]
 enum Origin<'a> {
-    Stored(&'a dyn Storage, Extent),
-    Deflated(&'a dyn Storage, Extent),
+    Stored(Extent),
+    Deflated(Extent),
     Inline(&'a [u8]),
 }
 
@@ -36,24 +37,21 @@ enum Target<'a> {
     /// Host memory of the chunk's length.
     Host(&'a mut [u8]),
     /// A place in a group behind staging buffers.
-    Staged {
-        staging: &'a dyn Staging,
-        to: usize,
-        len: usize,
-    },
+    Staged { staging: &'a dyn Staging, to: usize },
     /// The mapping itself.
     Mapping,
 }
 
-/// Cuts a plan into jobs, in the order in which they run.
+/// Cuts a plan into jobs, in the order in which they run: a few shards at once, chunk by chunk in
+/// turn, each from its beginning.
 ///
 /// Every job that writes to host memory owns its part of it, so threads cannot meet.
 pub(super) fn split<'a>(
     plan: &Plan,
     catalog: &'a Catalog,
-    shards: &'a [Shard],
-    destinations: Destinations<'a>,
+    destinations: Vec<Destination<'a>>,
     options: &LoadOptions,
+    shards_at_once: usize,
 ) -> Vec<Job<'a>> {
     let mut jobs = Vec::new();
     let mut segments = plan.segments.iter().peekable();
@@ -73,32 +71,44 @@ pub(super) fn split<'a>(
                 memory.chunk_bytes(options)
             };
             let mut at = 0;
-            for number in 0.. {
-                if at == segment.len {
-                    break;
-                }
+            while at < segment.len {
                 let len = chunk_len(segment, at, chunk as u64);
-                let to = match mapped {
+                let target = match mapped {
                     true => Target::Mapping,
                     false => memory.take((segment.to + at) as usize, len as usize),
                 };
-                let from = source(segment, catalog, shards, at, len);
+                let origin = origin(segment, catalog, at, len);
                 let job = Job {
-                    from,
-                    to,
+                    origin,
+                    target,
                     fix: segment.fix,
                     at,
+                    len,
                 };
-                jobs.push((
-                    turn(&segment.from, first_chunk(segment, chunk) + number),
-                    job,
-                ));
+                jobs.push((turn(&job, chunk as u64, shards_at_once as u32), job));
                 at += len;
             }
         }
     }
     jobs.sort_by_key(|(turn, _)| *turn);
     jobs.into_iter().map(|(_, job)| job).collect()
+}
+
+/// When a job runs: with which shards, with which chunk of theirs, then by place.
+fn turn(job: &Job<'_>, chunk: u64, shards_at_once: u32) -> (u32, u64, u32, u64) {
+    match job.extent() {
+        Some(Extent {
+            shard: ShardId(shard),
+            offset,
+            ..
+        }) => (
+            shard / shards_at_once,
+            offset / chunk,
+            shard % shards_at_once,
+            offset,
+        ),
+        None => (0, 0, 0, 0),
+    }
 }
 
 /// The rest of a group's memory, handed out from the front.
@@ -130,7 +140,6 @@ impl<'a> Memory<'a> {
             Memory::Staged(staging) => Target::Staged {
                 staging: *staging,
                 to,
-                len,
             },
         }
     }
@@ -151,27 +160,12 @@ fn chunk_len(segment: &Segment, at: u64, chunk: u64) -> u64 {
     }
 }
 
-/// The number of the file's chunk in which a segment begins.
-fn first_chunk(segment: &Segment, chunk: usize) -> usize {
-    segment
-        .extent()
-        .map_or(0, |extent| (extent.offset / chunk as u64) as usize)
-}
-
-fn source<'a>(
-    segment: &Segment,
-    catalog: &'a Catalog,
-    shards: &'a [Shard],
-    at: u64,
-    len: u64,
-) -> Origin<'a> {
-    let storage = |extent: Extent| &**shards[extent.shard.index()].storage();
+fn origin<'a>(segment: &Segment, catalog: &'a Catalog, at: u64, len: u64) -> Origin<'a> {
     match segment.from {
-        SegmentSource::Stored(extent) => Origin::Stored(
-            storage(extent),
-            Extent::new(extent.shard, extent.offset + at, len),
-        ),
-        SegmentSource::Deflated(extent) => Origin::Deflated(storage(extent), extent),
+        SegmentSource::Stored(extent) => {
+            Origin::Stored(Extent::new(extent.shard, extent.offset + at, len))
+        }
+        SegmentSource::Deflated(extent) => Origin::Deflated(extent),
         SegmentSource::Inline(record) => match &catalog.records()[record.index()].source {
             Source::Inline { bytes, .. } => Origin::Inline(bytes),
             // A plan of another catalog: `fill` sees that the length is wrong.
@@ -183,10 +177,15 @@ fn source<'a>(
 impl Job<'_> {
     /// The bytes of a shard that it reads.
     pub(super) fn extent(&self) -> Option<Extent> {
-        match self.from {
-            Origin::Stored(_, extent) | Origin::Deflated(_, extent) => Some(extent),
+        match self.origin {
+            Origin::Stored(extent) | Origin::Deflated(extent) => Some(extent),
             Origin::Inline(_) => None,
         }
+    }
+
+    /// The shard that it reads.
+    pub(super) fn shard(&self) -> Option<ShardId> {
+        self.extent().map(|extent| extent.shard)
     }
 
     /// How many bytes of a shard it reads.
@@ -194,92 +193,146 @@ impl Job<'_> {
         self.extent().map_or(0, |extent| extent.len)
     }
 
+    /// How many bytes arrive.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
     /// The size of the staging buffer that it needs.
     pub(super) fn staging_bytes(&self) -> Option<usize> {
-        match &self.to {
-            Target::Staged { len, .. } => Some(*len),
+        match &self.target {
+            Target::Staged { staging, .. } => Some(staging.buffer_bytes().min(self.len as usize)),
             _ => None,
         }
     }
 
-    /// Brings the chunk to its place.
-    pub(super) fn run(self) -> Result<(), Failure> {
-        let Job { from, to, fix, at } = self;
+    /// Brings the chunk to its place; `storage` is that of its shard.
+    pub(super) fn run(self, storage: Option<&dyn Storage>) -> Result<(), Failure> {
+        let Job {
+            origin,
+            target,
+            fix,
+            at,
+            len,
+        } = self;
+        let len = len as usize;
         let mended = |chunk: &mut [u8]| {
-            from.fill(chunk)?;
+            origin.fill(storage, chunk)?;
             if let Some(fix) = &fix {
                 fix.apply(chunk, at);
             }
             Ok::<(), Failure>(())
         };
-        match to {
-            Target::Mapping => from.populate(),
+        match target {
+            Target::Mapping => origin.populate(storage),
             Target::Host(memory) => mended(memory),
-            Target::Staged { staging, to, len } if from.is_stored() => {
-                let mut buffer = staging.take(len)?;
-                mended(&mut buffer.bytes()[..len])?;
-                Ok(buffer.copy(&[CopyRun { from: 0, to, len }])?)
-            }
-            // What is decoded does not fit staging buffers; it is small, and rare.
-            Target::Staged { staging, to, len } => {
-                let mut decoded = vec![0; len];
-                mended(&mut decoded)?;
-                for (index, part) in decoded.chunks(staging.buffer_bytes().max(1)).enumerate() {
-                    let to = to + index * staging.buffer_bytes();
-                    let mut buffer = staging.take(part.len())?;
-                    buffer.bytes()[..part.len()].copy_from_slice(part);
-                    buffer.copy(&[CopyRun {
-                        from: 0,
-                        to,
-                        len: part.len(),
-                    }])?;
+            Target::Staged { staging, to } => match origin {
+                Origin::Stored(extent) => {
+                    let runs = [CopyRun { from: 0, to, len }];
+                    if fix.is_none() && pulled(staging, storage, extent, &runs)? {
+                        return Ok(());
+                    }
+                    let mut buffer = staging.take(len)?;
+                    mended(&mut buffer.bytes()[..len])?;
+                    Ok(buffer.copy(&runs)?)
                 }
-                Ok(())
-            }
+                // What is decoded does not fit staging buffers; it is small, and rare.
+                Origin::Deflated(_) | Origin::Inline(_) => {
+                    let mut decoded = vec![0; len];
+                    mended(&mut decoded)?;
+                    stage(staging, to, &decoded)
+                }
+            },
         }
     }
 }
 
-impl Origin<'_> {
-    fn is_stored(&self) -> bool {
-        matches!(self, Origin::Stored(..))
+/// Lets a device that can read from files itself do so; false if it does not.
+fn pulled(
+    staging: &dyn Staging,
+    storage: Option<&dyn Storage>,
+    extent: Extent,
+    runs: &[CopyRun],
+) -> Result<bool, Failure> {
+    let Some(storage) = storage.filter(|_| staging.pulls()) else {
+        return Ok(false);
+    };
+    let Some(file) = storage.file()? else {
+        return Ok(false);
+    };
+    let (offset, len) = (extent.offset, extent.len as usize);
+    match staging.pull(&Pull {
+        file: &file,
+        offset,
+        len,
+        runs,
+    })? {
+        Pulled::Done => Ok(true),
+        Pulled::Refused(why) => {
+            tracing::debug!(%why, "the device reads no files");
+            Ok(false)
+        }
+        _ => Ok(false),
     }
+}
 
-    fn populate(&self) -> Result<(), Failure> {
-        match self {
-            Origin::Stored(storage, extent) => Ok(storage.populate(extent.range())?),
+/// Copies bytes through staging buffers, part by part.
+fn stage(staging: &dyn Staging, to: usize, bytes: &[u8]) -> Result<(), Failure> {
+    let size = staging.buffer_bytes().max(1);
+    for (index, part) in bytes.chunks(size).enumerate() {
+        let mut buffer = staging.take(part.len())?;
+        buffer.bytes()[..part.len()].copy_from_slice(part);
+        buffer.copy(&[CopyRun {
+            from: 0,
+            to: to + index * size,
+            len: part.len(),
+        }])?;
+    }
+    Ok(())
+}
+
+impl Origin<'_> {
+    fn populate(&self, storage: Option<&dyn Storage>) -> Result<(), Failure> {
+        match (self, storage) {
+            (Origin::Stored(extent), Some(storage)) => Ok(storage.populate(extent.range())?),
             _ => Ok(()),
         }
     }
 
-    fn fill(&self, chunk: &mut [u8]) -> Result<(), Failure> {
+    fn fill(&self, storage: Option<&dyn Storage>, chunk: &mut [u8]) -> Result<(), Failure> {
         let expected = chunk.len() as u64;
-        match self {
-            Origin::Stored(storage, extent) => Ok(storage.read_exact_at(extent.offset, chunk)?),
-            Origin::Inline(bytes) if bytes.len() == chunk.len() => {
+        match (self, storage) {
+            (Origin::Stored(extent), Some(storage)) => {
+                Ok(storage.read_exact_at(extent.offset, chunk)?)
+            }
+            (Origin::Deflated(extent), Some(storage)) => inflate(storage, *extent, chunk),
+            (Origin::Inline(bytes), _) if bytes.len() == chunk.len() => {
                 chunk.copy_from_slice(bytes);
                 Ok(())
             }
-            Origin::Inline(bytes) => Err(Failure::Decode {
+            (Origin::Inline(bytes), _) => Err(Failure::Decode {
                 expected,
                 found: bytes.len() as u64,
             }),
-            Origin::Deflated(storage, extent) => {
-                let mut compressed = tensorlift_storage::Cursor::new(*storage);
-                io::Seek::seek(&mut compressed, io::SeekFrom::Start(extent.offset))?;
-                let mut decoder = DeflateDecoder::new(compressed.take(extent.len));
-                let found = read_up_to(&mut decoder, chunk)?;
-                // One more byte tells a longer stream.
-                let more = read_up_to(&mut decoder, &mut [0])?;
-                match found + more == chunk.len() {
-                    true => Ok(()),
-                    false => Err(Failure::Decode {
-                        expected,
-                        found: (found + more) as u64,
-                    }),
-                }
-            }
+            // Every extent has a shard.
+            (_, None) => Err(Failure::Decode { expected, found: 0 }),
         }
+    }
+}
+
+fn inflate(storage: &dyn Storage, extent: Extent, chunk: &mut [u8]) -> Result<(), Failure> {
+    let mut compressed = Cursor::new(storage);
+    compressed.seek(SeekFrom::Start(extent.offset))?;
+    let mut decoder = DeflateDecoder::new(compressed.take(extent.len));
+    let found = read_up_to(&mut decoder, chunk)?;
+    // One more byte tells a longer stream.
+    let found = found + read_up_to(&mut decoder, &mut [0])?;
+    match found == chunk.len() {
+        true => Ok(()),
+        false => Err(Failure::Decode {
+            expected: chunk.len() as u64,
+            found: found as u64,
+        }),
     }
 }
 

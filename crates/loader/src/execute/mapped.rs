@@ -4,7 +4,7 @@ use tensorlift_device::{Destination, DeviceError, Group};
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
-use crate::shard::Shard;
+use super::source::Source;
 
 /// A shard's mapping, as a group that needs no filling.
 #[derive(Debug)]
@@ -13,19 +13,20 @@ struct MappedGroup {
 }
 
 /// The mapping of a shard.
-pub(super) fn group(shard: &Shard) -> Result<Box<dyn Group>, Error> {
-    if shard.storage().as_slice().is_none() {
-        let found = format!(
-            "it is read by {:?}, which maps nothing",
-            shard.storage().reader()
-        );
+pub(super) fn group(source: &Source<'_>) -> Result<Box<dyn Group>, Error> {
+    let path = source.shard().path();
+    let storage = source.storage().map_err(|error| {
+        Error::new(ErrorKind::Storage, error)
+            .with_path(path)
+            .with_remedy("load it by copying")
+    })?;
+    if storage.as_slice().is_none() {
+        let found = format!("it is read by {:?}, which maps nothing", storage.reader());
         return Err(Error::new(ErrorKind::Misuse, found)
-            .with_path(shard.path())
-            .with_remedy("open it as a mapping, or load it by copying"));
+            .with_path(path)
+            .with_remedy("load it by copying"));
     }
-    Ok(Box::new(MappedGroup {
-        storage: Arc::clone(shard.storage()),
-    }))
+    Ok(Box::new(MappedGroup { storage }))
 }
 
 impl Group for MappedGroup {

@@ -2,24 +2,30 @@
 
 mod job;
 mod mapped;
+mod pace;
+mod source;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Scope;
 use std::time::Instant;
 
-use tensorlift_device::{Destination, Device, DeviceError, Group, GroupRequest};
-use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Extent};
+use tensorlift_device::{Device, DeviceError, Group, GroupRequest};
+use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Extent};
 
+use crate::budget::Share;
 use crate::control::{Control, Progress};
 use crate::options::LoadOptions;
-use crate::plan::{GroupMemory, Plan, Segment, SegmentSource};
-use crate::report::{Counts, Phases};
+use crate::plan::{GroupMemory, Plan, PlannedGroup, Segment};
+use crate::report::{Counts, FileReport, Phases};
 use crate::shard::Shard;
 use job::Job;
+use pace::Pace;
+use source::Source;
 
 /// Shards that are read at the same time, chunk by chunk in turn.
-const SHARDS_AT_ONCE: u32 = 4;
+const SHARDS_AT_ONCE: usize = 4;
 /// Loads up to this size are over before a second thread has begun.
 const ONE_THREAD_BYTES: u64 = 1 << 20;
 
@@ -33,6 +39,8 @@ pub struct Filled {
     pub phases: Phases,
     /// What was counted.
     pub counts: Counts,
+    /// How each shard was read.
+    pub files: Vec<FileReport>,
 }
 
 /// Carries out a plan: when it returns, every byte is where it belongs.
@@ -57,51 +65,36 @@ pub fn execute(
     let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
 
     check_memory(plan, devices, options)?;
-    let mut groups = allocate(plan, shards, devices)?;
+    let share = options.shared_budget().memory(plan.bytes_to_allocate())?;
+    let mut sources = sources(plan, shards, options);
+    let mut groups = allocate(plan, &sources, devices)?;
     phases.allocate = lap();
 
     let counts = {
+        let shards_at_once = share.open_shards(SHARDS_AT_ONCE.min(shards.len()));
         let destinations = groups.iter_mut().map(|group| group.destination()).collect();
-        let jobs = job::split(plan, catalog, shards, destinations, options);
-        let run = Run {
-            catalog,
-            shards,
-            control,
-            total: plan.bytes_to_read,
-            done: AtomicU64::new(0),
-            reads: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
-        };
-        let threads = match plan.bytes_to_read {
-            0..=ONE_THREAD_BYTES => 1,
-            _ => options.read_threads.clamp(1, jobs.len().max(1)),
-        };
-        let chunks = jobs.len();
-        let staging = jobs
-            .iter()
-            .filter_map(Job::staging_bytes)
-            .max()
-            .unwrap_or(0);
-        run.work(jobs, threads)?;
-        Counts {
-            bytes_read: run.done.into_inner(),
-            reads: run.reads.into_inner(),
-            chunks,
-            threads,
-            peak_staging_bytes: (staging * threads) as u64,
+        let jobs = job::split(plan, catalog, destinations, options, shards_at_once);
+        for shard in jobs.iter().filter_map(Job::shard) {
+            sources[shard.index()].add_job();
         }
+        read(
+            jobs,
+            Run::new(catalog, &sources, control, &share, plan),
+            options,
+        )?
     };
-    check_unchanged(plan, shards)?;
     phases.read = lap();
 
     for group in &mut groups {
         group.finish()?;
     }
+    let files = sources.into_iter().map(Source::report).collect();
     phases.finish = lap();
     Ok(Filled {
         groups,
         phases,
         counts,
+        files,
     })
 }
 
@@ -123,17 +116,30 @@ fn check_memory(
         None => {}
     }
     for (position, device) in devices.iter().enumerate() {
-        device.reserve(plan.bytes_on(position))?;
+        let bytes = plan.bytes_on(position);
+        if bytes > 0 {
+            // The system counts memory as free until it is filled.
+            device.reserve(bytes.saturating_add(options.shared_budget().unfilled()))?;
+        }
     }
     Ok(())
 }
 
+fn sources<'a>(plan: &Plan, shards: &'a [Shard], options: &'a LoadOptions) -> Vec<Source<'a>> {
+    let mut wanted = vec![0; shards.len()];
+    for extent in plan.segments.iter().filter_map(Segment::extent) {
+        wanted[extent.shard.index()] += extent.len;
+    }
+    let source = |(shard, wanted)| Source::new(shard, options, wanted);
+    shards.iter().zip(wanted).map(source).collect()
+}
+
 fn allocate(
     plan: &Plan,
-    shards: &[Shard],
+    sources: &[Source<'_>],
     devices: &[Arc<dyn Device>],
 ) -> Result<Vec<Box<dyn Group>>, Error> {
-    let allocate_one = |group: &crate::plan::PlannedGroup| match group.memory {
+    let allocate_one = |group: &PlannedGroup| match group.memory {
         GroupMemory::Device(device) => {
             let bytes = usize::try_from(group.bytes).unwrap_or(usize::MAX);
             let request = GroupRequest {
@@ -142,35 +148,51 @@ fn allocate(
             };
             Ok::<_, Error>(devices[device].allocate(&request)?)
         }
-        GroupMemory::Mapped(shard) => mapped::group(&shards[shard.index()]),
+        GroupMemory::Mapped(shard) => mapped::group(&sources[shard.index()]),
     };
     plan.groups.iter().map(allocate_one).collect()
 }
 
-/// Bytes of a file that was rewritten while it was read belong to no checkpoint.
-fn check_unchanged(plan: &Plan, shards: &[Shard]) -> Result<(), Error> {
-    let mut read = vec![false; shards.len()];
-    for extent in plan.segments.iter().filter_map(Segment::extent) {
-        read[extent.shard.index()] = true;
-    }
-    for (shard, _) in shards.iter().zip(read).filter(|(_, read)| *read) {
-        let unchanged = shard
-            .storage()
-            .is_unchanged()
-            .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(shard.path()))?;
-        if !unchanged {
-            return Err(
-                Error::new(ErrorKind::Storage, "the file changed while it was loaded")
-                    .with_path(shard.path())
-                    .with_remedy("load it again once nobody writes to it"),
-            );
-        }
-    }
-    Ok(())
+/// Runs all jobs.
+fn read(jobs: Vec<Job<'_>>, run: Run<'_>, options: &LoadOptions) -> Result<Counts, Error> {
+    let staging = jobs
+        .iter()
+        .filter_map(Job::staging_bytes)
+        .max()
+        .unwrap_or(0) as u64;
+    let (wished, adapts) = match options.read_threads {
+        Some(threads) => (threads.max(1), false),
+        None if run.total <= ONE_THREAD_BYTES => (1, false),
+        None => match jobs.iter().find_map(Job::shard) {
+            Some(shard) => run.sources[shard.index()].pace().map_err(|error| {
+                let path = run.sources[shard.index()].shard().path();
+                Error::new(ErrorKind::Storage, error).with_path(path)
+            })?,
+            None => (1, false),
+        },
+    };
+    let chunks = jobs.len();
+    let threads = run.share.threads(wished.min(chunks.max(1)), staging);
+    let queue = Queue {
+        jobs: Mutex::new(jobs.into_iter()),
+        pace: Pace::new(threads, chunks.max(threads), adapts, Instant::now()),
+        running: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+        staging,
+    };
+    run.work(&queue, threads)?;
+    let (steps, threads) = queue.pace.finish();
+    Ok(Counts {
+        bytes_read: run.done.into_inner(),
+        reads: run.reads.into_inner(),
+        threads,
+        peak_staging_bytes: staging * queue.most.into_inner() as u64,
+        steps,
+    })
 }
 
 /// Why a job stopped.
-pub(crate) enum Failure {
+enum Failure {
     Read(io::Error),
     Device(DeviceError),
     /// A decoded record is not what the archive claims.
@@ -180,57 +202,121 @@ pub(crate) enum Failure {
     },
 }
 
+/// The jobs that are left, and how many threads there are for them.
+struct Queue<'j> {
+    jobs: Mutex<std::vec::IntoIter<Job<'j>>>,
+    pace: Pace,
+    running: AtomicUsize,
+    /// The most threads that ran at once.
+    most: AtomicUsize,
+    /// Bytes of staging that each thread needs.
+    staging: u64,
+}
+
 /// What the reading threads share.
 struct Run<'a> {
     catalog: &'a Catalog,
-    shards: &'a [Shard],
+    sources: &'a [Source<'a>],
     control: &'a Control,
+    share: &'a Share,
     total: u64,
     done: AtomicU64,
     reads: AtomicUsize,
     stop: AtomicBool,
+    failed: Mutex<Option<Error>>,
 }
 
-impl Run<'_> {
-    /// Runs all jobs on this thread and `threads - 1` more; returns the first error.
-    fn work(&self, jobs: Vec<Job<'_>>, threads: usize) -> Result<(), Error> {
-        let queue = Mutex::new(jobs.into_iter());
-        let failed = Mutex::new(None);
-        let work = || {
-            while let Some(job) = self.next(&queue) {
-                if let Err(error) = self.run(job) {
-                    self.stop.store(true, Ordering::Relaxed);
-                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    failed.get_or_insert(error);
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(work);
-            }
-            work();
-        });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(()),
+impl<'a> Run<'a> {
+    fn new(
+        catalog: &'a Catalog,
+        sources: &'a [Source<'a>],
+        control: &'a Control,
+        share: &'a Share,
+        plan: &Plan,
+    ) -> Self {
+        Self {
+            catalog,
+            sources,
+            control,
+            share,
+            total: plan.bytes_to_read,
+            done: AtomicU64::new(0),
+            reads: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            failed: Mutex::new(None),
         }
     }
 
-    fn next<'j>(&self, queue: &Mutex<std::vec::IntoIter<Job<'j>>>) -> Option<Job<'j>> {
+    /// Runs all jobs on this thread and others; returns the first error.
+    fn work(&self, queue: &Queue<'_>, threads: usize) -> Result<(), Error> {
+        std::thread::scope(|scope| {
+            self.spawn(scope, queue, threads - 1);
+            queue.running.fetch_add(1, Ordering::Relaxed);
+            self.work_off(scope, queue, true);
+        });
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.take().map_or(Ok(()), Err)
+    }
+
+    fn spawn<'s>(&'s self, scope: &'s Scope<'s, '_>, queue: &'s Queue<'_>, threads: usize) {
+        for _ in 0..threads {
+            queue.running.fetch_add(1, Ordering::Relaxed);
+            scope.spawn(move || self.work_off(scope, queue, false));
+        }
+    }
+
+    /// Runs jobs until none is left, or until there are threads enough without this one.
+    fn work_off<'s>(&'s self, scope: &'s Scope<'s, '_>, queue: &'s Queue<'_>, first: bool) {
+        queue
+            .most
+            .fetch_max(queue.running.load(Ordering::Relaxed), Ordering::Relaxed);
+        while let Some(job) = self.next(queue) {
+            let bytes = job.bytes_read();
+            if let Err(error) = self.run(job) {
+                self.stop.store(true, Ordering::Relaxed);
+                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.get_or_insert(error);
+                break;
+            }
+            let wanted = queue.pace.record(bytes, Instant::now());
+            let running = queue.running.load(Ordering::Relaxed);
+            if running < wanted {
+                let more = self.share.threads(wanted - running, queue.staging);
+                self.spawn(scope, queue, more);
+            } else if running > wanted && !first {
+                break;
+            }
+        }
+        queue.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn next<'j>(&self, queue: &Queue<'j>) -> Option<Job<'j>> {
         if self.stop.load(Ordering::Relaxed) {
             return None;
         }
-        queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+        queue
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
     }
 
     fn run(&self, job: Job<'_>) -> Result<(), Error> {
         if self.control.cancel.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "the load was cancelled"));
         }
-        let (extent, bytes) = (job.extent(), job.bytes_read());
-        job.run().map_err(|failure| self.explain(failure, extent))?;
+        let (extent, bytes, len) = (job.extent(), job.bytes_read(), job.len());
+        let source = extent.map(|extent| &self.sources[extent.shard.index()]);
+        let storage = source.map(Source::storage).transpose();
+        storage
+            .map_err(Failure::Read)
+            .and_then(|storage| job.run(storage.as_deref()))
+            .map_err(|failure| self.explain(failure, extent))?;
+        if let Some(source) = source {
+            source.job_done()?;
+        }
         self.reads.fetch_add(1, Ordering::Relaxed);
+        self.share.filled(len);
         let bytes_done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if let Some(progress) = &self.control.progress {
             progress(Progress {
@@ -258,15 +344,14 @@ impl Run<'_> {
             .with_remedy("fetch the file again"),
         };
         let Some(extent) = extent else { return error };
-        let touches = |entry: &&tensorlift_tensor_meta::Entry| {
+        let touches = |entry: &&Entry| {
             let other = entry.extent();
             other.shard == extent.shard
                 && other.offset < extent.end()
                 && extent.offset < other.end()
         };
-        let error = error
-            .with_path(self.shards[extent.shard.index()].path())
-            .with_extent(extent);
+        let path = self.sources[extent.shard.index()].shard().path();
+        let error = error.with_path(path).with_extent(extent);
         match self.catalog.entries().iter().find(touches) {
             Some(entry) => error.with_tensor(entry.name()),
             None => error,
@@ -285,22 +370,3 @@ impl From<DeviceError> for Failure {
         Failure::Device(error)
     }
 }
-
-/// The order in which jobs run: a few shards at once, each from its beginning.
-fn turn(source: &SegmentSource, chunk: usize) -> (u32, usize, u32, u64) {
-    match source {
-        SegmentSource::Stored(extent) | SegmentSource::Deflated(extent) => {
-            let shard = extent.shard.0;
-            (
-                shard / SHARDS_AT_ONCE,
-                chunk,
-                shard % SHARDS_AT_ONCE,
-                extent.offset,
-            )
-        }
-        SegmentSource::Inline(_) => (0, 0, 0, 0),
-    }
-}
-
-/// Where a group's bytes are written while it is filled; mapped groups have nowhere.
-type Destinations<'a> = Vec<Destination<'a>>;

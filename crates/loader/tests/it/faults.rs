@@ -15,6 +15,7 @@ use tensorlift_tensor_meta::{
 
 use super::{Sample, naive, pattern};
 
+const THREADS: usize = 3;
 const TENSORS: u64 = 40;
 const TENSOR_BYTES: u64 = 50_000;
 
@@ -37,10 +38,9 @@ fn sample() -> Sample {
 }
 
 fn options() -> LoadOptions {
-    let mut options = LoadOptions::default();
-    options.chunk_bytes = 16 << 10;
-    options.read_threads = 3;
-    options
+    LoadOptions::default()
+        .chunk_bytes(16 << 10)
+        .read_threads(THREADS)
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn cancelling_stops_within_one_chunk_of_each_thread() {
             &control,
         );
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Cancelled);
-        assert!(chunks.load(Ordering::SeqCst) <= cancel_after + options.read_threads);
+        assert!(chunks.load(Ordering::SeqCst) <= cancel_after + THREADS);
         assert_eq!((staged.live_groups(), staged.free_buffers()), (0, 3));
     }
 }

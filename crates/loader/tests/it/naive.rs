@@ -158,12 +158,11 @@ fn options() -> impl Strategy<Value = LoadOptions> {
         gap,
     )
         .prop_map(|(mode, read_threads, chunk_bytes, merge_gap_bytes)| {
-            let mut options = LoadOptions::default();
-            options.mode = mode;
-            options.read_threads = read_threads;
-            options.chunk_bytes = chunk_bytes;
-            options.merge_gap_bytes = merge_gap_bytes;
-            options
+            LoadOptions::default()
+                .mode(mode)
+                .read_threads(read_threads)
+                .chunk_bytes(chunk_bytes)
+                .merge_gap_bytes(merge_gap_bytes)
         })
 }
 

@@ -188,6 +188,14 @@ pub(crate) fn open_direct(file: &File) -> io::Result<File> {
 /// If writing or the advice fails.
 pub fn drop_page_cache(file: &File) -> io::Result<()> {
     file.sync_all()?;
+    forget_pages(file)
+}
+
+/// Asks the kernel to forget those of the file's pages that are written already.
+///
+/// # Errors
+/// If the advice fails.
+pub fn forget_pages(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fadvise(file, 0, None, FileAdvice::DontNeed)?)
 }
 

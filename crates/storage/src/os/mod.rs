@@ -16,7 +16,9 @@ mod shared;
 
 pub use anonymous::{Anonymous, HUGE_PAGE_BYTES};
 pub(crate) use platform::{advise_huge_pages, open_direct, populate};
-pub use platform::{available_memory, cached_bytes, direct_io, drop_page_cache, memory, residency};
+pub use platform::{
+    available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages, memory, residency,
+};
 pub(crate) use shared::{map, read_at};
 
 /// What tells a file from a changed or another one: length, time of last modification, identity.

@@ -61,6 +61,14 @@ pub fn available_memory() -> Option<u64> {
     None
 }
 
+/// Unsupported here.
+///
+/// # Errors
+/// Always.
+pub fn forget_pages(_file: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Unknown here: zeros.
 #[must_use]
 pub fn memory() -> ProcessMemory {

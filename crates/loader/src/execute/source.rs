@@ -1,0 +1,121 @@
+//! The shards of a load: opened when the first of their bytes is due, let go after the last.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tensorlift_storage::Storage;
+use tensorlift_tensor_meta::{Error, ErrorKind};
+
+use crate::options::LoadOptions;
+use crate::reader::{self, Chosen};
+use crate::report::FileReport;
+use crate::shard::Shard;
+
+/// A shard as one load reads it.
+pub(super) struct Source<'a> {
+    shard: &'a Shard,
+    options: &'a LoadOptions,
+    /// Bytes that will be read of it.
+    wanted: u64,
+    jobs_left: AtomicUsize,
+    state: Mutex<State>,
+}
+
+enum State {
+    Waiting,
+    Open(Box<Chosen>),
+    Closed(Box<FileReport>),
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(shard: &'a Shard, options: &'a LoadOptions, wanted: u64) -> Self {
+        let state = Mutex::new(State::Waiting);
+        Self {
+            shard,
+            options,
+            wanted,
+            jobs_left: AtomicUsize::new(0),
+            state,
+        }
+    }
+
+    pub(super) fn shard(&self) -> &'a Shard {
+        self.shard
+    }
+
+    /// The storage to read from; the first call chooses the reader.
+    pub(super) fn storage(&self) -> io::Result<Arc<dyn Storage>> {
+        self.look(|chosen| Arc::clone(&chosen.storage))
+    }
+
+    /// How many reads should be in flight to begin with, and whether that may change.
+    pub(super) fn pace(&self) -> io::Result<(usize, bool)> {
+        self.look(|chosen| (chosen.threads, chosen.adapts))
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Chosen) -> T) -> io::Result<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, State::Open(_)) {
+            let chosen = reader::choose(self.shard, self.wanted, self.options)?;
+            tracing::debug!(file = ?chosen.file, "reader chosen");
+            *state = State::Open(Box::new(chosen));
+        }
+        match &*state {
+            State::Open(chosen) => Ok(look(chosen)),
+            // Opened above.
+            State::Waiting | State::Closed(_) => Err(io::ErrorKind::Other.into()),
+        }
+    }
+
+    pub(super) fn add_job(&mut self) {
+        *self.jobs_left.get_mut() += 1;
+    }
+
+    /// Tells that a job of this shard is done; the last one closes it.
+    pub(super) fn job_done(&self) -> Result<(), Error> {
+        if self.jobs_left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return Ok(());
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Open(chosen) = std::mem::replace(&mut *state, State::Waiting) {
+            self.check_unchanged(&*chosen.storage)?;
+            self.options
+                .page_cache
+                .apply(&*chosen.storage, self.options.mode);
+            *state = State::Closed(Box::new(chosen.close()));
+            self.shard.storage().release();
+        }
+        Ok(())
+    }
+
+    /// Bytes of a file that was rewritten while it was read belong to no checkpoint.
+    fn check_unchanged(&self, storage: &dyn Storage) -> Result<(), Error> {
+        let failed = |error: Error| error.with_path(self.shard.path());
+        let unchanged = storage
+            .is_unchanged()
+            .map_err(|error| failed(Error::new(ErrorKind::Storage, error)))?;
+        if unchanged {
+            return Ok(());
+        }
+        let found = "the file changed while it was loaded";
+        Err(failed(Error::new(ErrorKind::Storage, found))
+            .with_remedy("load it again once nobody writes to it"))
+    }
+
+    /// How it was read; a shard of which nothing was needed was not read at all.
+    pub(super) fn report(self) -> FileReport {
+        let state = self
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        match state {
+            State::Closed(file) => *file,
+            State::Open(chosen) => chosen.close(),
+            State::Waiting => {
+                let len = self.shard.storage().len();
+                FileReport::new(self.shard.path(), self.shard.format(), len, "none")
+            }
+        }
+    }
+}

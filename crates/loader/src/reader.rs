@@ -1,0 +1,155 @@
+//! Which reader a shard gets, and why not another.
+
+use std::io;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tensorlift_storage::{DirectStorage, MapStorage, Storage, os};
+
+use crate::options::{LoadOptions, Mode};
+use crate::report::{FileReport, PassedOver};
+use crate::shard::Shard;
+
+/// How files are read when bytes are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reader {
+    /// Chosen for each file by what of it is in the page cache and by what its file system can.
+    #[default]
+    Auto,
+    /// Positional reads through the page cache.
+    Buffered,
+    /// Positional reads past the page cache, straight into place (`O_DIRECT`).
+    Direct,
+}
+
+/// From this share in the page cache on, copying from there is fastest.
+const WARM: f64 = 0.9;
+/// Below this share, asking the page cache about every read is not worth it.
+const COLD: f64 = 0.1;
+/// Smaller reads are over before it matters.
+const SMALL_BYTES: u64 = 1 << 20;
+/// Direct reads in flight with which all disks we know are near their best.
+const DIRECT_THREADS: usize = 8;
+
+/// A shard as one load reads it.
+pub(crate) struct Chosen {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) file: FileReport,
+    /// Reads in flight to begin with.
+    pub(crate) threads: usize,
+    /// Whether more or fewer in flight may be faster: storage, not memory, is the limit.
+    pub(crate) adapts: bool,
+}
+
+/// Chooses the reader for a shard of which `wanted` bytes will be read.
+pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::Result<Chosen> {
+    let storage = shard.storage();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut chosen = Chosen {
+        storage: Arc::clone(storage),
+        file: FileReport::new(
+            shard.path(),
+            shard.format(),
+            storage.len(),
+            storage.reader(),
+        ),
+        threads: (2 * cores).min(4),
+        adapts: false,
+    };
+    let Some(file) = storage.file()? else {
+        chosen.adapts = storage.as_slice().is_none();
+        return Ok(chosen);
+    };
+    let cached = os::residency(&file, storage.len());
+    chosen.file.cached_before = cached;
+    if options.mode == Mode::Map {
+        let map = MapStorage::from_file(file)?;
+        chosen.refuse("pread", "a mapping was asked for");
+        chosen.read_by(Arc::new(map));
+        // The mapping needs no descriptor.
+        chosen.storage.release();
+        storage.release();
+        return Ok(chosen);
+    }
+    chosen.refuse("map", "not asked for: a mapping follows its file");
+    let share = cached.map_or(0.0, |cached| cached.share());
+    let why_not_direct = match options.reader {
+        Reader::Buffered => Some("buffered reads were asked for".to_owned()),
+        Reader::Direct => None,
+        Reader::Auto if wanted < SMALL_BYTES => {
+            Some(format!("{wanted} bytes are read faster than it is opened"))
+        }
+        Reader::Auto if share >= WARM => {
+            Some(format!("{:.0} % are in the page cache", share * 100.0))
+        }
+        Reader::Auto => None,
+    };
+    if let Some(why) = why_not_direct {
+        chosen.adapts = share < WARM;
+        chosen.refuse("direct", why);
+        return Ok(chosen);
+    }
+    let in_part = options.reader == Reader::Auto && share >= COLD;
+    match DirectStorage::new(file) {
+        Ok(direct) => {
+            let direct = if in_part {
+                direct.asking_cache()
+            } else {
+                direct
+            };
+            chosen.read_by(Arc::new(direct));
+            chosen.threads = DIRECT_THREADS;
+            let cached = match cached {
+                Some(_) => format!("{:.0} % are in the page cache", share * 100.0),
+                None => "what is in the page cache is unknown".to_owned(),
+            };
+            let how = if in_part {
+                "; what is there is taken from there"
+            } else {
+                ""
+            };
+            chosen.refuse("pread", format!("{cached}{how}"));
+        }
+        Err(error) => chosen.refuse("direct", error.to_string()),
+    }
+    chosen.adapts = true;
+    Ok(chosen)
+}
+
+impl Chosen {
+    fn refuse(&mut self, what: &str, why: impl Into<String>) {
+        self.file.refused.push(PassedOver {
+            what: what.into(),
+            why: why.into(),
+        });
+    }
+
+    fn read_by(&mut self, storage: Arc<dyn Storage>) {
+        self.file.reader = storage.reader();
+        self.storage = storage;
+    }
+
+    /// The report, once the shard is read.
+    pub(crate) fn close(mut self) -> FileReport {
+        let began_as = std::mem::replace(&mut self.file.reader, self.storage.reader());
+        if let Some(why) = self.storage.fallback() {
+            let why = why.to_owned();
+            self.refuse(began_as, why);
+        }
+        self.file
+    }
+}
+
+impl std::str::FromStr for Reader {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Reader::Auto),
+            "buffered" => Ok(Reader::Buffered),
+            "direct" => Ok(Reader::Direct),
+            _ => Err(format!("expected auto, buffered or direct, found {name:?}")),
+        }
+    }
+}
