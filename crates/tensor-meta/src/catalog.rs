@@ -313,6 +313,34 @@ impl Catalog {
         &self.metadata
     }
 
+    /// The same catalog with the names that `rename` gives, without the entries for which it gives
+    /// none.
+    ///
+    /// # Errors
+    /// [`CatalogError::DuplicateName`].
+    pub fn renamed<N: Into<Box<str>>>(
+        &self,
+        mut rename: impl FnMut(&Entry) -> Option<N>,
+    ) -> Result<Catalog, CatalogError> {
+        let records = self.records.clone();
+        let metadata = self.metadata.clone();
+        let catalog = Catalog {
+            records,
+            metadata,
+            ..Catalog::default()
+        };
+        let mut builder = CatalogBuilder { catalog };
+        for entry in &self.entries {
+            if let Some(name) = rename(entry) {
+                builder.push(Entry {
+                    name: name.into(),
+                    ..entry.clone()
+                })?;
+            }
+        }
+        Ok(builder.finish())
+    }
+
     /// The positions of entries that share a record, a list for each record that has several
     /// entries: tied weights, and views of one storage.
     #[must_use]

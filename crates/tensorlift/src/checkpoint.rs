@@ -3,13 +3,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::prelude::*;
+use serde::de::DeserializeOwned;
 use serde_pickle::Value;
+use tensorlift_format_torchzip::Policy;
 use tensorlift_loader::{Choice, PassedOver, Phases, Shard};
 use tensorlift_shard_index::{self as shard_index, Companions, ResolveOptions, Resolved};
 use tensorlift_storage::{FileStorage, MemoryStorage, Storage};
-use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits, Result};
+use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Limits, Result};
 
-use crate::formats::{self, Parsed};
+use crate::formats::{self, Extras, ParseOptions, Parsed};
 use crate::loader::Loader;
 
 /// Of more shards than this, each is opened again when it is read, so that they do not use up the
@@ -21,8 +23,10 @@ const KEPT_OPEN: usize = 16;
 pub struct Checkpoint {
     catalog: Arc<Catalog>,
     shards: Vec<Shard>,
-    #[expect(dead_code)]
-    states: Vec<Value>,
+    /// What PyTorch files hold beside tensors, one for each.
+    extras: Vec<Extras>,
+    /// The path that was cut off all names.
+    root: String,
     choice: Choice,
     companions: Companions,
     phases: Phases,
@@ -32,6 +36,7 @@ pub struct Checkpoint {
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
     resolve: ResolveOptions,
+    policy: Policy,
 }
 
 /// # Opening
@@ -93,6 +98,106 @@ impl Checkpoint {
         &self.choice
     }
 
+    /// What a PyTorch file holds beside tensors, as a value; a tensor is `{"$tensor": name}`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for safetensors files, which hold nothing else;
+    /// [`ErrorKind::Misuse`] for checkpoints of several files;
+    /// [`ErrorKind::LimitExceeded`] if the value would be far larger than the file.
+    pub fn state_value(&self) -> Result<Value> {
+        let refused = |kind, found: &str| {
+            Err(Error::new(kind, found.to_owned()).with_path(self.choice.chosen.clone()))
+        };
+        match &self.extras[..] {
+            [] => refused(
+                ErrorKind::NotFound,
+                "safetensors files hold nothing beside tensors",
+            ),
+            [extras] if self.shards.len() == 1 => Ok(extras.state.value()?),
+            _ => refused(
+                ErrorKind::Misuse,
+                "each shard has a state: open the one you mean",
+            ),
+        }
+    }
+
+    /// What a PyTorch file holds beside tensors, as a type of yours: epoch, optimizer settings,
+    /// scheduler, random number generators.
+    ///
+    /// Integers beyond `i64` come as decimal text, tensors as a map from `"$tensor"` to the name.
+    ///
+    /// # Errors
+    /// As [`state_value`](Self::state_value); [`ErrorKind::Unsupported`] if the type does not fit.
+    pub fn state<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_pickle::from_value(self.state_value()?).map_err(|error| {
+            Error::new(ErrorKind::Unsupported, error)
+                .with_path(self.choice.chosen.clone())
+                .with_remedy("`tensorlift inspect --state` shows what is there")
+        })
+    }
+
+    /// The paths within a PyTorch file that hold tensors, each with their number; the empty path
+    /// is the file's own.
+    pub fn roots(&self) -> impl Iterator<Item = (&str, usize)> {
+        let roots = self.extras.first().map_or(&[][..], |extras| &extras.roots);
+        roots
+            .iter()
+            .map(|(path, tensors)| (path.as_str(), *tensors))
+    }
+
+    /// The path below which the names are likely the model's own, as in `state_dict`; empty where
+    /// they are so already.
+    #[must_use]
+    pub fn automatic_root(&self) -> &str {
+        match &self.extras[..] {
+            [extras] => &extras.automatic_root,
+            _ => "",
+        }
+    }
+
+    /// The path that was cut off all names by [`root`](Self::root).
+    #[must_use]
+    pub fn current_root(&self) -> &str {
+        &self.root
+    }
+
+    /// The same checkpoint with only the tensors below `path`, named from there on: with
+    /// `"state_dict"`, `state_dict.layer.weight` is `layer.weight`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if no tensor is below it; the error lists paths that have some.
+    pub fn root(mut self, path: &str) -> Result<Self> {
+        if path.is_empty() {
+            return Ok(self);
+        }
+        let below = |entry: &Entry| {
+            entry
+                .name()
+                .strip_prefix(path)?
+                .strip_prefix('.')
+                .map(Box::<str>::from)
+        };
+        let catalog = self.catalog.renamed(below);
+        let catalog = catalog.map_err(|error| Error::new(ErrorKind::Malformed, error))?;
+        if catalog.is_empty() {
+            let others: Vec<&str> = self
+                .roots()
+                .map(|(path, _)| path)
+                .filter(|path| !path.is_empty())
+                .collect();
+            let found = format!("no tensor is below {path:?}; there are some below {others:?}");
+            return Err(Error::new(ErrorKind::NotFound, found)
+                .with_path(self.choice.chosen)
+                .with_remedy("name one of these, or none"));
+        }
+        self.catalog = Arc::new(catalog);
+        self.root = match self.root.is_empty() {
+            true => path.to_owned(),
+            false => format!("{}.{path}", self.root),
+        };
+        Ok(self)
+    }
+
     /// A loader of all its tensors into host memory.
     pub fn loader(&self) -> Loader<'_> {
         Loader::new(self)
@@ -112,6 +217,14 @@ impl OpenOptions {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.resolve.limits = limits;
+        self
+    }
+
+    /// What to do with classes that are no plain data in PyTorch files. Default:
+    /// [`Policy::Inert`]: they become data, and are never run.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -145,7 +258,7 @@ impl OpenOptions {
         let shards = open_all(&resolved.shards)?;
         phases.open = lap();
 
-        let (shards, catalogs, states) = self.parse(shards)?;
+        let (shards, catalogs, extras) = self.parse(shards)?;
         let catalog = merge(&resolved, catalogs)?;
         phases.parse = lap();
 
@@ -153,7 +266,8 @@ impl OpenOptions {
         Ok(Checkpoint {
             catalog: Arc::new(catalog),
             shards,
-            states,
+            extras,
+            root: String::new(),
             choice: describe(&resolved.choice),
             companions: resolved.companions,
             phases,
@@ -170,12 +284,13 @@ impl OpenOptions {
         storage: Arc<dyn Storage>,
     ) -> Result<Checkpoint> {
         let clock = Instant::now();
-        let (shards, mut catalogs, states) = self.parse(vec![Shard::new(name, storage)])?;
+        let (shards, mut catalogs, extras) = self.parse(vec![Shard::new(name, storage)])?;
         let mut phases = Phases::default();
         phases.parse = clock.elapsed();
         Ok(Checkpoint {
             catalog: Arc::new(catalogs.remove(0)),
-            states,
+            extras,
+            root: String::new(),
             choice: Choice {
                 chosen: shards[0].path().display().to_string(),
                 ..Choice::default()
@@ -187,11 +302,15 @@ impl OpenOptions {
     }
 
     /// Reads what each shard lists, several at once; the shards come back with their formats.
-    fn parse(&self, shards: Vec<Shard>) -> Result<(Vec<Shard>, Vec<Catalog>, Vec<Value>)> {
+    fn parse(&self, shards: Vec<Shard>) -> Result<(Vec<Shard>, Vec<Catalog>, Vec<Extras>)> {
         let releases = shards.len() > KEPT_OPEN;
+        let options = ParseOptions {
+            limits: &self.resolve.limits,
+            policy: self.policy,
+        };
         let parse = |shard: Shard| {
             let storage = shard.storage();
-            let parsed = formats::parse(&**storage, shard.path(), &self.resolve.limits)?;
+            let parsed = formats::parse(&**storage, shard.path(), &options)?;
             if releases {
                 storage.release();
             }
@@ -201,13 +320,19 @@ impl OpenOptions {
             1 => shards.into_iter().map(parse).collect::<Result<_>>()?,
             _ => shards.into_par_iter().map(parse).collect::<Result<_>>()?,
         };
-        let (mut shards, mut catalogs, mut states) = (Vec::new(), Vec::new(), Vec::new());
-        for (shard, Parsed { catalog, state, .. }) in parsed {
+        let (mut shards, mut catalogs, mut all_extras) = (Vec::new(), Vec::new(), Vec::new());
+        for (
+            shard,
+            Parsed {
+                catalog, extras, ..
+            },
+        ) in parsed
+        {
             shards.push(shard);
             catalogs.push(catalog);
-            states.extend(state);
+            all_extras.extend(extras);
         }
-        Ok((shards, catalogs, states))
+        Ok((shards, catalogs, all_extras))
     }
 }
 
