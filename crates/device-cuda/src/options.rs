@@ -36,8 +36,8 @@ impl CudaOptions {
     pub(crate) fn new(ordinal: usize) -> Self {
         Self {
             ordinal,
-            ring_buffers: 8,
-            buffer_bytes: 8 << 20,
+            ring_buffers: 16,
+            buffer_bytes: 4 << 20,
             streams: 2,
             tensor_alignment: 16,
             group_bytes: u64::MAX,
@@ -46,7 +46,7 @@ impl CudaOptions {
         }
     }
 
-    /// Pinned buffers in the ring; 8 by default.
+    /// Pinned buffers in the ring; 16 by default: 8 reads in flight, and as many copies.
     ///
     /// More let storage run further ahead of the bus, and cost host memory that cannot be swapped
     /// and time to pin it. Fewer than reading threads make those wait.
@@ -56,7 +56,7 @@ impl CudaOptions {
         self
     }
 
-    /// Bytes of each buffer, rounded up to whole pages; 8 MiB by default.
+    /// Bytes of each buffer, rounded up to whole pages; 4 MiB by default, the loader's chunk.
     ///
     /// Larger ones read and copy with fewer calls, and start and end later.
     #[must_use]

@@ -22,9 +22,9 @@ use crate::Gds;
 use crate::driver::cufile::{ALIGNMENT, CuFile, CuFileError, DeviceBuffer, RegisteredFile};
 use crate::driver::{Context, DeviceMemory, Stream};
 
-/// Device buffers for reads under way at once. With the default size of 8 MiB they take 32 MiB of
+/// Device buffers for reads under way at once. With the default size of 4 MiB they take 32 MiB of
 /// device memory, which is what queues of current drives want.
-const MOST_BUFFERS: usize = 4;
+const MOST_BUFFERS: usize = 8;
 /// Reads of each file that are compared.
 const PROOFS: u32 = 2;
 

@@ -16,4 +16,6 @@ mod loads;
 #[cfg(target_os = "linux")]
 mod opening;
 #[cfg(target_os = "linux")]
+mod through_loader;
+#[cfg(target_os = "linux")]
 mod waits;
