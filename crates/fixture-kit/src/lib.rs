@@ -30,6 +30,7 @@ mod content;
 mod elements;
 mod expected;
 mod files;
+pub mod hostile;
 pub mod pickle;
 pub mod presets;
 pub mod safetensors;

@@ -30,7 +30,8 @@ impl Default for LegacyOptions {
 pub(crate) const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 /// The three pickles before the one of the object: magic number, protocol version, machine.
-pub(crate) fn preamble(protocol: u8) -> Vec<u8> {
+#[must_use]
+pub fn preamble(protocol: u8) -> Vec<u8> {
     let mut out = Vec::new();
     let mut magic = Writer::new(protocol);
     magic.long(&MAGIC);
@@ -52,7 +53,8 @@ pub(crate) fn preamble(protocol: u8) -> Vec<u8> {
 }
 
 /// The pickle that lists the storages in the order in which their bytes follow.
-pub(crate) fn key_list(protocol: u8, keys: &[&str]) -> Vec<u8> {
+#[must_use]
+pub fn key_list(protocol: u8, keys: &[&str]) -> Vec<u8> {
     let mut list = Writer::new(protocol);
     list.empty_list().mark();
     for key in keys {

@@ -5,7 +5,7 @@ mod legacy;
 mod state_dict;
 
 pub use archive::{ByteOrderRecord, ZipOptions};
-pub use legacy::LegacyOptions;
+pub use legacy::{LegacyOptions, key_list as legacy_key_list, preamble as legacy_preamble};
 pub use state_dict::{Container, TensorPickle};
 
 pub(crate) use archive::{listing_order, write as write_zip};

@@ -2,5 +2,6 @@
 
 mod committed;
 mod conformance;
+mod hostile;
 mod safetensors;
 mod torch;

@@ -1,0 +1,623 @@
+use super::parts::{Odd, cuts, weight, weight_bytes};
+use super::{CANARY, Case, Group};
+use crate::pickle::Writer;
+use crate::torch::{TensorPickle, legacy_key_list, legacy_preamble};
+
+/// Adds files of the formats before 1.6: five pickles and storages, and tar archives.
+pub(super) fn add(all: &mut Vec<Case>) {
+    let mut group = Group {
+        prefix: "legacy",
+        file_name: "pytorch_model.bin",
+        all,
+    };
+    sound(&mut group);
+    heads(&mut group);
+    storages(&mut group);
+    views(&mut group);
+    damage(&mut group);
+    group.prefix = "tar";
+    tar(&mut group);
+}
+
+/// The pieces of a legacy file.
+struct Parts {
+    head: Vec<u8>,
+    object: Vec<u8>,
+    keys: Vec<u8>,
+    storages: Vec<u8>,
+}
+
+impl Parts {
+    fn bytes(&self) -> Vec<u8> {
+        [&self.head[..], &self.object, &self.keys, &self.storages].concat()
+    }
+}
+
+fn parts() -> Parts {
+    Parts {
+        head: legacy_preamble(2),
+        object: object(4, |writer| {
+            writer.none();
+        }),
+        keys: legacy_key_list(2, &["7"]),
+        storages: storage(4, &weight_bytes()),
+    }
+}
+
+fn file(change: impl FnOnce(&mut Parts)) -> Vec<u8> {
+    let mut parts = parts();
+    change(&mut parts);
+    parts.bytes()
+}
+
+/// The pickle of the state dict, whose storage has `count` elements and this view metadata.
+fn object(count: i64, view: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::new(2);
+    writer.empty_dict().mark().text("weight");
+    TensorPickle::float("7", &[2, 2]).write_with(&mut writer, |writer, tensor| {
+        writer
+            .mark()
+            .text("storage")
+            .global("torch", "FloatStorage");
+        writer.text(&tensor.key).text("cpu").int(count);
+        view(writer);
+        writer.tuple().persistent_id();
+    });
+    writer.set_items();
+    writer.finish()
+}
+
+fn storage(count: i64, bytes: &[u8]) -> Vec<u8> {
+    let mut storage = count.to_le_bytes().to_vec();
+    storage.extend_from_slice(bytes);
+    storage
+}
+
+fn pickled(push: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::new(2);
+    push(&mut writer);
+    writer.finish()
+}
+
+fn sound(group: &mut Group<'_>) {
+    group.loads("plain", "nothing is wrong", weight(), || parts().bytes());
+    group.loads(
+        "big-endian-machine",
+        "the machine is said to be big-endian, which PyTorch ignores",
+        weight(),
+        || {
+            file(|parts| {
+                let machine = pickled(|writer| {
+                    writer
+                        .empty_dict()
+                        .mark()
+                        .text("protocol_version")
+                        .int(1001);
+                    writer
+                        .text("little_endian")
+                        .bool(false)
+                        .text("type_sizes")
+                        .empty_dict()
+                        .set_items();
+                });
+                let head = legacy_preamble(2);
+                let first = head.windows(2).rposition(|window| window == [0x80, 2]);
+                parts.head = head[..first.expect("the third pickle")].to_vec();
+                parts.head.extend(machine);
+            })
+        },
+    );
+    group.loads(
+        "unused-storage-first",
+        "the storages lie in the order of the list, not of their use",
+        weight(),
+        || {
+            file(|parts| {
+                let mut writer = Writer::new(2);
+                writer.empty_dict().mark();
+                for (name, key) in [("weight", "7"), ("weight2", "3")] {
+                    writer.text(name);
+                    legacy_tensor(&mut writer, key, 4);
+                }
+                writer.set_items();
+                // The second name is dropped again, its storage stays.
+                let object = writer.finish();
+                parts.object = drop_second(&object);
+                parts.keys = legacy_key_list(2, &["3", "7"]);
+                parts.storages = storage(4, &[9; 16]);
+                parts.storages.extend(storage(4, &weight_bytes()));
+            })
+        },
+    );
+    group.either("trailing", "1,000 bytes follow the storages", || {
+        file(|parts| parts.storages.extend([0; 1000]))
+    });
+    group.either(
+        "key-unknown",
+        "a storage is listed that no tensor uses",
+        || {
+            file(|parts| {
+                parts.keys = legacy_key_list(2, &["7", "8"]);
+                parts.storages.extend(storage(1, &[0; 4]));
+            })
+        },
+    );
+    group.either("key-twice", "a storage is listed twice", || {
+        file(|parts| {
+            parts.keys = legacy_key_list(2, &["7", "7"]);
+            parts.storages.extend(storage(4, &[0; 16]));
+        })
+    });
+    group.either("module", "a class comes with harmful source", || {
+        file(|parts| {
+            let mut writer = Writer::new(2);
+            writer.empty_dict().mark().text("weight");
+            legacy_tensor(&mut writer, "7", 4);
+            writer
+                .text("net")
+                .mark()
+                .text("module")
+                .global("my.net", "Net");
+            writer
+                .text("net.py")
+                .text(&format!("open('{CANARY}', 'w')"))
+                .tuple();
+            writer.persistent_id().set_items();
+            parts.object = writer.finish();
+        })
+    });
+}
+
+/// The pickle with its last item, name and tensor, popped before the dict is filled.
+fn drop_second(object: &[u8]) -> Vec<u8> {
+    let (head, tail) = object.split_at(object.len() - 2);
+    assert_eq!(tail, b"u.");
+    let mut object = head.to_vec();
+    object.extend_from_slice(b"00u.");
+    object
+}
+
+fn legacy_tensor(writer: &mut Writer, key: &str, count: i64) {
+    TensorPickle::float(key, &[2, 2]).write_with(writer, |writer, tensor| {
+        writer
+            .mark()
+            .text("storage")
+            .global("torch", "FloatStorage");
+        writer
+            .text(&tensor.key)
+            .text("cpu")
+            .int(count)
+            .none()
+            .tuple()
+            .persistent_id();
+    });
+}
+
+fn heads(group: &mut Group<'_>) {
+    group.refused("magic-wrong", "the magic number is another one", || {
+        file(|parts| parts.head[5] ^= 1)
+    });
+    group.refused("magic-only", "the magic number alone", || {
+        legacy_preamble(2)[..15].to_vec()
+    });
+    group.refused("version-wrong", "the version is 1002", || {
+        file(|parts| {
+            let version = pickled(|writer| {
+                writer.int(1001);
+            });
+            let place = parts
+                .head
+                .windows(version.len())
+                .position(|window| window == version);
+            parts.head[place.expect("the version") + 3] ^= 3;
+        })
+    });
+    group.refused("head-only", "the three pickles at the start alone", || {
+        legacy_preamble(2)
+    });
+    group.refused("object-number", "the object is a number", || {
+        file(|parts| {
+            parts.object = pickled(|writer| {
+                writer.int(3);
+            });
+            parts.keys = legacy_key_list(2, &[]);
+            parts.storages.clear();
+        })
+    });
+    group.refused(
+        "object-system",
+        "the object is what os.system returns",
+        || {
+            file(|parts| {
+                parts.object = pickled(|writer| {
+                    writer
+                        .global("os", "system")
+                        .text(&format!("echo > {CANARY}"));
+                    writer.tuple_of(1).reduce();
+                });
+                parts.keys = legacy_key_list(2, &[]);
+                parts.storages.clear();
+            })
+        },
+    );
+    group.either(
+        "machine-system",
+        "the machine is what os.system returns",
+        || {
+            file(|parts| {
+                let first = parts
+                    .head
+                    .windows(2)
+                    .rposition(|window| window == [0x80, 2]);
+                parts.head.truncate(first.expect("the third pickle"));
+                parts.head.extend(pickled(|writer| {
+                    writer
+                        .global("os", "system")
+                        .text(&format!("echo > {CANARY}"));
+                    writer.tuple_of(1).reduce();
+                }));
+            })
+        },
+    );
+    group.either("machine-deep", "the machine is 500,000 tuples deep", || {
+        file(|parts| {
+            let first = parts
+                .head
+                .windows(2)
+                .rposition(|window| window == [0x80, 2]);
+            parts.head.truncate(first.expect("the third pickle"));
+            parts.head.extend(pickled(|writer| {
+                writer.empty_tuple().raw(&vec![0x85; 500_000]);
+            }));
+        })
+    });
+}
+
+fn storages(group: &mut Group<'_>) {
+    for (name, count) in [
+        ("count-more", 5i64),
+        ("count-less", 3),
+        ("count-negative", -4),
+        ("count-max", i64::MAX),
+        ("count-wraps", (1 << 62) + 4),
+    ] {
+        let why = format!("the storage says that it has {count} elements, the pickle says 4");
+        group.refused(name, &why, move || {
+            file(|parts| parts.storages = storage(count, &weight_bytes()))
+        });
+    }
+    for (name, count) in [
+        ("id-count-more", 5i64),
+        ("id-count-negative", -1),
+        ("id-count-huge", 1 << 60),
+    ] {
+        let why = format!("the pickle says that the storage has {count} elements, it says 4");
+        group.refused(name, &why, move || {
+            file(|parts| {
+                parts.object = object(count, |writer| {
+                    writer.none();
+                });
+            })
+        });
+    }
+    group.refused("key-missing", "the storage is not listed", || {
+        file(|parts| parts.keys = legacy_key_list(2, &["8"]))
+    });
+    group.refused("keys-empty", "no storage is listed", || {
+        file(|parts| {
+            parts.keys = legacy_key_list(2, &[]);
+            parts.storages.clear();
+        })
+    });
+    group.refused("keys-number", "the list of storages is a number", || {
+        file(|parts| {
+            parts.keys = pickled(|writer| {
+                writer.int(7);
+            });
+        })
+    });
+    group.refused("keys-missing", "the list of storages is not there", || {
+        file(|parts| {
+            parts.keys.clear();
+            parts.storages.clear();
+        })
+    });
+    group.refused("keys-of-lists", "the list of storages holds lists", || {
+        file(|parts| {
+            parts.keys = pickled(|writer| {
+                writer.empty_list().empty_list().op(b'a');
+            });
+        })
+    });
+    group.refused(
+        "storages-missing",
+        "the bytes of the storages are not there",
+        || file(|parts| parts.storages.clear()),
+    );
+    group.refused(
+        "keys-flood",
+        "1,000,000 storages are listed, one is there",
+        || {
+            file(|parts| {
+                parts.keys = pickled(|writer| {
+                    writer.empty_list().mark().text("7").put(0);
+                    writer.raw(&b"h\0".repeat(1_000_000)).appends();
+                });
+            })
+        },
+    );
+}
+
+fn views(group: &mut Group<'_>) {
+    group.loads(
+        "view-whole",
+        "the storage is a view of all of its root",
+        weight(),
+        || {
+            file(|parts| {
+                parts.object = object(4, |writer| {
+                    writer.text("9").int(0).int(4).tuple_of(3);
+                });
+            })
+        },
+    );
+    for (name, offset, count) in [
+        ("view-past-end", 1i64, 4i64),
+        ("view-negative-offset", -1, 4),
+        ("view-negative-count", 0, -4),
+        ("view-huge", 0, 1 << 60),
+        ("view-wraps", i64::MAX, 4),
+        ("view-too-small", 0, 3),
+    ] {
+        let why = format!("the storage is a view of {count} elements from {offset} on, of four");
+        group.refused(name, &why, move || {
+            file(|parts| {
+                parts.object = object(4, |writer| {
+                    writer.text("9").int(offset).int(count).tuple_of(3);
+                });
+            })
+        });
+    }
+    let odd: [Odd; 3] = [
+        ("view-number", "the view metadata is a number", |writer| {
+            writer.int(3);
+        }),
+        ("view-short", "the view metadata has two parts", |writer| {
+            writer.text("9").int(0).tuple_of(2);
+        }),
+        ("view-text", "the view's offset is a string", |writer| {
+            writer.text("9").text("0").int(4).tuple_of(3);
+        }),
+    ];
+    for (name, why, view) in odd {
+        group.refused(name, why, move || {
+            file(|parts| parts.object = object(4, view))
+        });
+    }
+}
+
+fn damage(group: &mut Group<'_>) {
+    let whole = parts().bytes();
+    for cut in cuts(whole.len(), 30).into_iter().skip(1) {
+        let whole = whole.clone();
+        let why = format!("only the first {cut} bytes are there");
+        group.refused(&format!("cut-{cut}"), &why, move || whole[..cut].to_vec());
+    }
+    for round in 0..32u64 {
+        let whole = whole.clone();
+        let random = crate::content::stream(0x1e6a, round);
+        let place = (random % whole.len() as u64) as usize;
+        let byte = (random >> 32) as u8;
+        let why = format!("byte {place} is {byte:#04x}");
+        group.either(&format!("byte-{round}"), &why, move || {
+            let mut bytes = whole.clone();
+            bytes[place] = byte;
+            bytes
+        });
+    }
+}
+
+/// A tar member: its name, its type and its bytes.
+struct Member {
+    name: &'static str,
+    kind: u8,
+    declared: Option<&'static str>,
+    bytes: Vec<u8>,
+}
+
+fn member(name: &'static str, bytes: Vec<u8>) -> Member {
+    Member {
+        name,
+        kind: b'0',
+        declared: None,
+        bytes,
+    }
+}
+
+/// The three members of the old layout with the one tensor.
+fn members() -> Vec<Member> {
+    let mut storages = pickled(|writer| {
+        writer.int(1);
+    });
+    storages.extend(pickled(|writer| {
+        writer
+            .int(11)
+            .text("cpu")
+            .global("torch", "FloatStorage")
+            .tuple_of(3);
+    }));
+    storages.extend(storage(4, &weight_bytes()));
+    storages.extend(pickled(|writer| {
+        writer.empty_list();
+    }));
+    let mut tensors = pickled(|writer| {
+        writer.int(1);
+    });
+    tensors.extend(pickled(|writer| {
+        writer
+            .int(21)
+            .int(11)
+            .global("torch", "FloatTensor")
+            .tuple_of(3);
+    }));
+    tensors.extend(tar_layout(2, &[2, 2], &[2, 1], 0));
+    let object = pickled(|writer| {
+        writer
+            .empty_dict()
+            .text("weight")
+            .int(21)
+            .persistent_id()
+            .op(b's');
+    });
+    vec![
+        member("storages", storages),
+        member("tensors", tensors),
+        member("pickle", object),
+    ]
+}
+
+/// Dimensions, sizes, strides and offset of a tensor of the old layout.
+fn tar_layout(rank: i32, size: &[i64], stride: &[i64], offset: i64) -> Vec<u8> {
+    let mut out = rank.to_le_bytes().to_vec();
+    out.extend_from_slice(&[0; 4]);
+    for value in size.iter().chain(stride).chain([&offset]) {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+    out
+}
+
+fn tar_of(members: &[Member]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for member in members {
+        let mut header = [0u8; 512];
+        header[..member.name.len()].copy_from_slice(member.name.as_bytes());
+        header[100..108].copy_from_slice(b"0000644\0");
+        header[108..116].copy_from_slice(b"0000000\0");
+        header[116..124].copy_from_slice(b"0000000\0");
+        let size = format!("{:011o}\0", member.bytes.len());
+        header[124..136].copy_from_slice(size.as_bytes());
+        if let Some(declared) = member.declared {
+            header[124..124 + declared.len()].copy_from_slice(declared.as_bytes());
+        }
+        header[136..148].copy_from_slice(b"00000000000\0");
+        header[148..156].fill(b' ');
+        header[156] = member.kind;
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        tar.extend_from_slice(&header);
+        tar.extend_from_slice(&member.bytes);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+fn tar(group: &mut Group<'_>) {
+    group.loads("plain", "nothing is wrong", weight(), || tar_of(&members()));
+    for (index, name) in ["storages", "tensors", "pickle"].into_iter().enumerate() {
+        let why = format!("the member {name} is not there");
+        group.refused(&format!("no-{name}"), &why, move || {
+            let mut members = members();
+            members.remove(index);
+            tar_of(&members)
+        });
+        let why = format!("the member {name} is empty");
+        group.refused(&format!("empty-{name}"), &why, move || {
+            let mut members = members();
+            members[index].bytes.clear();
+            tar_of(&members)
+        });
+        let why = format!("the member {name} is cut");
+        group.refused(&format!("cut-{name}"), &why, move || {
+            let mut members = members();
+            let half = members[index].bytes.len() / 2;
+            members[index].bytes.truncate(half);
+            tar_of(&members)
+        });
+        let why = format!("the member {name} is a link to a file of the system");
+        group.refused(&format!("link-{name}"), &why, move || {
+            let mut members = members();
+            members[index].kind = b'2';
+            members[index].bytes.clear();
+            tar_of(&members)
+        });
+        let why = format!("the member {name} is said to be far longer than the file");
+        group.refused(&format!("size-{name}"), &why, move || {
+            let mut members = members();
+            members[index].declared = Some("77777777777");
+            tar_of(&members)
+        });
+    }
+    for (name, why, layout) in [
+        (
+            "rank-negative",
+            "the number of dimensions is negative",
+            tar_layout(-1, &[2, 2], &[2, 1], 0),
+        ),
+        (
+            "rank-huge",
+            "there are 2^31 - 1 dimensions",
+            tar_layout(i32::MAX, &[2, 2], &[2, 1], 0),
+        ),
+        (
+            "size-past-end",
+            "the tensor reaches past its storage",
+            tar_layout(2, &[3, 2], &[2, 1], 0),
+        ),
+        (
+            "offset-negative",
+            "the offset is negative",
+            tar_layout(2, &[2, 2], &[2, 1], -1),
+        ),
+        (
+            "stride-negative",
+            "a stride is negative",
+            tar_layout(1, &[2], &[-1], 3),
+        ),
+        (
+            "size-overflow",
+            "the sizes overflow",
+            tar_layout(2, &[1 << 40, 1 << 40], &[0, 1], 0),
+        ),
+    ] {
+        group.refused(name, why, move || {
+            let mut members = members();
+            let tensors = &mut members[1].bytes;
+            // The layout is the last 40 bytes: two dimensions.
+            tensors.truncate(tensors.len() - tar_layout(2, &[2, 2], &[2, 1], 0).len());
+            tensors.extend_from_slice(&layout);
+            tar_of(&members)
+        });
+    }
+    group.refused(
+        "counts-lie",
+        "there are said to be 2^31 - 1 storages",
+        || {
+            let mut members = members();
+            let one = pickled(|writer| {
+                writer.int(1);
+            });
+            let mut storages = pickled(|writer| {
+                writer.int(i64::from(i32::MAX));
+            });
+            storages.extend_from_slice(&members[0].bytes[one.len()..]);
+            members[0].bytes = storages;
+            tar_of(&members)
+        },
+    );
+    group.either(
+        "parent",
+        "a member's name leads to the folder above",
+        || {
+            let mut members = members();
+            members.push(member("../evil", b"evil".to_vec()));
+            tar_of(&members)
+        },
+    );
+    group.either("checksum", "a member's checksum is wrong", || {
+        let mut tar = tar_of(&members());
+        tar[150] ^= 1;
+        tar
+    });
+}
