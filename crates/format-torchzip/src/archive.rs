@@ -133,6 +133,10 @@ impl<'a> Archive<'a> {
         Ok(())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.data_starts.len()
+    }
+
     pub(crate) fn find(&self, name: &[u8]) -> Option<Entry> {
         self.zip.index_for_name_raw(name).map(Entry)
     }

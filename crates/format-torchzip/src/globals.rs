@@ -25,6 +25,8 @@ pub(crate) enum Known {
     Deque,
     Encode,
     Reconstructor,
+    /// Annotates its first argument, as TorchScript does with lists and dicts.
+    Annotate,
     NewObj,
     NewObjEx,
     Storage(StorageType),
@@ -179,6 +181,11 @@ fn torch(module: &str, name: &str) -> Known {
         | ("torch.autograd.variable", "Variable") => Known::Parameter,
         ("torch.serialization", "_get_layout") => Known::GetLayout,
         ("torch.storage", "_load_from_bytes") => Known::LoadFromBytes,
+        (
+            "torch.jit._pickle",
+            "restore_type_tag" | "build_intlist" | "build_tensorlist" | "build_doublelist"
+            | "build_boollist",
+        ) => Known::Annotate,
         ("torch", "Size") => Known::Size,
         ("torch", "device") => Known::Device,
         ("torch" | "torch._tensor" | "torch.tensor" | "torch.cuda", name) => {

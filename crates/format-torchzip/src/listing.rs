@@ -29,6 +29,8 @@ pub(crate) struct Listing<'a> {
     pickle_at: Option<u64>,
     limits: &'a Limits,
     builder: CatalogBuilder,
+    /// Records by entry of the archive.
+    entry_records: Vec<Option<RecordId>>,
     records: HashMap<Place, RecordId>,
     absent: Option<RecordId>,
     arrays: HashMap<Id, RecordId>,
@@ -63,13 +65,18 @@ pub(crate) struct Origin<'a> {
 
 impl<'a> Listing<'a> {
     pub(crate) fn new(origin: &Origin<'a>) -> Self {
+        // Most storages are one tensor each.
+        let expected = origin.storages.entries().min(origin.limits.tensors);
+        let mut builder = Catalog::builder();
+        builder.reserve(expected, expected);
         Self {
             objects: origin.objects,
             storages: origin.storages,
             byte_order: origin.byte_order,
             pickle_at: origin.pickle_at,
             limits: origin.limits,
-            builder: Catalog::builder(),
+            builder,
+            entry_records: vec![None; origin.storages.entries()],
             records: HashMap::new(),
             absent: None,
             arrays: HashMap::new(),
@@ -100,6 +107,7 @@ impl<'a> Listing<'a> {
         let names = std::mem::take(&mut self.first_names);
         self.main_names.get_or_insert(names);
         // Numbers of objects and keys begin anew.
+        self.entry_records.fill(None);
         self.records.clear();
         self.arrays.clear();
         self.embedded.clear();
@@ -113,7 +121,7 @@ impl Listing<'_> {
         &mut self,
         id: Id,
         name: &str,
-        dense: &Dense,
+        dense: Dense,
         requires_grad: bool,
         budget: &mut Budget,
     ) -> Result<()> {
@@ -132,15 +140,17 @@ impl Listing<'_> {
             let limit = self.limits.rank;
             return Err(fail(TensorProblem::Rank { rank, limit }));
         }
-        let (dtype, shape, strides) = in_elements(torch_dtype, dense).map_err(fail)?;
+        let lazy = (dense.conjugated, dense.negated);
+        let offset = dense.offset;
+        let (dtype, shape, strides) = in_elements(torch_dtype, dense.shape, dense.strides);
         let layout = match strides {
             None => Layout::contiguous(shape),
             Some(strides) => Layout::strided(shape, strides),
         };
         let layout = layout
             .map_err(|error| fail(error.into()))?
-            .with_conjugated(dense.conjugated && dtype.is_complex())
-            .with_negated(dense.negated);
+            .with_conjugated(lazy.0 && dtype.is_complex())
+            .with_negated(lazy.1);
         let Some(storage) = storage else {
             let record = self.absent_record(name)?;
             return self.entry(
@@ -156,7 +166,7 @@ impl Listing<'_> {
         let first = match layout.elements() {
             // Where nothing is, it does not matter where.
             0 => Some(0),
-            _ => byte_offset(torch_dtype, dense.offset),
+            _ => byte_offset(torch_dtype, offset),
         };
         let span = layout.span_bytes(dtype);
         let end = first
@@ -189,13 +199,13 @@ impl Listing<'_> {
             conjugated: false,
             negated: false,
         };
-        self.dense(id, name, &dense, false, budget)
+        self.dense(id, name, dense, false, budget)
     }
 
     /// The scale and zero point of a quantized tensor, as tensors beside it.
     pub(crate) fn quantizer(
         &mut self,
-        name: &str,
+        prefix: &str,
         quantizer: &Quantizer,
         budget: &mut Budget,
     ) -> Result<()> {
@@ -207,7 +217,7 @@ impl Listing<'_> {
             ("zero_point", Dtype::I64, zero_point.to_le_bytes()),
         ];
         for (part, dtype, bytes) in scalars {
-            let name = format!("{name}.{part}");
+            let name = format!("{prefix}{part}");
             let record = self.inline(&name, bytes.as_slice().into())?;
             let layout =
                 Layout::contiguous([]).map_err(|error| tensor_error(&name, error.into()))?;
@@ -408,7 +418,11 @@ impl Listing<'_> {
     }
 
     fn record(&mut self, name: &str, place: Place) -> Result<RecordId> {
-        if let Some(&record) = self.records.get(&place) {
+        let known = match &place {
+            Place::Entry(entry) => self.entry_records[*entry],
+            place => self.records.get(place).copied(),
+        };
+        if let Some(record) = known {
             return Ok(record);
         }
         let record = self.storages.record(&place)?.ok_or_else(|| {
@@ -426,7 +440,12 @@ impl Listing<'_> {
             }
         }
         let id = self.add_record(name, record)?;
-        self.records.insert(place, id);
+        match place {
+            Place::Entry(entry) => self.entry_records[entry] = Some(id),
+            place => {
+                self.records.insert(place, id);
+            }
+        }
         Ok(id)
     }
 
@@ -588,33 +607,63 @@ fn is_empty_call(objects: &Objects<'_>, id: Id) -> bool {
 type InElements = (Dtype, Vec<usize>, Option<Vec<usize>>);
 
 /// Shape and strides in elements of our dtype, which may be half as wide as PyTorch's.
-fn in_elements(dtype: TorchDtype, dense: &Dense) -> Result<InElements, TensorProblem> {
-    let (shape, strides) = (dense.shape.clone(), dense.strides.clone());
+fn in_elements(dtype: TorchDtype, shape: Vec<usize>, strides: Option<Vec<usize>>) -> InElements {
     match dtype {
-        TorchDtype::Same(dtype) => Ok((dtype, shape, strides)),
-        // Pairs are packed along the last dimension, as safetensors has it.
-        TorchDtype::F4Pair => {
-            let bytes = || Ok((Dtype::U8, shape.clone(), strides.clone()));
-            let last = strides.as_ref().and_then(|strides| strides.last());
-            let Some((&size, rest)) = shape.split_last() else {
-                return bytes();
-            };
-            if last.is_some_and(|&stride| stride != 1) && size > 1 {
-                return bytes();
-            }
-            let double = |value: &usize| value.checked_mul(2);
-            let doubled: Option<Vec<usize>> = strides
-                .as_deref()
-                .and_then(<[usize]>::split_last)
-                .map(|(_, rest)| rest.iter().map(double).chain([Some(1)]).collect())
-                .unwrap_or(Some(Vec::new()));
-            let (Some(size), Some(doubled)) = (double(&size), doubled) else {
-                return bytes();
-            };
-            let shape = rest.iter().copied().chain([size]).collect();
-            Ok((Dtype::F4, shape, strides.is_some().then_some(doubled)))
-        }
+        TorchDtype::Same(dtype) => match in_padded_rows(dtype, &shape, strides.as_deref()) {
+            Some(rows) => (Dtype::U8, rows, None),
+            None => (dtype, shape, strides),
+        },
+        TorchDtype::F4Pair => match in_pairs(&shape, strides.as_deref()) {
+            Some((shape, strides)) => (Dtype::F4, shape, strides),
+            None => (Dtype::U8, shape, strides),
+        },
     }
+}
+
+/// The dimensions in bytes of packed elements whose rows are filled up to whole bytes.
+///
+/// `None` where every row fills its bytes, so that the elements can be told apart by their
+/// dtype alone.
+fn in_padded_rows(dtype: Dtype, shape: &[usize], strides: Option<&[usize]>) -> Option<Vec<usize>> {
+    if dtype.bits() >= 8 {
+        return None;
+    }
+    let per_byte = (8 / dtype.bits()) as usize;
+    let (&size, rest) = shape.split_last()?;
+    let layout = Layout::strided(shape, strides?).ok()?;
+    (size % per_byte != 0 && layout.is_contiguous()).then(|| {
+        rest.iter()
+            .copied()
+            .chain([size.div_ceil(per_byte)])
+            .collect()
+    })
+}
+
+/// The dimensions of packed pairs: along the last one, as safetensors has it.
+///
+/// `None` where there is none, or where pairs do not lie side by side along it.
+fn in_pairs(
+    shape: &[usize],
+    strides: Option<&[usize]>,
+) -> Option<(Vec<usize>, Option<Vec<usize>>)> {
+    let doubled = |values: &[usize]| -> Option<Vec<usize>> {
+        values.iter().map(|value| value.checked_mul(2)).collect()
+    };
+    let (&size, rest) = shape.split_last()?;
+    let wide = rest.iter().copied().chain([size.checked_mul(2)?]).collect();
+    let strides = match strides.map(<[usize]>::split_last) {
+        None => None,
+        Some(None) => return None,
+        Some(Some((&last, rest))) => {
+            if last != 1 && size > 1 {
+                return None;
+            }
+            let mut strides = doubled(rest)?;
+            strides.push(1);
+            Some(strides)
+        }
+    };
+    Some((wide, strides))
 }
 
 fn byte_offset(dtype: TorchDtype, elements: u64) -> Option<u64> {

@@ -11,9 +11,10 @@
 //! anew and enters each container once: every tensor is still listed, under its first name.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt::Write;
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tensorlift_tensor_meta::Limits;
 
 use crate::error::{Error, Result};
@@ -104,6 +105,8 @@ struct Walk<'a> {
     once: bool,
     steps_left: u64,
     path: String,
+    /// Whether even the root's children get a dot before their names.
+    has_prefix: bool,
     frames: Vec<Frame<'a>>,
     /// Containers on the current path, or all that were entered if each is entered once.
     entered: Vec<u64>,
@@ -157,6 +160,7 @@ impl<'a> Walk<'a> {
             once,
             steps_left: free.saturating_add(limits.expanded_nodes as u64),
             path: String::new(),
+            has_prefix: false,
             frames: Vec::new(),
             entered: vec![0; nodes.div_ceil(64)],
             roots: Vec::new(),
@@ -165,6 +169,7 @@ impl<'a> Walk<'a> {
 
     fn run(&mut self, root: Id, prefix: &str, budget: &mut Budget) -> Result<(), Stop> {
         self.path.push_str(prefix);
+        self.has_prefix = !prefix.is_empty();
         let path_len = self.path.len();
         self.visit(root, path_len, 0, false, budget)?;
         while let Some(frame) = self.frames.last_mut() {
@@ -203,13 +208,13 @@ impl<'a> Walk<'a> {
                     self.push(Kind::Pairs, ids, path_len, depth, overlong, None);
                     continue;
                 }
-                Kind::Module | Kind::Pairs => self.push_key(key),
-                Kind::Items => self.push_position(position),
+                Kind::Module | Kind::Pairs => self.push_key(key, depth),
+                Kind::Items => self.push_position(position, depth),
                 Kind::Args => {
-                    self.push_segment("args");
-                    self.push_position(position);
+                    self.push_segment("args", depth);
+                    self.push_position(position, depth + 1);
                 }
-                Kind::State => self.push_segment("state"),
+                Kind::State => self.push_segment("state", depth),
             }
             let overlong = self.check_length(path_len) || overlong;
             let len = self.path.len();
@@ -247,7 +252,7 @@ impl<'a> Walk<'a> {
                     return Ok(());
                 }
                 self.check_overlong(overlong)?;
-                self.outside(id, budget)
+                self.outside(id, depth, budget)
             }
             Node::Object(_) => {
                 let tensor = self
@@ -266,7 +271,7 @@ impl<'a> Walk<'a> {
                         .is_some_and(|(_, known)| known == Known::LoadFromBytes) =>
                     {
                         self.check_overlong(overlong)?;
-                        let name = self.name();
+                        let name = self.name(depth);
                         Ok(self.listing.whole_storage(id, &name, budget)?)
                     }
                     None => {
@@ -296,10 +301,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn outside(&mut self, id: Id, budget: &mut Budget) -> Result<(), Stop> {
-        let name = self.name();
+    fn outside(&mut self, id: Id, depth: usize, budget: &mut Budget) -> Result<(), Stop> {
+        let name = self.name(depth);
         match self.listing.outside_tensor(id) {
-            Some(dense) => self.listing.dense(id, &name, &dense, false, budget)?,
+            Some(dense) => self.listing.dense(id, &name, dense, false, budget)?,
             None => self.listing.whole_storage(id, &name, budget)?,
         }
         Ok(())
@@ -326,22 +331,26 @@ impl<'a> Walk<'a> {
         match form {
             Form::Dense(dense) => {
                 let grad = grad(dense.requires_grad);
-                let name = self.name();
-                self.listing.dense(id, &name, &dense, grad, budget)?;
+                let name = self.name(depth);
+                self.listing.dense(id, &name, dense, grad, budget)?;
             }
             Form::Wrapper(dense) => {
                 // What it wraps is among its attributes; without any it is all there is.
                 if states.iter().all(|&state| !self.is_container(state)) {
                     let grad = grad(dense.requires_grad);
-                    let name = self.name();
-                    self.listing.dense(id, &name, &dense, grad, budget)?;
+                    let name = self.name(depth);
+                    self.listing.dense(id, &name, dense, grad, budget)?;
                 }
             }
             Form::Quantized(dense, quantizer) => {
                 let grad = grad(dense.requires_grad);
-                let name = self.name();
-                self.listing.dense(id, &name, &dense, grad, budget)?;
-                self.listing.quantizer(&name, &quantizer, budget)?;
+                let name = self.name(depth);
+                self.listing.dense(id, &name, dense, grad, budget)?;
+                let prefix = match self.path.as_str() {
+                    "" if depth == 0 => String::new(),
+                    path => format!("{path}."),
+                };
+                self.listing.quantizer(&prefix, &quantizer, budget)?;
                 if let crate::rebuild::Quantizer::PerChannel {
                     scales,
                     zero_points,
@@ -353,14 +362,14 @@ impl<'a> Walk<'a> {
             }
             Form::Parts(parts) => self.parts(parts, path_len, depth, overlong, budget)?,
             Form::Array(array) => {
-                let name = self.name();
+                let name = self.name(depth);
                 self.listing.array(id, &name, &array, grad(false), budget)?;
             }
             Form::Outside(inner) => {
-                let name = self.name();
+                let name = self.name(depth);
                 match self.listing.outside_tensor(inner) {
                     Some(dense) => {
-                        self.listing.dense(id, &name, &dense, grad(false), budget)?;
+                        self.listing.dense(id, &name, dense, grad(false), budget)?;
                     }
                     None => self.listing.whole_storage(inner, &name, budget)?,
                 }
@@ -379,7 +388,7 @@ impl<'a> Walk<'a> {
     ) -> Result<(), Stop> {
         for (part, id) in parts {
             self.path.truncate(path_len);
-            self.push_segment(part);
+            self.push_segment(part, depth);
             let len = self.path.len();
             self.visit(id, len, depth + 1, overlong, budget)?;
         }
@@ -527,11 +536,11 @@ impl<'a> Walk<'a> {
         for (number, pair) in pairs.chunks_exact(2).enumerate() {
             let at = kept.as_ref().map_or(2 * number, Vec::len);
             match seen.entry(Key::of(arena, pickle, pair[0])) {
-                std::collections::hash_map::Entry::Occupied(before) => {
+                Entry::Occupied(before) => {
                     let kept = kept.get_or_insert_with(|| pairs[..2 * number].to_vec());
                     kept[*before.get() + 1] = pair[1];
                 }
-                std::collections::hash_map::Entry::Vacant(free) => {
+                Entry::Vacant(free) => {
                     free.insert(at);
                     if let Some(kept) = &mut kept {
                         kept.extend_from_slice(pair);
@@ -567,33 +576,34 @@ impl<'a> Walk<'a> {
 /// # Paths
 impl Walk<'_> {
     /// The name of the current path; a tensor that is the root itself is called `tensor`.
-    fn name(&self) -> Cow<'static, str> {
-        match self.path.as_str() {
-            "" => Cow::Borrowed("tensor"),
-            path => Cow::Owned(path.to_owned()),
+    fn name(&self, depth: usize) -> Cow<'static, str> {
+        match depth {
+            0 if !self.has_prefix => Cow::Borrowed("tensor"),
+            _ => Cow::Owned(self.path.clone()),
         }
     }
 
-    fn push_segment(&mut self, segment: &str) {
-        if !self.path.is_empty() {
+    /// Puts a dot between what is there and a child of a container at this depth.
+    fn push_dot(&mut self, depth: usize) {
+        if depth > 0 || self.has_prefix {
             self.path.push('.');
         }
+    }
+
+    fn push_segment(&mut self, segment: &str, depth: usize) {
+        self.push_dot(depth);
         self.path.push_str(segment);
     }
 
-    fn push_position(&mut self, position: usize) {
-        if !self.path.is_empty() {
-            self.path.push('.');
-        }
+    fn push_position(&mut self, position: usize, depth: usize) {
+        self.push_dot(depth);
         // Writing into a string cannot fail.
         let _ = write!(self.path, "{position}");
     }
 
-    fn push_key(&mut self, key: Id) {
+    fn push_key(&mut self, key: Id, depth: usize) {
         let ceiling = self.limits.name_bytes.saturating_add(1);
-        if !self.path.is_empty() {
-            self.path.push('.');
-        }
+        self.push_dot(depth);
         push_key_text(&self.objects, key, 0, ceiling, &mut self.path);
     }
 
@@ -674,6 +684,17 @@ pub(crate) fn push_key_text(
                 push_key_text(objects, item, depth + 1, ceiling, out);
             }
             out.write_str(if len == 1 { ",)" } else { ")" })
+        }
+        // Bytes, as protocols before 3 write them.
+        Node::Object(_) if matches!(arena.as_object(key), Some((_, Known::Encode))) => {
+            let text = crate::numpy::encoded_text(objects, key);
+            let text = text.and_then(|text| arena.string_bytes(pickle, text));
+            let mut bytes = Vec::new();
+            let within = text.map_or(&[][..], |text| &text[..text.len().min(2 * ceiling)]);
+            match crate::pickle::latin1_bytes(within, &mut bytes) {
+                Some(()) => out.write_str(&display_text(&bytes)),
+                None => out.write_str(&display_text(within)),
+            }
         }
         _ => out.write_str(&arena.type_name(key)),
     };

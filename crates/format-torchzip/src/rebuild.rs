@@ -383,6 +383,11 @@ impl<'a> Objects<'a> {
     /// The storage that an object names.
     pub(crate) fn storage_id(&self, pid: Id) -> Described<StorageId<'a>> {
         let function = "a persistent id";
+        if let Node::Str8(span) = self.arena.node(pid) {
+            let text = self.arena.bytes(self.pickle, span);
+            return printed_storage_id(text)
+                .ok_or_else(|| self.argument(function, "a storage", &[pid]));
+        }
         let list = self
             .arena
             .tuple_items(pid)
@@ -499,6 +504,29 @@ impl<'a> Objects<'a> {
     fn flag(&self, id: Id) -> bool {
         self.arena.as_bool(id).unwrap_or(false)
     }
+}
+
+/// The storage that a persistent id of protocol 0 names: there it is Python's print of the tuple,
+/// as in `('storage', <class 'torch.FloatStorage'>, '0', 'cpu', 6)`.
+fn printed_storage_id(text: &[u8]) -> Option<StorageId<'_>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (class, rest) = text
+        .strip_prefix("('storage', <class '")?
+        .split_once("'>, '")?;
+    let (key, rest) = rest.split_once("', '")?;
+    let (_location, rest) = rest.split_once("', ")?;
+    let elements = rest.strip_suffix(')')?;
+    let elements = elements.strip_suffix(", None").unwrap_or(elements);
+    let (module, name) = class.rsplit_once('.')?;
+    let Known::Storage(kind) = Known::of(module, name) else {
+        return None;
+    };
+    Some(StorageId {
+        kind,
+        key: key.as_bytes(),
+        elements: elements.parse().ok()?,
+        view: None,
+    })
 }
 
 /// The dtype of a tensor over a storage of this kind.

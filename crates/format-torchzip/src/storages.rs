@@ -67,6 +67,14 @@ pub(crate) struct Found {
 }
 
 impl Storages<'_> {
+    /// The number of entries of the archive, or 0 elsewhere.
+    pub(crate) fn entries(&self) -> usize {
+        match self {
+            Storages::Zip(zip) => zip.archive.len(),
+            _ => 0,
+        }
+    }
+
     /// Finds the storage of a persistent id and checks its size.
     pub(crate) fn find(
         &self,

@@ -12,6 +12,7 @@ type Made<T> = Result<T, PickleProblem>;
 /// The result of calling `callable` with the tuple `args`.
 pub(super) fn reduce(arena: &mut Arena, callable: Id, args: Id, budget: &mut Budget) -> Made<Id> {
     match (arena.known(callable), arena.tuple_items(args)) {
+        (Known::Annotate, Some([value, ..])) => Ok(*value),
         // copyreg.__newobj__(cls, *args) is NEWOBJ in the clothes of a call.
         (Known::NewObj, Some([class, rest @ ..])) => {
             let (class, rest) = (*class, rest.to_vec());

@@ -125,7 +125,9 @@ const ID_BYTES: u64 = size_of::<Id>() as u64;
 impl Arena {
     /// An arena whose spans lie in `pickle_len` bytes.
     pub(crate) fn new(pickle_len: u32) -> Self {
-        let mut nodes = Vec::with_capacity(512);
+        // About what a state dict has, and no more than a part of what the budget allows.
+        let expected = (pickle_len as usize).min(32 << 20) / 10;
+        let mut nodes = Vec::with_capacity(512 + expected);
         nodes.extend([
             Node::None,
             Node::Bool(true),
@@ -135,6 +137,7 @@ impl Arena {
         nodes.extend((0..=255).map(Node::Int));
         Self {
             nodes,
+            members: Vec::with_capacity(expected),
             text_start: pickle_len,
             ..Self::default()
         }
@@ -341,10 +344,12 @@ impl Arena {
             // A class of an old file that carries its source.
             Node::Persistent(pid) => match self.tuple_items(pid)? {
                 [tag, class, ..] => match (self.node(*tag), self.node(*class)) {
-                    (Node::Text(_) | Node::Str8(_) | Node::Bytes(_), Node::Global(number)) => {
-                        Some(self.global_at(number))
+                    (Node::Text(_) | Node::Str8(_) | Node::Bytes(_), Node::Global(number))
+                    | (Node::Global(number), _) => {
+                        let global = self.global_at(number);
+                        // The same form with a storage's type in it is a storage.
+                        (!matches!(global.known, Known::Storage(_))).then_some(global)
                     }
-                    (Node::Global(number), _) => Some(self.global_at(number)),
                     _ => None,
                 },
                 _ => None,
