@@ -201,6 +201,8 @@ fn a_lost_device_is_told_by_its_code() {
 fn a_failure_of_one_load_is_not_anothers() {
     Fake::new("faults::a_failure_of_one_load_is_not_anothers")
         .set("copy_delay_us", 2000)
+        // Memory goes at once, so that a copy that nobody waited for meets it dead.
+        .set("pools", 0)
         .run(|control| {
             let device = options(0).build().unwrap();
             let source = noise(8192, 3);
@@ -215,6 +217,7 @@ fn a_failure_of_one_load_is_not_anothers() {
             // around it.
             control.fail("cuEventSynchronize", 1, UNKNOWN);
             control.fail("cuStreamSynchronize", 1, UNKNOWN);
+            control.fail("cuCtxSynchronize", 1, UNKNOWN);
             let error = unlucky.finish().unwrap_err();
             assert!(error.to_string().contains("copy to the device"), "{error}");
             drop(unlucky);

@@ -26,6 +26,7 @@ fn open(gds: Gds) -> CudaDevice {
 
 /// Loads a file and returns what became of its chunks.
 fn pull_all(
+    control: &Control,
     device: &CudaDevice,
     file: &File,
     source: &[u8],
@@ -53,6 +54,12 @@ fn pull_all(
         }
     }
     group.finish()?;
+    let counts = control.counts();
+    assert_eq!(
+        (counts.files, counts.buffers),
+        (0, 0),
+        "closed when finished"
+    );
     assert!(buffer(group.as_ref()).to_host()? == source, "wrong bytes");
     Ok((pulled, reasons))
 }
@@ -78,7 +85,7 @@ fn outcome(control: &Control, gds: Gds, settings: &[(&str, u64)]) -> (usize, Str
     }
     let source = source();
     let file = file_of(&source);
-    let (pulled, reasons) = pull_all(&open(gds), &file, &source).unwrap();
+    let (pulled, reasons) = pull_all(control, &open(gds), &file, &source).unwrap();
     assert!(reasons.len() <= 1, "one reason for one file: {reasons:?}");
     control.assert_clean();
     for (name, _) in settings {
@@ -230,11 +237,11 @@ fn no_library_is_a_reason() {
 fn a_file_that_became_shorter_is_no_device_failure() {
     Fake::new("files::a_file_that_became_shorter_is_no_device_failure")
         .with_cufile()
-        .run(|_| {
+        .run(|control| {
             let source = noise(20_000, 3);
             let file = file_of(&source);
             file.set_len(10_000).unwrap();
-            let (pulled, reasons) = pull_all(&open(Gds::Auto), &file, &source).unwrap();
+            let (pulled, reasons) = pull_all(control, &open(Gds::Auto), &file, &source).unwrap();
             assert_eq!(pulled, 1);
             let reason = reasons.into_iter().next().unwrap();
             assert!(reason.contains("early"), "{reason}");
