@@ -104,12 +104,14 @@ impl CudaDevice {
     #[must_use]
     pub fn report(&self) -> CudaReport {
         let inner = &self.inner;
+        let (gds, gds_opening) = inner.files.describe(&inner.context);
         CudaReport {
             device: self.name(),
             model: inner.context.device_name().into(),
             pools: inner.context.has_pools(),
             batched_copies: inner.context.batches(),
-            gds: inner.files.describe(&inner.context),
+            gds,
+            gds_opening,
             opening: inner.opening,
             pinning: match inner.ring_reused {
                 true => Duration::ZERO,

@@ -22,6 +22,8 @@ pub struct CudaReport {
     pub batched_copies: bool,
     /// Whether files are read by GPUDirect Storage, or why not; files may be refused one by one.
     pub gds: Result<(), String>,
+    /// Opening cuFile, which happens when it is first asked for.
+    pub gds_opening: Duration,
     /// Starting the driver and making streams.
     pub opening: Duration,
     /// Pinning host buffers; nothing where they were there already.
@@ -53,7 +55,11 @@ impl fmt::Display for CudaReport {
             )?,
         }
         match &self.gds {
-            Ok(()) => f.write_str(", GPUDirect Storage is tried"),
+            Ok(()) => write!(
+                f,
+                ", GPUDirect Storage is tried (opened in {:.1?})",
+                self.gds_opening
+            ),
             Err(reason) => write!(f, ", no GPUDirect Storage: {reason}"),
         }
     }

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tensorlift_device::{CopyRun, Pull, Pulled};
 
@@ -33,7 +34,8 @@ const PROOFS: u32 = 2;
 pub(crate) struct Files {
     mode: Gds,
     buffer_bytes: usize,
-    cufile: OnceLock<Result<&'static CuFile, String>>,
+    /// cuFile or why not, and how long it took to know.
+    cufile: OnceLock<(Result<&'static CuFile, String>, Duration)>,
     open: Mutex<HashMap<FileId, OpenFile>>,
     buffers: Mutex<Buffers>,
     given_back: Condvar,
@@ -87,30 +89,36 @@ impl Files {
         }
     }
 
-    /// Whether files are tried at all, or why not.
-    pub(crate) fn describe(&self, context: &Context) -> Result<(), String> {
-        self.cufile(context).map(drop)
+    /// Whether files are tried at all, or why not, and what opening cuFile took.
+    pub(crate) fn describe(&self, context: &Context) -> (Result<(), String>, Duration) {
+        let (found, took) = self.look(context);
+        (found.clone().map(drop), *took)
     }
 
     pub(crate) fn pulls(&self, context: &Context) -> bool {
-        self.cufile(context).is_ok()
+        self.look(context).0.is_ok()
     }
 
-    fn cufile(&self, context: &Context) -> Result<&'static CuFile, String> {
-        let found = self.cufile.get_or_init(|| {
-            if self.mode == Gds::Off {
-                return Err("switched off".into());
+    /// Opens cuFile when it is first asked for: that can take longer than a small load.
+    fn look(&self, context: &Context) -> &(Result<&'static CuFile, String>, Duration) {
+        self.cufile.get_or_init(|| {
+            let begun = Instant::now();
+            (self.open_cufile(context), begun.elapsed())
+        })
+    }
+
+    fn open_cufile(&self, context: &Context) -> Result<&'static CuFile, String> {
+        if self.mode == Gds::Off {
+            return Err("switched off".into());
+        }
+        let cufile = CuFile::get(context).map_err(|error| error.to_string())?;
+        match cufile.reaches_storage() {
+            Ok(false) if self.mode == Gds::Auto => {
+                Err("cuFile reaches no storage directly, it would only imitate it".into())
             }
-            let cufile = CuFile::get(context).map_err(|error| error.to_string())?;
-            match cufile.reaches_storage() {
-                Ok(false) if self.mode == Gds::Auto => {
-                    Err("cuFile reaches no storage directly, it would only imitate it".into())
-                }
-                Ok(_) => Ok(cufile),
-                Err(error) => Err(error.to_string()),
-            }
-        });
-        found.clone()
+            Ok(_) => Ok(cufile),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Reads into a group, and waits.
@@ -120,9 +128,9 @@ impl Files {
         stream: &Arc<Stream>,
         pull: &Pull<'_>,
     ) -> Pulled {
-        let cufile = match self.cufile(memory.context()) {
+        let cufile = match &self.look(memory.context()).0 {
             Ok(cufile) => cufile,
-            Err(reason) => return Pulled::Refused(reason.into()),
+            Err(reason) => return Pulled::Refused(reason.clone().into()),
         };
         if pull.len > self.buffer_bytes {
             let reason = format!("reads are of at most {} bytes", self.buffer_bytes);

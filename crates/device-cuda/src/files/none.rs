@@ -1,6 +1,7 @@
 //! Systems without cuFile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tensorlift_device::{Pull, Pulled};
 
@@ -17,8 +18,8 @@ impl Files {
         Self
     }
 
-    pub(crate) fn describe(&self, _context: &Context) -> Result<(), String> {
-        Err(REASON.into())
+    pub(crate) fn describe(&self, _context: &Context) -> (Result<(), String>, Duration) {
+        (Err(REASON.into()), Duration::ZERO)
     }
 
     pub(crate) fn pulls(&self, _context: &Context) -> bool {
