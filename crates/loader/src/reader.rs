@@ -65,6 +65,13 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
     chosen.file.cached_before = cached;
     if options.mode == Mode::Map {
         let map = MapStorage::from_file(file)?;
+        if map.len() != storage.len() {
+            let (now, then) = (map.len(), storage.len());
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("the file has {now} bytes; it had {then} when it was opened"),
+            ));
+        }
         chosen.refuse("pread", "a mapping was asked for");
         chosen.read_by(Arc::new(map));
         // The mapping needs no descriptor.

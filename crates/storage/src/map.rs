@@ -2,7 +2,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::Mmap;
 
@@ -17,7 +17,8 @@ use crate::{Storage, os};
 #[derive(Debug)]
 pub struct MapStorage {
     map: Mmap,
-    file: Arc<File>,
+    /// Kept until released; the mapping does not need it.
+    file: Mutex<Option<Arc<File>>>,
     stamp: os::Stamp,
 }
 
@@ -43,7 +44,17 @@ impl MapStorage {
                 "the file changed its length while it was mapped",
             ));
         }
-        Ok(Self { map, file, stamp })
+        Ok(Self {
+            map,
+            file: Mutex::new(Some(file)),
+            stamp,
+        })
+    }
+}
+
+impl MapStorage {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,12 +75,20 @@ impl Storage for MapStorage {
         Some(&self.map)
     }
 
+    /// The file, until it is released: a mapping does not open it again.
     fn file(&self) -> io::Result<Option<Arc<File>>> {
-        Ok(Some(Arc::clone(&self.file)))
+        Ok(self.lock().clone())
+    }
+
+    fn release(&self) {
+        *self.lock() = None;
     }
 
     fn is_unchanged(&self) -> io::Result<bool> {
-        Ok(os::Stamp::of(&self.file)? == self.stamp)
+        match &*self.lock() {
+            Some(file) => Ok(os::Stamp::of(file)? == self.stamp),
+            None => Ok(true),
+        }
     }
 
     fn populate(&self, range: Range<u64>) -> io::Result<()> {

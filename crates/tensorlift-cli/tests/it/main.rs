@@ -1,0 +1,192 @@
+//! The command line, as a program.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tensorlift_fixture_kit::committed;
+
+fn tensorlift(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tensorlift"));
+    command
+        .args(arguments)
+        .env_remove("TENSORLIFT_READER")
+        .env_remove("TENSORLIFT_MODE");
+    command.output().unwrap()
+}
+
+/// Standard output of a run that must succeed.
+fn output(arguments: &[&str]) -> String {
+    let output = tensorlift(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn path(name: &str) -> String {
+    committed::folder().join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn inspect_prints_a_json_object_for_each_tensor() {
+    for name in ["sharded-safetensors", "sharded-torch", "torch/views.pt"] {
+        let committed = committed::one(name);
+        let lines = output(&["inspect", &path(name), "--json", "--hash"]);
+        let lines: Vec<serde_json::Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), committed.tensors.len());
+        for (line, tensor) in lines.iter().zip(&committed.tensors) {
+            assert_eq!(line["name"], tensor.name.as_str());
+            assert_eq!(line["dtype"], tensor.dtype.as_str());
+            assert_eq!(line["shape"], serde_json::json!(tensor.shape));
+            assert_eq!(line["bytes"], tensor.bytes);
+            assert_eq!(line["sha256"].as_str(), tensor.sha256.as_deref());
+            assert!(Path::new(line["file"].as_str().unwrap()).is_file());
+        }
+    }
+}
+
+#[test]
+fn inspect_prints_a_table_with_totals() {
+    let table = output(&["inspect", &path("tiny-model")]);
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(
+        rows[0].starts_with("name") && rows[0].contains("dtype"),
+        "{table}"
+    );
+    assert!(rows.last().unwrap().starts_with("all"), "{table}");
+}
+
+#[test]
+fn load_reports_what_it_took() {
+    for arguments in [
+        &["--mode", "copy", "--threads", "2"][..],
+        &["--mode", "map"],
+        &["--reader", "direct", "--page-cache", "drop-after"],
+        &["--reader", "buffered", "--chunk-bytes", "4096"],
+    ] {
+        let target = path("tiny-model");
+        let arguments = [&["load", &target, "--json"], arguments].concat();
+        let report: serde_json::Value = serde_json::from_str(&output(&arguments)).unwrap();
+        assert_eq!(report["tensors"], 40);
+        assert_eq!(report["bytes_wanted"], 93_440);
+        let phases = report["phases"].as_object().unwrap();
+        let sum: f64 = phases
+            .values()
+            .map(|seconds| seconds.as_f64().unwrap())
+            .sum();
+        assert!((sum - report["wall_seconds"].as_f64().unwrap()).abs() < 1e-6);
+        assert!(!report["files"][0]["refused"].as_array().unwrap().is_empty());
+    }
+    assert!(output(&["load", &path("tiny-model")]).starts_with("40 tensors, 93.4 kB"));
+}
+
+#[test]
+fn plan_reads_nothing_and_shows_where_to() {
+    let target = path("sharded-safetensors");
+    let plan: serde_json::Value =
+        serde_json::from_str(&output(&["plan", &target, "--json"])).unwrap();
+    assert_eq!(plan["segments"].as_array().unwrap().len(), 3);
+    assert!(output(&["plan", &target]).contains("shard 2"));
+}
+
+#[test]
+fn failures_are_one_message_and_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("model.safetensors");
+    std::fs::write(&broken, b"\x10\0\0\0\0\0\0\0{\"a\":{\"dtype\":1}").unwrap();
+    let broken = broken.to_str().unwrap();
+    for command in ["inspect", "load", "plan"] {
+        let failed = tensorlift(&[command, broken, "--json"]);
+        assert_eq!(failed.status.code(), Some(1));
+        let errors = String::from_utf8(failed.stderr).unwrap();
+        assert!(
+            errors.starts_with("error: ") && errors.contains(broken),
+            "{errors}"
+        );
+        assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+        let object: serde_json::Value = serde_json::from_slice(&failed.stdout).unwrap();
+        assert_eq!(object["error"]["kind"], "malformed");
+        assert!(
+            object["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("header")
+        );
+    }
+    let missing = tensorlift(&["load", "no/such/file.safetensors"]);
+    assert_eq!(
+        (missing.status.code(), missing.stdout.is_empty()),
+        (Some(1), true)
+    );
+}
+
+#[test]
+fn usage_errors_are_status_2() {
+    for arguments in [
+        &["load"][..],
+        &["lift"],
+        &["load", "x", "--threads", "0"],
+        &["load", "x", "--mode", "lazy"],
+        &["load", "x", "--reader", "psychic"],
+    ] {
+        assert_eq!(
+            tensorlift(arguments).status.code(),
+            Some(2),
+            "{arguments:?}"
+        );
+    }
+    assert!(tensorlift(&["--help"]).status.success());
+}
+
+/// Runs with at most so many descriptors.
+#[cfg(target_os = "linux")]
+fn with_descriptors(most: usize, target: &Path) -> Output {
+    let script = format!("ulimit -n {most}; exec \"$0\" load \"$1\" --json");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_tensorlift")])
+        .arg(target);
+    command.output().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_thousand_shards_need_few_descriptors() {
+    use tensorlift_fixture_kit::{CheckpointSpec, Format};
+    use tensorlift_tensor_meta::Dtype;
+
+    let folder = tempfile::tempdir().unwrap();
+    let spec = CheckpointSpec::new(Format::safetensors()).shards(1000);
+    let name = |index| format!("t{index}");
+    let spec = (0..1000).fold(spec, |spec, index| {
+        spec.tensor(name(index), Dtype::U8, [9000])
+    });
+    spec.write(folder.path()).unwrap();
+
+    let enough = with_descriptors(32, folder.path());
+    assert!(
+        enough.status.success(),
+        "{}",
+        String::from_utf8_lossy(&enough.stderr)
+    );
+    let report: serde_json::Value = serde_json::from_slice(&enough.stdout).unwrap();
+    assert_eq!(
+        (&report["tensors"], &report["bytes_wanted"]),
+        (&1000.into(), &9_000_000.into())
+    );
+
+    // One descriptor is enough for one thread, but not for the two that parse on most machines.
+    let too_few = with_descriptors(4, folder.path());
+    if !too_few.status.success() {
+        let object: serde_json::Value = serde_json::from_slice(&too_few.stdout).unwrap();
+        assert_eq!(object["error"]["kind"], "storage");
+        assert!(
+            object["error"]["file"]
+                .as_str()
+                .unwrap()
+                .ends_with(".safetensors")
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! Whole checkpoints, through the facade.
+
+mod committed;
+mod faults;
+mod memory;
+mod round_trip;
+mod state;
+
+use sha2::{Digest, Sha256};
+use tensorlift::Tensor;
+
+/// The SHA-256 of a tensor's row-major bytes, in hexadecimal.
+fn sha256(tensor: &Tensor) -> String {
+    let contiguous = tensor.to_contiguous().unwrap();
+    let digest = Sha256::digest(contiguous.as_bytes().unwrap());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

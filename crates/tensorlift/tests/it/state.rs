@@ -1,0 +1,65 @@
+//! What PyTorch files hold beside tensors.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use tensorlift::{Checkpoint, ErrorKind, Value};
+use tensorlift_fixture_kit::committed;
+
+#[test]
+fn a_training_state_fills_a_struct() {
+    #[derive(Debug, Deserialize)]
+    struct Training {
+        epoch: u32,
+        optimizer: Optimizer,
+    }
+    #[derive(Debug, Deserialize)]
+    struct Optimizer {
+        param_groups: Vec<BTreeMap<String, Value>>,
+    }
+    let checkpoint = Checkpoint::open(committed::one("torch-objects/training.pt").path).unwrap();
+    let state: Training = checkpoint.state().unwrap();
+    assert!(state.epoch > 0);
+    assert!(state.optimizer.param_groups[0].contains_key("lr"));
+
+    let misfit = checkpoint.state::<Vec<u8>>().unwrap_err();
+    assert_eq!(misfit.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_root_gives_the_models_own_names() {
+    let checkpoint = Checkpoint::open(committed::one("torch-objects/lightning.ckpt").path).unwrap();
+    let root = checkpoint.automatic_root().to_owned();
+    assert_eq!(root, "state_dict");
+    let full: Vec<String> = checkpoint
+        .catalog()
+        .entries()
+        .iter()
+        .map(|entry| entry.name().to_owned())
+        .collect();
+    let own = checkpoint.root(&root).unwrap();
+    assert_eq!(own.current_root(), "state_dict");
+    let loaded = own.loader().load().unwrap();
+    assert!(!loaded.tensors().is_empty());
+    for tensor in &loaded {
+        assert!(full.contains(&format!("state_dict.{}", tensor.name())));
+    }
+    let error = own.root("nowhere").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn safetensors_files_have_no_state() {
+    let checkpoint = Checkpoint::open(committed::one("tiny-model").path).unwrap();
+    assert_eq!(
+        checkpoint.state_value().unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    assert_eq!(checkpoint.automatic_root(), "");
+}
+
+#[test]
+fn a_checkpoint_without_tensors_says_what_it_holds() {
+    let error = Checkpoint::open(committed::one("torch-objects/no_tensors.pt").path).unwrap_err();
+    assert!(error.to_string().contains("no tensor"), "{error}");
+}
