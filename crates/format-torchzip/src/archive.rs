@@ -44,7 +44,13 @@ impl<'a> Archive<'a> {
     ) -> Result<Self> {
         let declared = declared_entries(storage)?;
         check_count(declared, limits)?;
-        let possible = declared.min(storage.len() / MIN_ENTRY_BYTES);
+        let possible = storage.len() / MIN_ENTRY_BYTES;
+        if declared > possible.max(u64::from(u16::MAX)) {
+            return Err(Error::Layout(format!(
+                "the archive's end declares {declared} entries, but there is room for {possible}"
+            )));
+        }
+        let possible = declared.min(possible);
         budget
             .charge(possible * ENTRY_BYTES)
             .map_err(Error::budget)?;
@@ -295,8 +301,12 @@ fn declared_entries_64(storage: &dyn Storage, at: u64) -> std::io::Result<u64> {
         return Ok(0);
     }
     storage.read_exact_at(at, &mut record)?;
+    // An archive within this one ends in the tail too, and its offsets mean nothing here.
     let count = record[32..40].first_chunk::<8>();
-    Ok(count.map_or(0, |count| u64::from_le_bytes(*count)))
+    let is_record = record.starts_with(b"PK\x06\x06");
+    Ok(count
+        .filter(|_| is_record)
+        .map_or(0, |count| u64::from_le_bytes(*count)))
 }
 
 fn read(cursor: &mut Cursor<'_>, at: u64, buf: &mut [u8]) -> Result<()> {

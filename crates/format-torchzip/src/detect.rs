@@ -179,9 +179,7 @@ fn torch(prefix: &[u8]) -> Option<Format> {
         return Some(Format::Legacy);
     }
     // Protocols 2 and up announce themselves.
-    matches!(prefix, [0x80, 2..=5, ..])
-        .then(|| pickle::plausible(prefix))?
-        .then_some(Format::Pickle)
+    matches!(prefix, [0x80, 2..=5, ..]).then_some(Format::Pickle)
 }
 
 /// Pickles of protocol 0 and 1 have no magic number, so texts are ruled out first.

@@ -27,8 +27,8 @@ pub enum Error {
     /// The archive's directory cannot be read.
     #[error("the zip directory is broken: {0}")]
     Directory(#[from] zip::result::ZipError),
-    /// The archive has no end record.
-    #[error("the archive's end is missing: the file was cut short at {len} bytes")]
+    /// The file ends too early, or its end was overwritten.
+    #[error("its end is missing: the file was cut short at {len} bytes")]
     CutShort {
         /// The length of the file in bytes.
         len: u64,

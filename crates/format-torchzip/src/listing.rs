@@ -677,8 +677,10 @@ fn byte_offset(dtype: TorchDtype, elements: u64) -> Option<u64> {
 }
 
 pub(crate) fn tensor_error(name: &str, problem: TensorProblem) -> Error {
-    Error::Tensor {
-        tensor: name.to_owned(),
-        problem,
-    }
+    // Names can be long, and an error is one line.
+    let tensor = match name.char_indices().nth(200) {
+        Some((cut, _)) => format!("{}…", &name[..cut]),
+        None => name.to_owned(),
+    };
+    Error::Tensor { tensor, problem }
 }

@@ -281,8 +281,8 @@ impl<'a> Walk<'a> {
                 }
             }
             Node::Dict(_) => {
-                let ids = self.distinct(id);
-                self.enter(id, true, path_len, depth, overlong, |walk, leaves| {
+                self.enter(id, true, |walk, leaves| {
+                    let ids = walk.distinct(id);
                     walk.push(Kind::Pairs, ids, path_len, depth, overlong, Some(leaves));
                     walk.push_attributes(id, path_len, depth, overlong);
                 });
@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
             }
             Node::List(_) | Node::Tuple { .. } | Node::Set(_) => {
                 let ids = self.objects.arena.items(id).unwrap_or(&[]);
-                self.enter(id, false, path_len, depth, overlong, |walk, leaves| {
+                self.enter(id, false, |walk, leaves| {
                     let ids = Cow::Borrowed(ids);
                     walk.push(Kind::Items, ids, path_len, depth, overlong, Some(leaves));
                     walk.push_attributes(id, path_len, depth, overlong);
@@ -405,7 +405,7 @@ impl<'a> Walk<'a> {
             return;
         };
         let object = *object;
-        self.enter(id, true, path_len, depth, overlong, |walk, leaves| {
+        self.enter(id, true, |walk, leaves| {
             // The last pushed is visited first.
             let pairs = Cow::Borrowed(arena.seq(object.dict));
             walk.push(Kind::Pairs, pairs, path_len, depth, overlong, Some(leaves));
@@ -414,21 +414,22 @@ impl<'a> Walk<'a> {
             if let Some(state) = object.state {
                 walk.push_state(state, true, path_len, depth, overlong);
             }
-            let args = Cow::Borrowed(arena.tuple_items(object.args).unwrap_or(&[]));
-            walk.push(Kind::Args, args, path_len, depth, overlong, None);
+            let args = arena.tuple_items(object.args).unwrap_or(&[]);
+            match args {
+                // A traced module is made from the attributes of the module that was traced.
+                [state, ..] if is_module(arena, walk.objects.pickle, *state) => {
+                    walk.push_state(*state, true, path_len, depth, overlong);
+                }
+                args => {
+                    let args = Cow::Borrowed(args);
+                    walk.push(Kind::Args, args, path_len, depth, overlong, None);
+                }
+            }
         });
     }
 
     /// Marks a container as entered and pushes its frames, unless it is on the path already.
-    fn enter(
-        &mut self,
-        id: Id,
-        is_mapping: bool,
-        _path_len: usize,
-        _depth: usize,
-        _overlong: bool,
-        push: impl FnOnce(&mut Self, Leaves),
-    ) {
+    fn enter(&mut self, id: Id, is_mapping: bool, push: impl FnOnce(&mut Self, Leaves)) {
         let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
         if self.entered[word] & bit != 0 {
             return;

@@ -1,6 +1,7 @@
 //! The part of a checkpoint that is not tensors, as plain values.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use num_bigint::BigInt;
 use serde_pickle::{HashableValue, Value};
@@ -24,7 +25,6 @@ const DICT_BYTES: u64 = 640;
 ///
 /// They become a [`serde_pickle::Value`] only when asked for, so a checkpoint of many tensors
 /// opens without building a value for each.
-#[derive(Debug)]
 pub struct State {
     arena: Arena,
     pickle: Vec<u8>,
@@ -108,6 +108,13 @@ impl State {
             pickle: &self.pickle,
         };
         summary(&objects, self.root)
+    }
+}
+
+/// In a few words, since it may be long.
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "State({})", self.summary())
     }
 }
 

@@ -710,7 +710,14 @@ impl<'a> Machine<'a> {
     fn long(&mut self, len: i64, arena: &mut Arena, budget: &mut Budget) -> Step<()> {
         let len = u64::try_from(len).map_err(|_| PickleProblem::Length(len))?;
         self.check_integer(len)?;
-        let bytes = self.take(len)?;
+        let mut bytes = self.take(len)?;
+        // Bytes that only repeat the sign add nothing.
+        while let [rest @ .., next, 0 | 0xff] = bytes
+            && bytes.len() > 8
+            && (*next as i8 >> 7) as u8 == bytes[bytes.len() - 1]
+        {
+            bytes = &bytes[..rest.len() + 1];
+        }
         if bytes.len() <= 8 {
             let sign = bytes.last().map_or(0, |&byte| (byte as i8 >> 7) as u8);
             let mut wide = [sign; 8];

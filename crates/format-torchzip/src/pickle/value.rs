@@ -126,7 +126,7 @@ impl Arena {
     /// An arena whose spans lie in `pickle_len` bytes.
     pub(crate) fn new(pickle_len: u32) -> Self {
         // About what a state dict has, and no more than a part of what the budget allows.
-        let expected = (pickle_len as usize).min(32 << 20) / 10;
+        let expected = (pickle_len as usize).min(4 << 20) / 10;
         let mut nodes = Vec::with_capacity(512 + expected);
         nodes.extend([
             Node::None,

@@ -1,5 +1,9 @@
 //! Integration tests of the PyTorch reader.
 
+mod agree;
+mod hostile;
+mod objects;
+mod older;
 mod oracle;
 mod write;
 mod zip_files;
