@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use cudarc::driver::sys::CUcontext;
 use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
-use tensorlift_device::DeviceError;
+use tensorlift_device::{DeviceError, Group};
 use tensorlift_tensor_meta::{Dtype, Layout};
 
+use crate::CudaGroup;
 use crate::dlpack::{self, DlDevice, DlpackError};
 use crate::driver::interop::{self, NoSlice, SharedSlice};
 use crate::driver::{DeviceMemory, dlpack::Exported};
@@ -26,6 +27,13 @@ pub struct CudaBuffer {
 
 /// # Asking
 impl CudaBuffer {
+    /// The memory of a group, if it is one of a CUDA device, and finished.
+    #[must_use]
+    pub fn of(group: &dyn Group) -> Option<Self> {
+        let group: &dyn Any = group;
+        group.downcast_ref::<CudaGroup>()?.buffer()
+    }
+
     pub(crate) fn new(memory: Arc<DeviceMemory>) -> Self {
         Self { memory }
     }

@@ -10,17 +10,8 @@ use crate::error::failed;
 
 /// One allocation on a CUDA device, being filled or finished.
 ///
-/// Reach it through [`Any`](std::any::Any), which every [`Group`] is:
-///
-/// ```
-/// use std::any::Any;
-/// use tensorlift_device::Group;
-/// use tensorlift_device_cuda::{CudaBuffer, CudaGroup};
-///
-/// fn buffer(group: &dyn Group) -> Option<CudaBuffer> {
-///     (group as &dyn Any).downcast_ref::<CudaGroup>()?.buffer()
-/// }
-/// ```
+/// Every [`Group`] is [`Any`](std::any::Any), so it can be told from others; [`CudaBuffer::of`]
+/// does that.
 pub struct CudaGroup {
     pub(crate) memory: Arc<DeviceMemory>,
     /// The way in; gone once the group is finished, so that tensors do not hold the ring.

@@ -17,7 +17,7 @@ const NAMES: [&str; 2] = ["cuda.dll", "nvcuda.dll"];
 const NAMES: [&str; 2] = ["libcuda.so", "libcuda.so.1"];
 
 /// Every symbol that cudarc looks up for this crate.
-const NEEDED: [&str; 33] = [
+const NEEDED: [&str; 36] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
@@ -51,9 +51,10 @@ const NEEDED: [&str; 33] = [
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyHtoDAsync_v2",
     "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamSynchronize",
+    "cuStreamWaitEvent",
 ];
-/// Likewise, of streams.
-const NEEDED_OF_STREAMS: [&str; 2] = ["cuStreamDestroy_v2", "cuStreamSynchronize"];
 
 /// Why the driver cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl Driver {
             unsafe { Library::new(name) }.ok()
         };
         let library = NAMES.into_iter().find_map(open).ok_or(Lacking::Library)?;
-        for name in NEEDED.into_iter().chain(NEEDED_OF_STREAMS) {
+        for name in NEEDED {
             // SAFETY: the symbol's address is only compared with nothing, never called.
             let symbol = unsafe { library.get::<*const ()>(name.as_bytes()) };
             symbol.map_err(|_| Lacking::Symbol(name))?;

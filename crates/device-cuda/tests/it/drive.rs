@@ -1,6 +1,5 @@
 //! The least that a loader does: threads that take a buffer, fill it, and copy.
 
-use std::any::Any;
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -8,7 +7,7 @@ use std::thread;
 use tensorlift_device::{
     CopyRun, Destination, Device, DeviceError, Group, GroupRequest, Pull, Pulled, Staging,
 };
-use tensorlift_device_cuda::{CudaBuffer, CudaDevice, CudaGroup, CudaOptions};
+use tensorlift_device_cuda::{CudaBuffer, CudaDevice, CudaOptions};
 
 /// A device that tests can afford: few, small buffers.
 pub(crate) fn options(ordinal: usize) -> CudaOptions {
@@ -154,9 +153,7 @@ fn bring(
 
 /// The finished memory of a group.
 pub(crate) fn buffer(group: &dyn Group) -> CudaBuffer {
-    let group = (group as &dyn Any).downcast_ref::<CudaGroup>();
-    let group = group.expect("a group of a CUDA device");
-    group.buffer().expect("a finished group")
+    CudaBuffer::of(group).expect("a finished group of a CUDA device")
 }
 
 /// Loads bytes straight and reads them back.

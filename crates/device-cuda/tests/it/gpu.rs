@@ -1,9 +1,7 @@
 //! What only a GPU can tell. Without one, each test says that it did not run.
 
-use std::any::Any;
-
 use tensorlift_device::{Device, Group, conformance};
-use tensorlift_device_cuda::{CudaDevice, CudaGroup};
+use tensorlift_device_cuda::{CudaBuffer, CudaDevice};
 
 /// The first device, or a line that there is none.
 fn gpu() -> Option<CudaDevice> {
@@ -17,8 +15,7 @@ fn gpu() -> Option<CudaDevice> {
 }
 
 fn bytes(group: &dyn Group) -> Vec<u8> {
-    let group = (group as &dyn Any).downcast_ref::<CudaGroup>().unwrap();
-    group.buffer().unwrap().to_host().unwrap()
+    CudaBuffer::of(group).unwrap().to_host().unwrap()
 }
 
 #[test]

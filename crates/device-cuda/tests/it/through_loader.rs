@@ -1,6 +1,5 @@
 //! The loader drives the device: whole checkpoints, from files, over several devices.
 
-use std::any::Any;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tensorlift_device::{Device, HostDevice};
-use tensorlift_device_cuda::{CudaDevice, CudaGroup, Gds};
+use tensorlift_device_cuda::{CudaBuffer, CudaDevice, Gds};
 use tensorlift_fake_cuda::harness::{Control as Fakery, Fake};
 use tensorlift_loader::{
     CancelToken, Control, LoadOptions, LoadReport, Loaded, Reader, Shard, execute, plan,
@@ -101,13 +100,11 @@ impl Checkpoint {
             let extent = tensor.entry().extent();
             let expected = &self.shards[extent.shard.index()][extent.offset as usize..];
             let expected = &expected[..tensor.span_bytes()];
-            let group: &dyn Any = tensor.group().as_ref();
-            let found = match group.downcast_ref::<CudaGroup>() {
+            let found = match CudaBuffer::of(tensor.group().as_ref()) {
                 None => tensor.as_bytes().unwrap().to_vec(),
-                Some(group) => {
+                Some(buffer) => {
                     assert_eq!(tensor.offset() % alignment, 0);
                     let mut bytes = vec![0; expected.len()];
-                    let buffer = group.buffer().unwrap();
                     buffer.read(tensor.offset(), &mut bytes).unwrap();
                     bytes
                 }
