@@ -23,6 +23,7 @@ mod opcodes;
 mod parts;
 mod records;
 mod safetensors;
+mod tar;
 mod tensors;
 
 use std::path::{Path, PathBuf};
@@ -131,6 +132,7 @@ pub fn cases() -> Vec<Case> {
         opcodes::add,
         bombs::add,
         legacy::add,
+        tar::add,
     ] {
         add(&mut all);
     }

@@ -1,0 +1,175 @@
+use super::super::Group;
+use super::super::parts::archive;
+use super::{changed, ended, find};
+use crate::zip::EndRecords;
+
+pub(super) fn add(group: &mut Group<'_>) {
+    type Change = fn(&mut EndRecords);
+    let refused: [(&str, &str, Change); 9] = [
+        (
+            "end-offset-past-end",
+            "the directory is said to begin past the end",
+            |end| end.directory_offset = 1 << 40,
+        ),
+        (
+            "end-offset-max",
+            "the directory is said to begin at the last number",
+            |end| end.directory_offset = u64::MAX,
+        ),
+        (
+            "end-offset-zero",
+            "the directory is said to begin at the first entry",
+            |end| end.directory_offset = 0,
+        ),
+        (
+            "end-offset-off-by-one",
+            "the directory is said to begin a byte later",
+            |end| end.directory_offset += 1,
+        ),
+        (
+            "end-entries-more",
+            "there are said to be more entries than there are",
+            |end| end.entries += 1,
+        ),
+        (
+            "end-entries-million",
+            "there are said to be 1,000,000 entries",
+            |end| end.entries = 1_000_000,
+        ),
+        (
+            "end-entries-max",
+            "there are said to be 2^64 - 1 entries",
+            |end| end.entries = u64::MAX,
+        ),
+        (
+            "locator-past-end",
+            "the zip64 record is said to be past the end",
+            |end| end.zip64_offset = Some(1 << 40),
+        ),
+        (
+            "locator-max",
+            "the zip64 record is said to be at the last number",
+            |end| end.zip64_offset = Some(u64::MAX),
+        ),
+    ];
+    for (name, why, change) in refused {
+        // Only zip64 records hold the large ones, so the older record alone cannot save a reader.
+        group.refused(name, why, move || hide_small(ended(change)));
+    }
+    let either: [(&str, &str, Change); 7] = [
+        (
+            "end-size-zero",
+            "the directory is said to be empty",
+            |end| end.directory_size = 0,
+        ),
+        (
+            "end-size-more",
+            "the directory is said to be longer than it is",
+            |end| end.directory_size += 1,
+        ),
+        (
+            "end-size-less",
+            "the directory is said to be shorter than it is",
+            |end| end.directory_size -= 1,
+        ),
+        (
+            "end-size-max",
+            "the directory is said to have 2^64 - 1 bytes",
+            |end| end.directory_size = u64::MAX,
+        ),
+        (
+            "end-entries-fewer",
+            "the last entry is not counted",
+            |end| end.entries -= 1,
+        ),
+        (
+            "locator-zero",
+            "the zip64 record is said to be the first entry",
+            |end| end.zip64_offset = Some(0),
+        ),
+        (
+            "comment-with-signature",
+            "the comment looks like another end record",
+            |end| {
+                end.comment = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+            },
+        ),
+    ];
+    for (name, why, change) in either {
+        group.either(name, why, move || ended(change));
+    }
+    group.refused("end-missing", "the end records are not there", || {
+        let mut bytes = archive().bytes();
+        let end = find(&bytes, b"PK\x06\x06").expect("there is a zip64 record");
+        bytes.truncate(end);
+        bytes
+    });
+    group.refused("end-only", "the end record alone", || {
+        let bytes = archive().bytes();
+        bytes[find(&bytes, b"PK\x05\x06").expect("there is an end record")..].to_vec()
+    });
+    group.either(
+        "end-comment-long",
+        "the comment is said to be longer than the file",
+        || {
+            let mut bytes = archive().bytes();
+            let len = bytes.len();
+            bytes[len - 2..].copy_from_slice(&[0xff; 2]);
+            bytes
+        },
+    );
+    group.either(
+        "end-disks",
+        "the archive is said to be split over disks",
+        || {
+            let mut bytes = archive().bytes();
+            let end = find(&bytes, b"PK\x05\x06").expect("there is an end record");
+            bytes[end + 4..end + 8].copy_from_slice(&[7, 0, 7, 0]);
+            bytes
+        },
+    );
+    group.either(
+        "end-counts-differ",
+        "the two end records count differently",
+        || {
+            let mut bytes = archive().bytes();
+            let end = find(&bytes, b"PK\x05\x06").expect("there is an end record");
+            bytes[end + 8..end + 12].copy_from_slice(&[1, 0, 1, 0]);
+            bytes
+        },
+    );
+    group.either("bytes-behind", "1,000 bytes follow the end record", || {
+        changed(|archive| archive.suffix = vec![b'x'; 1000])
+    });
+    group.either(
+        "bytes-before",
+        "100 bytes stand before the first entry",
+        || changed(|archive| archive.prefix = vec![b'x'; 100]),
+    );
+    group.either(
+        "bytes-before-unaware",
+        "100 bytes stand before an archive that does not know of them",
+        || {
+            let mut bytes = vec![b'x'; 100];
+            bytes.extend(archive().bytes());
+            bytes
+        },
+    );
+    group.either(
+        "bytes-between",
+        "100 bytes stand before the directory",
+        || changed(|archive| archive.before_directory = vec![b'x'; 100]),
+    );
+    group.either("two-archives", "two archives follow each other", || {
+        let mut bytes = archive().bytes();
+        bytes.extend(archive().bytes());
+        bytes
+    });
+}
+
+/// Makes the older end record defer to the zip64 record in every number.
+fn hide_small(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = find(&bytes, b"PK\x05\x06").expect("there is an end record");
+    bytes[end + 8..end + 20].fill(0xff);
+    bytes
+}
