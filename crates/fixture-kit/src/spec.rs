@@ -223,7 +223,8 @@ impl CheckpointSpec {
 /// # What it holds
 impl CheckpointSpec {
     /// Every tensor with its bytes, in the order in which a reader lists them: shard by shard,
-    /// each in file order.
+    /// each in file order. Quantized tensors have `<name>.scale` and `<name>.zero_point` behind
+    /// them.
     #[must_use]
     pub fn expected(&self) -> Vec<ExpectedTensor> {
         (0..self.shards)
@@ -236,19 +237,38 @@ impl CheckpointSpec {
                 };
                 order.into_iter().map(move |position| (shard, position))
             })
-            .map(|(shard, position)| {
-                let tensor = &self.tensors[position];
-                let torch = !matches!(self.format, Format::Safetensors(_));
-                ExpectedTensor {
-                    name: self.listed_name(tensor),
-                    dtype: tensor.dtype,
-                    shape: tensor.shape.clone(),
-                    bytes: self.tensor_bytes(position),
-                    shard,
-                    requires_grad: torch && tensor.requires_grad,
-                }
-            })
+            .flat_map(|(shard, position)| self.expected_of(shard, position))
             .collect()
+    }
+
+    /// The tensor at `position`, and what a reader lists beside it.
+    fn expected_of(&self, shard: usize, position: usize) -> Vec<ExpectedTensor> {
+        let tensor = &self.tensors[position];
+        let torch = !matches!(self.format, Format::Safetensors(_));
+        let mut expected = vec![ExpectedTensor {
+            name: self.listed_name(tensor),
+            dtype: tensor.dtype,
+            shape: tensor.shape.clone(),
+            bytes: self.tensor_bytes(position),
+            shard,
+            requires_grad: torch && tensor.requires_grad,
+        }];
+        if matches!(torch::kind(tensor.dtype), Some(torch::Kind::Quantized(_))) {
+            for (part, dtype, bytes) in [
+                ("scale", Dtype::F64, torch::SCALE.to_le_bytes()),
+                ("zero_point", Dtype::I64, torch::ZERO_POINT.to_le_bytes()),
+            ] {
+                expected.push(ExpectedTensor {
+                    name: format!("{}.{part}", expected[0].name),
+                    dtype,
+                    shape: Vec::new(),
+                    bytes: bytes.to_vec(),
+                    shard,
+                    requires_grad: false,
+                });
+            }
+        }
+        expected
     }
 
     /// The row-major bytes of the tensor at `position`.

@@ -13,6 +13,11 @@ pub(crate) use legacy::write as write_legacy;
 
 use tensorlift_tensor_meta::{ByteOrder, Dtype};
 
+/// The scale of every quantized tensor that recipes write.
+pub(crate) const SCALE: f64 = 0.25;
+/// The zero point of every quantized tensor that recipes write.
+pub(crate) const ZERO_POINT: i64 = 3;
+
 /// How PyTorch stores a dtype.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

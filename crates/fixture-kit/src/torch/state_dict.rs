@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use tensorlift_tensor_meta::Dtype;
 
-use super::{Kind, kind};
+use super::{Kind, SCALE, ZERO_POINT, kind};
 use crate::elements::row_major;
 use crate::pickle::Writer;
 use crate::{CheckpointSpec, spec::packed_bytes};
@@ -311,7 +311,7 @@ impl StateDict<'_> {
             conjugated,
             negated,
             dtype: name,
-            quantized: matches!(kind, Kind::Quantized(_)).then_some((0.25, 3)),
+            quantized: matches!(kind, Kind::Quantized(_)).then_some((SCALE, ZERO_POINT)),
             parameter: tensor.parameter,
         }
     }
