@@ -1,0 +1,31 @@
+//! tensorlift as a user calls it.
+
+use tensorlift::{Checkpoint, Mode};
+use tensorlift_bench_protocol::{Phase, Request, Result, measure};
+
+pub(crate) fn run(request: &Request, mode: Mode) -> Result<()> {
+    measure(
+        request,
+        || {
+            let checkpoint = Checkpoint::open(&request.path)?;
+            Ok(checkpoint.loader().mode(mode).load()?)
+        },
+        |loaded, checksum, outcome| {
+            for tensor in loaded {
+                checksum.tensor(tensor.name(), tensor.as_bytes()?);
+            }
+            let report = loaded.report();
+            let phases = report.phases.all().into_iter();
+            outcome.phases = phases
+                .map(|(name, time)| Phase {
+                    name: name.to_owned(),
+                    seconds: time.as_secs_f64(),
+                })
+                .collect();
+            let mut readers: Vec<_> = report.files.iter().map(|file| file.reader).collect();
+            readers.dedup();
+            outcome.note = format!("{} x {}", readers.join(", "), report.threads);
+            Ok(())
+        },
+    )
+}
