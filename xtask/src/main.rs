@@ -1,2 +1,31 @@
-//! Tasks for people who work on tensorlift.
-fn main() {}
+//! Tasks for people who work on tensorlift: `cargo xtask --help` lists them.
+
+mod bench;
+mod check;
+mod command;
+mod fixtures;
+mod flags;
+mod peers;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// What goes wrong ends the task, and its text is shown.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let outcome = match flags::Xtask::parse().task {
+        flags::Task::Fixtures(flags) => fixtures::run(&flags),
+        flags::Task::Bench(flags) => bench::run(&flags),
+        flags::Task::Peers => peers::run(),
+        flags::Task::Check(flags) => check::run(&flags),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

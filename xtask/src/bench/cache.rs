@@ -1,0 +1,59 @@
+//! The state of the page cache before a run.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use tensorlift_storage::os;
+
+use super::definition::Cache;
+
+/// The largest share that may be left of a cold file: what others have mapped stays.
+const COLD_SHARE: f64 = 0.01;
+/// The least share of a warm file.
+const WARM_SHARE: f64 = 0.99;
+
+/// Brings the files into a state; `Err` says why it cannot be had.
+pub(super) fn bring_to(cache: Cache, files: &[PathBuf]) -> io::Result<()> {
+    for path in files {
+        let file = File::open(path)?;
+        match cache {
+            Cache::Cold => cool(&file)?,
+            Cache::Warm => warm(file)?,
+        }
+    }
+    Ok(())
+}
+
+fn cool(file: &File) -> io::Result<()> {
+    os::drop_page_cache(file)?;
+    match share(file)? {
+        Some(share) if share > COLD_SHARE => Err(io::Error::other(format!(
+            "{:.0} % of the file stayed in the page cache",
+            share * 100.0
+        ))),
+        Some(_) => Ok(()),
+        None => Err(io::Error::other(
+            "this system does not tell what the page cache holds",
+        )),
+    }
+}
+
+fn warm(mut file: File) -> io::Result<()> {
+    if share(&file)?.is_some_and(|share| share >= WARM_SHARE) {
+        return Ok(());
+    }
+    let mut buffer = vec![0; 4 << 20];
+    while file.read(&mut buffer)? > 0 {}
+    match share(&file)? {
+        Some(share) if share < WARM_SHARE => {
+            Err(io::Error::other("the page cache does not hold the file"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn share(file: &File) -> io::Result<Option<f64>> {
+    let residency = os::residency(file, file.metadata()?.len());
+    Ok(residency.map(|residency| residency.share()))
+}

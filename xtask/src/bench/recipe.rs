@@ -1,0 +1,108 @@
+//! What the checkpoints of a case hold.
+
+use serde::Deserialize;
+use tensorlift_fixture_kit::{CheckpointSpec, Format, presets};
+use tensorlift_tensor_meta::Dtype;
+
+/// A recipe, as definitions write it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Recipe {
+    /// A language model in the shape of Llama, BF16.
+    Llama {
+        layers: usize,
+        hidden: usize,
+        inner: usize,
+        /// The width of keys and values.
+        narrow: usize,
+        vocabulary: usize,
+    },
+    /// all-MiniLM-L6-v2: 103 tensors, F32.
+    MiniLm,
+    /// Tensors of 16 floats each.
+    Tiny { tensors: usize },
+    /// Tensors of up to 64 MiB, BF16.
+    Large { mebibytes: u64 },
+}
+
+impl Recipe {
+    pub(super) fn spec(&self, format: Format) -> CheckpointSpec {
+        match *self {
+            Recipe::Llama {
+                layers,
+                hidden,
+                inner,
+                narrow,
+                vocabulary,
+            } => {
+                let mut spec = CheckpointSpec::new(format).metadata("format", "pt");
+                let mut add = |name: String, shape: &[usize]| {
+                    spec = std::mem::replace(&mut spec, CheckpointSpec::new(Format::safetensors()))
+                        .tensor(name, Dtype::BF16, shape);
+                };
+                add("model.embed_tokens.weight".into(), &[vocabulary, hidden]);
+                for layer in 0..layers {
+                    for (part, shape) in [
+                        ("input_layernorm", &[hidden][..]),
+                        ("mlp.down_proj", &[hidden, inner]),
+                        ("mlp.gate_proj", &[inner, hidden]),
+                        ("mlp.up_proj", &[inner, hidden]),
+                        ("post_attention_layernorm", &[hidden]),
+                        ("self_attn.k_proj", &[narrow, hidden]),
+                        ("self_attn.o_proj", &[hidden, hidden]),
+                        ("self_attn.q_proj", &[hidden, hidden]),
+                        ("self_attn.v_proj", &[narrow, hidden]),
+                    ] {
+                        add(format!("model.layers.{layer}.{part}.weight"), shape);
+                    }
+                }
+                add("model.norm.weight".into(), &[hidden]);
+                add("lm_head.weight".into(), &[vocabulary, hidden]);
+                spec
+            }
+            Recipe::MiniLm => presets::mini_lm(format),
+            Recipe::Tiny { tensors } => presets::many_tiny(format, tensors),
+            Recipe::Large { mebibytes } => presets::large(format, mebibytes << 20),
+        }
+    }
+
+    /// The same in small, which runs in no time and measures nothing.
+    pub(super) fn shrunk(&self) -> Self {
+        match *self {
+            Recipe::Llama { .. } => Recipe::Llama {
+                layers: 3,
+                hidden: 64,
+                inner: 96,
+                narrow: 16,
+                vocabulary: 500,
+            },
+            Recipe::MiniLm => Recipe::Tiny { tensors: 103 },
+            Recipe::Tiny { tensors } => Recipe::Tiny {
+                tensors: tensors.min(500),
+            },
+            Recipe::Large { mebibytes } => Recipe::Large {
+                mebibytes: mebibytes.min(3),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_llama_has_nine_tensors_in_a_layer_and_three_beside() {
+        let recipe = Recipe::Llama {
+            layers: 2,
+            hidden: 8,
+            inner: 12,
+            narrow: 4,
+            vocabulary: 10,
+        };
+        let spec = recipe.spec(Format::safetensors());
+        assert_eq!(spec.tensors.len(), 2 * 9 + 3);
+        let layer = 2 * 8 + 3 * 8 * 12 + 2 * 8 * 8 + 2 * 4 * 8;
+        assert_eq!(spec.total_bytes(), 2 * (2 * layer + 8 + 2 * 10 * 8));
+    }
+}

@@ -1,0 +1,275 @@
+//! Results as text.
+
+use std::fmt::Write;
+
+use super::engine::{Mode, Program};
+use super::results::{Measured, Results, Row};
+use super::stats::{Digits, Spread};
+use crate::Result;
+
+const COLUMNS: [&str; 7] = [
+    "engine",
+    "seconds",
+    "GB/s",
+    "of the limit",
+    "time / tensorlift's",
+    "memory / bytes",
+    "how",
+];
+
+/// A case in columns.
+pub(super) fn for_terminal(measured: &Measured) -> String {
+    let mut lines = vec![COLUMNS.map(str::to_owned)];
+    lines.extend(cells(measured));
+    let width = |column: usize| {
+        let cells = lines.iter().map(|line| line[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let mut text = format!("\n{}\n", title(measured));
+    for line in &lines {
+        let cells = line.iter().zip(&widths);
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        writeln!(text, "  {}", line.join("  ").trim_end()).expect("memory takes all");
+    }
+    text
+}
+
+/// All cases as Markdown.
+pub(super) fn details(results: &Results) -> String {
+    let mut text = String::from("# Every case, every engine\n\n");
+    text.push_str("`cargo xtask bench` writes this page; BENCHMARKS.md explains it.\n\n");
+    text.push_str(&format!("Machine: {}.\n", results.machine));
+    for case in &results.cases {
+        text.push_str(&format!("\n## {}\n\n", title(case)));
+        if let Some(why) = &case.not_run {
+            text.push_str(&format!("Not run: {why}.\n"));
+            continue;
+        }
+        text.push_str(&markdown(&COLUMNS.map(str::to_owned), &cells(case)));
+    }
+    text
+}
+
+/// The main rows: for each case tensorlift, the limit and the best peers.
+pub(super) fn summary(results: &Results) -> String {
+    let head = [
+        "case",
+        "limit, GB/s",
+        "tensorlift, GB/s",
+        "of the limit",
+        "fastest Rust peer",
+        "fastest Python peer",
+        "memory / bytes",
+    ];
+    let mut lines = Vec::new();
+    let cases = results.cases.iter().filter(|case| case.series.is_none());
+    for case in cases {
+        for mode in [Mode::Copy, Mode::Map] {
+            let Some(ours) = case.ours(mode) else {
+                continue;
+            };
+            let limit = case.limit(mode);
+            let peer = |programs: &[Program]| {
+                if mode == Mode::Map {
+                    return String::new();
+                }
+                let peers = case.best().into_iter();
+                let peers = peers.filter(|row| programs.contains(&row.program) && is_peer(row));
+                let timed = peers.filter_map(|row| Some((row.times(ours)?, row.seconds()?, row)));
+                let best = timed.min_by(|one, other| one.1.median.total_cmp(&other.1.median));
+                best.map_or_else(String::new, |(times, _, row)| {
+                    format!("{}: {} times as long", row.engine, Digits(times.median))
+                })
+            };
+            lines.push([
+                match mode {
+                    Mode::Copy => case.name.clone(),
+                    Mode::Map => format!("{}, mapped", case.name),
+                },
+                limit
+                    .and_then(|row| speed(case, row))
+                    .map_or_else(String::new, |it| it.to_string()),
+                speed(case, ours).map_or_else(String::new, |it| it.to_string()),
+                limit.map_or_else(String::new, |limit| share(limit, ours)),
+                peer(&[Program::Engines, Program::Peers]),
+                peer(&[Program::Python]),
+                memory(case, ours),
+            ]);
+        }
+    }
+    let mut dates: Vec<&str> = results.cases.iter().map(|case| &*case.date).collect();
+    dates.sort_unstable();
+    let dates = match (dates.first(), dates.last()) {
+        (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
+        (Some(only), _) => (*only).to_owned(),
+        _ => String::new(),
+    };
+    let rounds = results
+        .cases
+        .iter()
+        .flat_map(|case| &case.rows)
+        .map(|row| row.runs.len());
+    format!(
+        "{}, {dates}; up to {} rounds.\n\n{}",
+        results.machine,
+        rounds.max().unwrap_or(0),
+        markdown(&head.map(str::to_owned), &lines)
+    )
+}
+
+/// The page with `text` between the marks of the results `name`.
+pub(super) fn insert(page: &str, name: &str, text: &str) -> Result<String> {
+    let (first, last) = (
+        format!("<!-- figures: {name} -->"),
+        "<!-- end of figures -->",
+    );
+    let missing = || format!("BENCHMARKS.md has no place marked {first} .. {last}");
+    let (before, rest) = page.split_once(&first).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(last).ok_or_else(missing)?;
+    Ok(format!("{before}{first}\n{text}{last}{after}"))
+}
+
+fn title(case: &Measured) -> String {
+    let bytes = Digits(case.bytes as f64 / 1e6);
+    format!("{}: {} tensors, {bytes} MB", case.name, case.tensors)
+}
+
+fn cells(case: &Measured) -> Vec<[String; COLUMNS.len()]> {
+    let mut rows = case.best();
+    rows.sort_by_key(|row| (row.mode != Mode::Copy, row.failure.is_some()));
+    let none = String::new;
+    let line = |row: &&Row| {
+        let Some(seconds) = row.seconds() else {
+            let failure = row.failure.clone().unwrap_or_default();
+            return [
+                row.engine.clone(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                failure,
+            ];
+        };
+        let limit = case
+            .limit(row.mode)
+            .filter(|limit| limit.engine != row.engine);
+        let ours = case
+            .ours(Mode::Copy)
+            .filter(|ours| ours.engine != row.engine);
+        [
+            row.engine.clone(),
+            seconds.to_string(),
+            speed(case, row).map_or_else(none, |speed| speed.to_string()),
+            limit.map_or_else(none, |limit| share(limit, row)),
+            ours.and_then(|ours| row.times(ours))
+                .map_or_else(none, |times| times.to_string()),
+            memory(case, row),
+            how(row),
+        ]
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Others' engines, and the naive one.
+fn is_peer(row: &Row) -> bool {
+    !row.limit && row.mode == Mode::Copy && !row.engine.starts_with("tensorlift")
+}
+
+/// GB/s over all runs.
+pub(super) fn speed(case: &Measured, row: &Row) -> Option<Spread> {
+    let bytes = case.bytes as f64 / 1e9;
+    row.seconds()?;
+    Spread::of(row.runs.iter().map(|run| bytes / run.outcome.seconds))
+}
+
+/// How much of the limit's speed a row has, by the rounds.
+fn share(limit: &Row, row: &Row) -> String {
+    limit
+        .times(row)
+        .map_or_else(String::new, |share| share.to_string())
+}
+
+fn memory(case: &Measured, row: &Row) -> String {
+    match row.growth() {
+        Some(growth) if growth > 0.0 => Digits(growth / case.bytes as f64).to_string(),
+        _ => String::new(),
+    }
+}
+
+fn how(row: &Row) -> String {
+    let note = row.runs.first().map(|run| run.outcome.note.as_str());
+    match note {
+        Some(note) if !note.is_empty() => note.to_owned(),
+        _ if row.setting == row.engine => String::new(),
+        _ => row.setting.clone(),
+    }
+}
+
+fn markdown<const N: usize>(head: &[String; N], lines: &[[String; N]]) -> String {
+    let mut text = String::new();
+    let mut row = |cells: &[String; N]| {
+        text.push_str(&format!("| {} |\n", cells.join(" | ")));
+    };
+    row(head);
+    row(&std::array::from_fn(|_| "---".to_owned()));
+    lines.iter().for_each(row);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::tests::{measured, row};
+    use super::*;
+
+    #[test]
+    fn a_case_shows_ratios_to_the_limit_and_to_tensorlift() {
+        let case = measured(vec![
+            row("limit", "pread-4x4", &[0.5, 0.5]),
+            row("tensorlift", "tensorlift", &[1.0, 1.0]),
+            row("naive", "naive", &[4.0, 6.0]),
+        ]);
+        let text = for_terminal(&case);
+        let line = |name: &str| {
+            text.lines()
+                .find(|line| line.trim().starts_with(name))
+                .unwrap()
+        };
+        assert!(
+            line("tensorlift").contains("0.500 [0.500 .. 0.500]"),
+            "{text}"
+        );
+        assert!(line("naive").contains("5.00 [4.00 .. 6.00]"), "{text}");
+        assert!(line("limit").contains("2.00 [2.00 .. 2.00]"), "{text}");
+    }
+
+    #[test]
+    fn the_summary_names_the_fastest_peer() {
+        let mut results = Results::new("local/test");
+        results.put(measured(vec![
+            row("limit", "pread-4x4", &[0.5]),
+            row("tensorlift", "tensorlift", &[1.0]),
+            row("slow", "slow", &[9.0]),
+            row("naive", "naive", &[4.0]),
+        ]));
+        assert!(
+            summary(&results).contains("naive: 4.00 times as long"),
+            "{}",
+            summary(&results)
+        );
+    }
+
+    #[test]
+    fn figures_go_between_their_marks() {
+        let page = "a <!-- figures: x -->old<!-- end of figures --> b";
+        let page = insert(page, "x", "new\n").unwrap();
+        assert_eq!(
+            page,
+            "a <!-- figures: x -->\nnew\n<!-- end of figures --> b"
+        );
+        assert!(insert(&page, "y", "").is_err());
+    }
+}

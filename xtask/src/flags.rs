@@ -1,0 +1,89 @@
+//! Every flag, once: what is declared here is the help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::check::Step;
+
+/// Tasks for people who work on tensorlift
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub(crate) struct Xtask {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// Write checkpoints by recipe into fixtures/generated
+    Fixtures(Fixtures),
+    /// Measure loads against peers and this machine's limit
+    Bench(Bench),
+    /// Install the Python peers into target/peers
+    Peers,
+    /// Run everything that must hold before a change lands
+    Check(Check),
+}
+
+#[derive(Args)]
+pub(crate) struct Fixtures {
+    /// Where to
+    #[arg(long, default_value = "fixtures/generated")]
+    pub(crate) out: PathBuf,
+    /// Bytes of the checkpoint with a few large tensors, in MiB
+    #[arg(long, default_value_t = 64)]
+    pub(crate) large_mib: u64,
+    /// Tensors of the checkpoint with many tiny ones
+    #[arg(long, default_value_t = 20_000)]
+    pub(crate) tiny: usize,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// Run only cases whose name contains this, such as `llama-2b/torch` or `/cold`
+    #[arg(long)]
+    pub(crate) filter: Option<String>,
+    /// Run only engines whose name contains this; the limit always runs
+    #[arg(long)]
+    pub(crate) engine: Option<String>,
+    /// Rounds, in place of what the definitions say
+    #[arg(long)]
+    pub(crate) rounds: Option<usize>,
+    /// Tiny sizes, one round, no optimised build: checks that everything runs and loads the right
+    /// bytes, and measures nothing
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// With the engines of benches/peers, which take minutes to build
+    #[arg(long)]
+    pub(crate) peers: bool,
+    /// With the Python engines that `cargo xtask peers` sets up
+    #[arg(long)]
+    pub(crate) python: bool,
+    /// Where the checkpoints are written to, and kept for the next run
+    #[arg(long, default_value = "target/bench-data")]
+    pub(crate) data: PathBuf,
+    /// The most disk that they may take together, in GB; the oldest go first
+    #[arg(long, default_value_t = 20)]
+    pub(crate) disk_gb: u64,
+    /// Keep the results as benches/results/NAME.json, cases of earlier runs included, and show
+    /// them in BENCHMARKS.md; without it they stay local
+    #[arg(long, value_name = "NAME")]
+    pub(crate) save: Option<String>,
+    /// Measure nothing: render the saved results NAME once more
+    #[arg(long, value_name = "NAME", conflicts_with = "save")]
+    pub(crate) render: Option<String>,
+    /// List the cases and engines, and stop
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Check {
+    /// Only these steps
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) only: Vec<Step>,
+    /// All but these steps
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "only")]
+    pub(crate) skip: Vec<Step>,
+}
