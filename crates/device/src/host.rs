@@ -1,11 +1,12 @@
 use tensorlift_storage::os::{self, Anonymous};
 
-use crate::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules};
+use crate::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules, HostPool};
 
 /// Host memory: 2 MiB aligned, huge pages advised.
 #[derive(Clone, Debug)]
 pub struct HostDevice {
     tensor_alignment: usize,
+    pool: Option<HostPool>,
 }
 
 impl Default for HostDevice {
@@ -20,6 +21,7 @@ impl HostDevice {
     pub const fn new() -> Self {
         Self {
             tensor_alignment: 1,
+            pool: None,
         }
     }
 
@@ -34,6 +36,15 @@ impl HostDevice {
             Some(bytes) if bytes <= 4096 => bytes,
             _ => 4096,
         };
+        self
+    }
+}
+
+impl HostDevice {
+    /// Takes memory from a pool, and lets it go back there with the last tensor in it.
+    #[must_use]
+    pub fn with_pool(mut self, pool: HostPool) -> Self {
+        self.pool = Some(pool);
         self
     }
 }
@@ -64,27 +75,39 @@ impl Device for HostDevice {
     }
 
     fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
-        let memory = Anonymous::new(request.bytes).map_err(|source| DeviceError::Allocation {
+        let taken = match &self.pool {
+            Some(pool) => pool.take(request.bytes),
+            None => Anonymous::new(request.bytes),
+        };
+        let memory = taken.map_err(|source| DeviceError::Allocation {
             device: self.name(),
             needed: request.bytes as u64,
             source,
         })?;
-        Ok(Box::new(HostGroup { memory }))
+        let (memory, len, pool) = (Some(memory), request.bytes, self.pool.clone());
+        Ok(Box::new(HostGroup { memory, len, pool }))
     }
 }
 
 #[derive(Debug)]
 struct HostGroup {
-    memory: Anonymous,
+    /// Present until the group is dropped; from a pool, it may be longer than the group.
+    memory: Option<Anonymous>,
+    len: usize,
+    pool: Option<HostPool>,
 }
 
 impl Group for HostGroup {
     fn len(&self) -> usize {
-        self.memory.len()
+        self.len
     }
 
     fn destination(&mut self) -> Destination<'_> {
-        Destination::Host(&mut self.memory)
+        Destination::Host(
+            self.memory
+                .as_deref_mut()
+                .map_or(&mut [], |bytes| &mut bytes[..self.len]),
+        )
     }
 
     fn finish(&mut self) -> Result<(), DeviceError> {
@@ -92,6 +115,14 @@ impl Group for HostGroup {
     }
 
     fn as_host(&self) -> Option<&[u8]> {
-        Some(&self.memory)
+        self.memory.as_deref().map(|bytes| &bytes[..self.len])
+    }
+}
+
+impl Drop for HostGroup {
+    fn drop(&mut self) {
+        if let (Some(memory), Some(pool)) = (self.memory.take(), &self.pool) {
+            pool.give_back(memory);
+        }
     }
 }

@@ -23,6 +23,7 @@ pub mod double;
 mod error;
 mod host;
 mod null;
+mod pool;
 
 pub use device::{
     CopyRun, Destination, Device, Group, GroupRequest, GroupRules, Pull, Pulled, Staging,
@@ -31,3 +32,4 @@ pub use device::{
 pub use error::DeviceError;
 pub use host::HostDevice;
 pub use null::NullDevice;
+pub use pool::HostPool;

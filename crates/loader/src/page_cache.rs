@@ -27,7 +27,7 @@ impl PageCache {
         let leaves_pages = match self {
             PageCache::Keep => false,
             PageCache::DropAfter => true,
-            PageCache::Bypass => storage.reader() != "direct",
+            PageCache::Bypass => !matches!(storage.reader(), "direct" | "uring"),
         };
         if !leaves_pages || mode == Mode::Map {
             return;

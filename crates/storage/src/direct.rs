@@ -22,6 +22,8 @@ pub struct DirectStorage {
     stamp: os::Stamp,
     /// Whether parts that are in the page cache are taken from there.
     asks_cache: bool,
+    /// The way of large reads, where it is io_uring.
+    rings: Option<os::Rings>,
     refused: OnceLock<String>,
 }
 
@@ -52,6 +54,7 @@ impl DirectStorage {
             buffered: file,
             alignment,
             asks_cache: false,
+            rings: None,
             refused: OnceLock::new(),
         })
     }
@@ -64,6 +67,15 @@ impl DirectStorage {
         self
     }
 
+    /// Lets each large read go out as several requests of io_uring, all in flight at once.
+    ///
+    /// # Errors
+    /// If the kernel has no io_uring, or this process may not use it.
+    pub fn by_uring(mut self) -> io::Result<Self> {
+        self.rings = Some(os::Rings::new()?);
+        Ok(self)
+    }
+
     /// Reads some bytes past the page cache, if they are placed so that this is possible.
     fn read_direct(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let unit = self.alignment.offset;
@@ -71,7 +83,10 @@ impl DirectStorage {
         let ahead = (offset % unit as u64) as usize;
         let whole = buf.len() - buf.len() % unit;
         if ahead == 0 && whole > 0 && buf.as_ptr().addr().is_multiple_of(self.alignment.memory) {
-            return os::read_at(&self.direct, offset, &mut buf[..whole]);
+            return match &self.rings {
+                Some(rings) => rings.read_at(&self.direct, offset, &mut buf[..whole]),
+                None => os::read_at(&self.direct, offset, &mut buf[..whole]),
+            };
         }
         let mut page = Page([0; PAGE_BYTES]);
         let start = offset - ahead as u64;
@@ -119,10 +134,10 @@ impl Storage for DirectStorage {
     }
 
     fn reader(&self) -> &'static str {
-        if self.refused.get().is_some() {
-            "pread"
-        } else {
-            "direct"
+        match (self.refused.get(), &self.rings) {
+            (Some(_), _) => "pread",
+            (None, Some(_)) => "uring",
+            (None, None) => "direct",
         }
     }
 
@@ -145,10 +160,12 @@ mod tests {
 
     use super::*;
 
+    const LEN: usize = (20 << 20) + 1003;
+
     #[test]
     fn reads_what_is_there_however_it_is_aligned() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let bytes: Vec<u8> = (0..100_003u32)
+        let bytes: Vec<u8> = (0..LEN as u32)
             .map(|index| (index * 31 / 7) as u8)
             .collect();
         file.write_all(&bytes).unwrap();
@@ -160,13 +177,23 @@ mod tests {
                 return;
             }
         };
-        let mut memory = os::Anonymous::new(300_000).unwrap();
+        check(&storage, &bytes);
+        match storage.by_uring() {
+            Ok(storage) => check(&storage, &bytes),
+            Err(error) => eprintln!("not run: no io_uring here: {error}"),
+        }
+    }
+
+    fn check(storage: &DirectStorage, bytes: &[u8]) {
+        let mut memory = os::Anonymous::new(bytes.len() + 4096).unwrap();
         for (offset, len, residue) in [
-            (0, 100_003, 0),
+            (0, LEN, 0),
+            (4096, 5 << 20, 0),
+            (4103, 17 << 20, 7),
             (5, 50_000, 5),
             (5, 50_000, 6),
             (4096, 4096, 0),
-            (99_000, 1003, 99_000 % 4096),
+            (LEN - 1003, 1003, (LEN - 1003) % 4096),
             (4097, 10, 1),
             (7, 0, 7),
         ] {
@@ -175,7 +202,7 @@ mod tests {
             storage.read_exact_at(offset as u64, buf).unwrap();
             assert_eq!(buf, &bytes[offset..][..len], "{len} bytes at {offset}");
         }
-        let past = storage.read_exact_at(100_000, &mut memory[100_000 % 4096..][..4]);
+        let past = storage.read_exact_at(LEN as u64 - 3, &mut memory[(LEN - 3) % 4096..][..4]);
         assert_eq!(past.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -42,7 +42,7 @@ pub use checkpoint::{Checkpoint, OpenOptions};
 pub use loader::Loader;
 
 pub use serde_pickle::Value;
-pub use tensorlift_device::{Device, DeviceError, HostDevice, NullDevice};
+pub use tensorlift_device::{Device, DeviceError, HostDevice, HostPool, NullDevice};
 pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
     Budget, BudgetLimits, Bytes, CancelToken, Choice, Element, FileReport, LoadOptions, LoadReport,

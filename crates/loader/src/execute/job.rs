@@ -10,9 +10,12 @@ use tensorlift_tensor_meta::{Catalog, Extent, ShardId, Source};
 use super::Failure;
 use crate::options::LoadOptions;
 use crate::plan::{Fix, Plan, Segment, SegmentSource};
+use crate::reader::Reader;
 
 /// Bytes of a mapping that one job populates.
 const POPULATE_BYTES: usize = 64 << 20;
+/// The least chunk where each read goes out as several requests.
+const URING_CHUNK_BYTES: usize = 16 << 20;
 /// The least chunk; below it, calls cost more than bytes.
 const MIN_CHUNK_BYTES: usize = 4096;
 
@@ -123,8 +126,12 @@ impl<'a> Memory<'a> {
             Memory::Host { .. } => usize::MAX,
             Memory::Staged(staging) => staging.buffer_bytes(),
         };
+        let least = match options.reader {
+            Reader::Uring => URING_CHUNK_BYTES,
+            _ => MIN_CHUNK_BYTES,
+        };
         // Whole elements, whatever the dtype, so that chunks can be mended one by one.
-        (options.chunk_bytes.max(MIN_CHUNK_BYTES).min(most) / 16 * 16).max(16)
+        (options.chunk_bytes.max(least).min(most) / 16 * 16).max(16)
     }
 
     /// The `len` bytes at `to`; segments come in the order of their places.

@@ -13,6 +13,11 @@ mod anonymous;
 #[cfg_attr(not(target_os = "linux"), path = "plain.rs")]
 mod platform;
 mod shared;
+#[cfg(all(target_os = "linux", feature = "uring"))]
+mod uring;
+#[cfg(not(all(target_os = "linux", feature = "uring")))]
+#[path = "no_uring.rs"]
+mod uring;
 
 pub use anonymous::{Anonymous, HUGE_PAGE_BYTES};
 pub(crate) use platform::{advise_huge_pages, open_direct, populate};
@@ -20,6 +25,7 @@ pub use platform::{
     available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages, memory, residency,
 };
 pub(crate) use shared::{map, read_at};
+pub(crate) use uring::Rings;
 
 /// What tells a file from a changed or another one: length, time of last modification, identity.
 #[derive(Clone, Debug, PartialEq, Eq)]

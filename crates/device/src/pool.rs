@@ -1,0 +1,107 @@
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tensorlift_storage::os::Anonymous;
+
+/// Host memory that is kept for the next load.
+///
+/// The first touch of memory costs a fault for each page, which for a load from the page cache is
+/// most of its time; memory from a pool has been touched before.
+/// For programs that load again and again: model servers that swap models, tests, benchmarks.
+///
+/// ```
+/// use tensorlift_device::{Device, GroupRequest, HostDevice, HostPool};
+///
+/// let pool = HostPool::new(64 << 20);
+/// let device = HostDevice::new().with_pool(pool.clone());
+/// let group = device.allocate(&GroupRequest { bytes: 4 << 20, dtype: None })?;
+/// drop(group);
+/// assert_eq!(pool.kept_bytes(), 4 << 20);
+/// # Ok::<(), tensorlift_device::DeviceError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct HostPool {
+    kept: Arc<Mutex<Vec<Anonymous>>>,
+    most_bytes: usize,
+}
+
+impl HostPool {
+    /// A pool that keeps at most so many bytes that no tensor uses.
+    #[must_use]
+    pub fn new(most_bytes: usize) -> Self {
+        Self {
+            kept: Arc::default(),
+            most_bytes,
+        }
+    }
+
+    /// The bytes that are kept and not in use.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.lock().iter().map(|memory| memory.len()).sum()
+    }
+
+    /// Gives all memory that is not in use back to the system.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Memory of at least `bytes` bytes: the smallest that is kept, unless that is more than
+    /// twice as large, or new memory.
+    pub(crate) fn take(&self, bytes: usize) -> io::Result<Anonymous> {
+        let mut kept = self.lock();
+        let fits = |memory: &Anonymous| (bytes..=bytes.saturating_mul(2)).contains(&memory.len());
+        let best = (0..kept.len())
+            .filter(|&index| fits(&kept[index]))
+            .min_by_key(|&index| kept[index].len());
+        match best {
+            Some(index) => Ok(kept.swap_remove(index)),
+            None => {
+                drop(kept);
+                Anonymous::new(bytes)
+            }
+        }
+    }
+
+    /// Keeps memory that is not in use any more, as far as there is room.
+    pub(crate) fn give_back(&self, memory: Anonymous) {
+        let mut kept = self.lock();
+        let held: usize = kept.iter().map(|memory| memory.len()).sum();
+        if held.saturating_add(memory.len()) <= self.most_bytes {
+            kept.push(memory);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Anonymous>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_fits_is_used_again() {
+        let pool = HostPool::new(10_000);
+        let (small, large) = (pool.take(3000).unwrap(), pool.take(6000).unwrap());
+        let address = small.as_ptr();
+        pool.give_back(small);
+        pool.give_back(large);
+        assert_eq!(pool.kept_bytes(), 9000);
+        assert_eq!(pool.take(2000).unwrap().as_ptr(), address);
+        // What is left is more than twice as large.
+        assert_eq!(pool.take(2000).unwrap().len(), 2000);
+        assert_eq!(pool.kept_bytes(), 6000);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_was_said() {
+        let pool = HostPool::new(5000);
+        pool.give_back(Anonymous::new(4000).unwrap());
+        pool.give_back(Anonymous::new(4000).unwrap());
+        assert_eq!(pool.kept_bytes(), 4000);
+        pool.clear();
+        assert_eq!(pool.kept_bytes(), 0);
+    }
+}
