@@ -51,7 +51,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     for (name, extra) in [
         ("name-parent", "../evil"),
         ("name-parent-within", "archive/../../evil"),
-        ("name-absolute", "/tmp/hostile-canary"),
+        ("name-absolute", "/hostile-canary"),
         ("name-backslash", "archive\\data\\0"),
         ("name-drive", "C:/evil"),
         ("name-empty", ""),
