@@ -4,8 +4,10 @@
 //! twice, no byte claimed twice, nothing past the directory, sizes from the directory alone.
 //! Nothing is ever extracted to a path.
 
+use std::hash::BuildHasher;
 use std::io::{Read, Seek, SeekFrom};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
 use zip::CompressionMethod;
@@ -16,8 +18,9 @@ use crate::pickle::{Budget, display_text};
 
 /// The longest tail of a zip file that can hold its end record: the record and a comment.
 const TAIL_BYTES: u64 = 22 + 65_535;
-/// What the directory costs in memory for each entry, its name apart, in bytes.
+/// What an entry costs in memory while the directory is read, and afterwards, in bytes.
 const ENTRY_BYTES: u64 = 320;
+const LISTED_BYTES: u64 = 96;
 /// The shortest entry of a directory, in bytes.
 const MIN_ENTRY_BYTES: u64 = 46;
 /// The most that one byte of a deflate stream can stand for.
@@ -25,16 +28,31 @@ const MAX_RATIO: u64 = 1032;
 /// The first byte of an entry's data after its local header's fixed part.
 const LOCAL_HEADER_BYTES: u64 = 30;
 
-/// An opened archive and where its entries' data begin.
+/// An opened archive: its directory, checked and condensed.
 pub(crate) struct Archive<'a> {
     storage: &'a dyn Storage,
-    zip: ZipArchive<Cursor<'a>>,
-    data_starts: Vec<u64>,
+    entries: Vec<Listed>,
+    /// All names, one after another.
+    names: Vec<u8>,
+    by_name: HashTable<u32>,
+    hasher: DefaultHashBuilder,
 }
 
 /// An entry of an archive, by its place in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) usize);
+
+/// What the directory says of an entry, and where its data begin.
+#[derive(Clone, Copy)]
+struct Listed {
+    name_start: usize,
+    name_len: u16,
+    method: CompressionMethod,
+    crc32: u32,
+    data: u64,
+    compressed: u64,
+    size: u64,
+}
 
 impl<'a> Archive<'a> {
     pub(crate) fn open(
@@ -52,7 +70,7 @@ impl<'a> Archive<'a> {
         }
         let possible = declared.min(possible);
         budget
-            .charge(possible * ENTRY_BYTES)
+            .charge(possible * (ENTRY_BYTES + LISTED_BYTES))
             .map_err(Error::budget)?;
         // Detection takes archives with certain folder names for shifted ones and refuses them.
         let config = Config {
@@ -66,102 +84,132 @@ impl<'a> Archive<'a> {
                 "the archive lists {declared} entries under {names} names: some name is given twice"
             )));
         }
-        let mut archive = Self {
-            storage,
-            data_starts: vec![0; zip.len()],
-            zip,
-        };
-        archive.locate()?;
-        budget.grow_for(archive.zip.len() as u64, storage.len());
+        let archive = Self::condense(storage, &zip)?;
+        budget.refund(possible * ENTRY_BYTES);
+        budget.grow_for(archive.entries.len() as u64, storage.len());
         Ok(archive)
     }
 
-    /// Finds every entry's data and checks that no byte is claimed twice.
-    fn locate(&mut self) -> Result<()> {
-        let directory = self.zip.central_directory_start();
-        let mut order = Vec::with_capacity(self.zip.len());
-        for index in 0..self.zip.len() {
-            order.push((self.zip.by_index_data(index)?.header_start(), index));
+    /// Finds every entry's data, checks that no byte is claimed twice, and keeps what is needed.
+    fn condense(storage: &'a dyn Storage, zip: &ZipArchive<Cursor<'a>>) -> Result<Self> {
+        let mut archive = Self {
+            storage,
+            entries: Vec::with_capacity(zip.len()),
+            names: Vec::new(),
+            by_name: HashTable::with_capacity(zip.len()),
+            hasher: DefaultHashBuilder::default(),
+        };
+        let mut order = Vec::with_capacity(zip.len());
+        for index in 0..zip.len() {
+            let entry = zip.by_index_data(index)?;
+            let name = entry.name_raw();
+            order.push((entry.header_start(), index));
+            let listed = Listed {
+                name_start: archive.names.len(),
+                name_len: u16::try_from(name.len()).unwrap_or(u16::MAX),
+                method: entry.compression(),
+                crc32: entry.crc32(),
+                data: 0,
+                compressed: entry.compressed_size(),
+                size: entry.size(),
+            };
+            archive.names.extend_from_slice(name);
+            archive.entries.push(listed);
+            let problem = match name {
+                _ if entry.encrypted() => EntryProblem::Encrypted,
+                name if has_parent_component(name) => EntryProblem::Escapes,
+                name => {
+                    let hash = archive.hasher.hash_one(name);
+                    let (hasher, entries, names) =
+                        (&archive.hasher, &archive.entries, &archive.names);
+                    archive.by_name.insert_unique(hash, index as u32, |&other| {
+                        hasher.hash_one(entries[other as usize].name(names))
+                    });
+                    continue;
+                }
+            };
+            return Err(archive.error(Entry(index), problem));
         }
         order.sort_unstable();
+        archive.locate(&order, zip.central_directory_start())?;
+        Ok(archive)
+    }
+
+    /// Finds where each entry's data begin, from the entries' headers in the order of the file.
+    fn locate(&mut self, order: &[(u64, usize)], directory: u64) -> Result<()> {
         let mut cursor = Cursor::new(self.storage);
         let mut name = Vec::new();
         let mut free_from = 0;
         let mut before = None;
-        for (start, index) in order {
-            let entry = self.zip.by_index_data(index)?;
-            let problem = |problem| {
-                let name = display_text(entry.name_raw()).into_owned();
-                Error::entry(name, problem)
+        for &(start, index) in order {
+            let entry = Entry(index);
+            let past = |end| EntryProblem::PastDirectory {
+                start,
+                end,
+                limit: directory,
             };
-            if entry.encrypted() {
-                return Err(problem(EntryProblem::Encrypted));
-            }
-            if has_parent_component(entry.name_raw()) {
-                return Err(problem(EntryProblem::Escapes));
-            }
             if start >= directory {
-                return Err(problem(EntryProblem::PastDirectory {
-                    start,
-                    end: start.saturating_add(LOCAL_HEADER_BYTES),
-                    limit: directory,
-                }));
+                let end = start.saturating_add(LOCAL_HEADER_BYTES);
+                return Err(self.error(entry, past(end)));
             }
             let mut header = [0; LOCAL_HEADER_BYTES as usize];
             read(&mut cursor, start, &mut header)?;
             if !header.starts_with(b"PK\x03\x04") {
-                return Err(problem(EntryProblem::NoLocalHeader { offset: start }));
+                return Err(self.error(entry, EntryProblem::NoLocalHeader { offset: start }));
             }
             let name_len = u16::from_le_bytes([header[26], header[27]]);
             let extra_len = u16::from_le_bytes([header[28], header[29]]);
             name.resize(usize::from(name_len), 0);
             read(&mut cursor, start + LOCAL_HEADER_BYTES, &mut name)?;
-            if name != entry.name_raw() {
+            if name != self.name(entry) {
                 let found = display_text(&name).into_owned();
-                return Err(problem(EntryProblem::OtherName { found }));
+                return Err(self.error(entry, EntryProblem::OtherName { found }));
             }
             let data = start + LOCAL_HEADER_BYTES + u64::from(name_len) + u64::from(extra_len);
-            let end = data.saturating_add(entry.compressed_size());
+            let end = data.saturating_add(self.entries[index].compressed);
             if end > directory {
-                return Err(problem(EntryProblem::PastDirectory {
-                    start,
-                    end,
-                    limit: directory,
-                }));
+                return Err(self.error(entry, past(end)));
             }
             if start < free_from {
-                let other = before.map_or_else(String::new, |before| self.name(Entry(before)));
-                return Err(problem(EntryProblem::Overlap { start, end, other }));
+                let other = before.map(|before| display_text(self.name(before)).into_owned());
+                let other = other.unwrap_or_default();
+                return Err(self.error(entry, EntryProblem::Overlap { start, end, other }));
             }
-            self.data_starts[index] = data;
-            (free_from, before) = (end, Some(index));
+            self.entries[index].data = data;
+            (free_from, before) = (end, Some(entry));
         }
         Ok(())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.data_starts.len()
+        self.entries.len()
     }
 
     pub(crate) fn find(&self, name: &[u8]) -> Option<Entry> {
-        self.zip.index_for_name_raw(name).map(Entry)
+        let hash = self.hasher.hash_one(name);
+        self.by_name
+            .find(hash, |&place| {
+                self.entries[place as usize].name(&self.names) == name
+            })
+            .map(|&place| Entry(place as usize))
     }
 
     /// All names, in the order of the directory.
     pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.zip.file_names_raw()
+        self.entries.iter().map(|entry| entry.name(&self.names))
     }
 
-    pub(crate) fn name(&self, entry: Entry) -> String {
-        self.zip.by_index_data(entry.0).map_or_else(
-            |_| String::new(),
-            |entry| display_text(entry.name_raw()).into_owned(),
-        )
+    fn name(&self, entry: Entry) -> &[u8] {
+        self.entries[entry.0].name(&self.names)
+    }
+
+    fn error(&self, entry: Entry, problem: EntryProblem) -> Error {
+        Error::entry(display_text(self.name(entry)), problem)
     }
 
     /// The length of an entry's data once decoded.
-    pub(crate) fn size(&self, entry: Entry) -> Result<u64> {
-        Ok(self.zip.by_index_data(entry.0)?.size())
+    pub(crate) fn size(&self, entry: Entry) -> u64 {
+        self.entries[entry.0].size
     }
 
     /// Where an entry's data lies as it is, or `None` where it is compressed.
@@ -174,47 +222,44 @@ impl<'a> Archive<'a> {
 
     /// An entry's data as a record of a catalog.
     pub(crate) fn record(&self, entry: Entry) -> Result<Record> {
-        let found = self.zip.by_index_data(entry.0)?;
-        let (compressed, size) = (found.compressed_size(), found.size());
-        let extent = Extent::new(ShardId::FIRST, self.data_starts[entry.0], compressed);
-        let source = match found.compression() {
+        let Listed {
+            compressed, size, ..
+        } = self.entries[entry.0];
+        let listed = &self.entries[entry.0];
+        let extent = Extent::new(ShardId::FIRST, listed.data, compressed);
+        let source = match listed.method {
             CompressionMethod::STORE if compressed == size => Source::Stored(extent),
             CompressionMethod::STORE => {
-                let problem = EntryProblem::StoredSizes { compressed, size };
-                return Err(Error::entry(self.name(entry), problem));
+                return Err(self.error(entry, EntryProblem::StoredSizes { compressed, size }));
             }
             CompressionMethod::DEFLATE => {
                 if size > compressed.saturating_mul(MAX_RATIO) {
-                    let problem = EntryProblem::Ratio { compressed, size };
-                    return Err(Error::entry(self.name(entry), problem));
+                    return Err(self.error(entry, EntryProblem::Ratio { compressed, size }));
                 }
                 Source::Deflated { extent, len: size }
             }
             method => {
                 let method = format!("{method:?}");
-                return Err(Error::entry(
-                    self.name(entry),
-                    EntryProblem::Method { method },
-                ));
+                return Err(self.error(entry, EntryProblem::Method { method }));
             }
         };
         Ok(Record {
             source,
-            declared_crc32: Some(found.crc32()),
+            declared_crc32: Some(listed.crc32),
         })
     }
 
     /// The data of an entry, decoded.
     pub(crate) fn read(&self, entry: Entry, verify: bool, budget: &mut Budget) -> Result<Vec<u8>> {
         let record = self.record(entry)?;
-        let size = self.size(entry)?;
+        let size = self.size(entry);
         budget.charge(size).map_err(Error::budget)?;
         let bytes = match record.source {
             Source::Deflated { extent, len } => self.inflate(entry, extent, len)?,
             _ => {
                 let mut bytes = vec![0; size as usize];
                 self.storage
-                    .read_exact_at(self.data_starts[entry.0], &mut bytes)
+                    .read_exact_at(self.entries[entry.0].data, &mut bytes)
                     .map_err(|source| Error::io("an entry of the archive", source))?;
                 bytes
             }
@@ -223,7 +268,7 @@ impl<'a> Archive<'a> {
             let found = crc32fast::hash(&bytes);
             if found != declared {
                 let problem = EntryProblem::Crc { declared, found };
-                return Err(Error::entry(self.name(entry), problem));
+                return Err(self.error(entry, problem));
             }
         }
         Ok(bytes)
@@ -236,8 +281,7 @@ impl<'a> Archive<'a> {
             .map_err(|source| Error::io("an entry of the archive", source))?;
         let mut stream = flate2::bufread::DeflateDecoder::new(cursor.take(extent.len));
         let mut bytes = Vec::with_capacity(declared as usize);
-        let problem =
-            |found| Error::entry(self.name(entry), EntryProblem::Inflate { declared, found });
+        let problem = |found| self.error(entry, EntryProblem::Inflate { declared, found });
         // One byte more than declared, so that a longer stream shows.
         (&mut stream)
             .take(declared.saturating_add(1))
@@ -251,6 +295,12 @@ impl<'a> Archive<'a> {
             return Err(problem(found));
         }
         Ok(bytes)
+    }
+}
+
+impl Listed {
+    fn name<'n>(&self, names: &'n [u8]) -> &'n [u8] {
+        &names[self.name_start..][..usize::from(self.name_len)]
     }
 }
 

@@ -29,7 +29,10 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &mut Budget) -> Result
     if !legacy::starts_with_magic(bytes) {
         return Err(wrong("something that is no legacy file"));
     }
+    let before = budget.left();
     let file = legacy::parse(bytes, bytes.len() as u64, ShardId::FIRST, limits, budget)?;
+    // The objects are gone again when the storage is found.
+    budget.refund(before - budget.left());
     let objects = Objects {
         arena: &file.arena,
         pickle: bytes,
@@ -47,7 +50,8 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &mut Budget) -> Result
     let Storages::Legacy(table) = &storages else {
         return Err(wrong("none"));
     };
-    let offset = table.get(id.key).map_or(0, |extent| extent.offset);
+    let place = table.by_key.get(id.key).copied().unwrap_or(0);
+    let offset = table.extents.get(place).map_or(0, |extent| extent.offset);
     Ok(Embedded {
         kind: id.kind,
         offset: offset + found.base,

@@ -4,8 +4,7 @@
 //! of storage keys. Each storage is its element count in eight bytes and its elements. The
 //! facts about the machine, its byte order among them, are ignored, as `torch.load` does.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use tensorlift_tensor_meta::{Extent, Limits, ShardId};
 
 use crate::error::{Error, Result};
@@ -13,6 +12,7 @@ use crate::pickle::{
     Arena, Budget, Ceilings, Id, Machine, Node, PickleError, PickleProblem, Policy, display_text,
 };
 use crate::rebuild::Objects;
+use crate::storages::LegacyStorages;
 
 /// `0x1950a86a20f9469cfc6c`, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -27,7 +27,7 @@ const COUNT_BYTES: u64 = 8;
 pub(crate) struct LegacyFile {
     pub(crate) arena: Arena,
     pub(crate) root: Id,
-    pub(crate) storages: HashMap<Box<[u8]>, Extent>,
+    pub(crate) storages: LegacyStorages,
     /// The bytes that the pickles take.
     pub(crate) pickle_len: usize,
 }
@@ -149,7 +149,9 @@ pub(crate) fn locate(
                 .or_insert((storage.elements, element));
         }
     }
-    let mut storages = HashMap::with_capacity(mentioned.len());
+    let mut storages = LegacyStorages::default();
+    storages.by_key.reserve(mentioned.len());
+    storages.extents.reserve(mentioned.len());
     let mut position = pickle_len as u64;
     for &key in arena.items(keys).unwrap_or(&[]) {
         let key = arena
@@ -179,7 +181,9 @@ pub(crate) fn locate(
             .filter(|&end| end <= len)
             .ok_or(Error::CutShort { len })?;
         let extent = Extent::new(shard, data, end - data);
-        if storages.insert(Box::from(key), extent).is_some() {
+        let place = storages.extents.len();
+        storages.extents.push(extent);
+        if storages.by_key.insert(Box::from(key), place).is_some() {
             return Err(Error::Layout(format!(
                 "storage {:?} is listed twice",
                 name()
@@ -187,6 +191,7 @@ pub(crate) fn locate(
         }
         position = end;
     }
+    drop(mentioned);
     Ok(LegacyFile {
         arena,
         root,

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::{Read, Seek, SeekFrom};
 
 use serde_pickle::Value;
-use tensorlift_storage::Storage;
+use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{ByteOrder, Catalog, Limits};
 
 use crate::archive::{Archive, Entry};
@@ -241,7 +242,7 @@ impl Reader<'_> {
         entry: Entry,
         name: &'static str,
     ) -> Result<Parsed> {
-        let size = archive.size(entry)?;
+        let size = archive.size(entry);
         self.check_pickle_len(size)?;
         let bytes = archive.read(entry, self.options.verify_crc, &mut self.budget)?;
         let (arena, root, _) = self.run(&bytes, name)?;
@@ -252,7 +253,7 @@ impl Reader<'_> {
         let Some(entry) = entry else {
             return Ok(ByteOrder::Little);
         };
-        let found = match archive.size(entry)? {
+        let found = match archive.size(entry) {
             // No name of an order is longer.
             0..=16 => archive.read(entry, self.options.verify_crc, &mut self.budget)?,
             _ => Vec::new(),
@@ -271,16 +272,19 @@ impl Reader<'_> {
         let (bytes, pickles) = self.windowed(|bytes, budget| {
             legacy::pickles(bytes, options.policy, &options.limits, budget)
         })?;
-        let (storage, len) = (self.storage, self.storage.len());
+        let len = self.storage.len();
+        let mut cursor = Cursor::new(self.storage);
         let shard = tensorlift_tensor_meta::ShardId::FIRST;
         let file = legacy::locate(pickles, &bytes, len, shard, |at| {
             let mut count = [0; 8];
-            storage
-                .read_exact_at(at, &mut count)
+            cursor
+                .seek(SeekFrom::Start(at))
+                .and_then(|_| cursor.read_exact(&mut count))
                 .map_err(|source| Error::io("the length of a storage", source))?;
             Ok(u64::from_le_bytes(count))
         })?;
-        self.budget.grow_for(file.storages.len() as u64, len);
+        self.budget
+            .grow_for(file.storages.extents.len() as u64, len);
         let storages = Storages::Legacy(file.storages);
         let parsed = Parsed {
             arena: file.arena,

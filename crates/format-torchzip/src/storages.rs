@@ -1,7 +1,6 @@
 //! Where the storages that a pickle names lie in the file.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use tensorlift_tensor_meta::{Extent, Record};
 
 use crate::archive::{Archive, Entry};
@@ -14,7 +13,7 @@ pub(crate) enum Storages<'a> {
     /// Entries of an archive.
     Zip(ZipStorages<'a>),
     /// Raw runs behind the pickles of a legacy file.
-    Legacy(HashMap<Box<[u8]>, Extent>),
+    Legacy(LegacyStorages),
     /// The members of the older tar layout.
     Tar(TarObjects),
     /// There are none: a bare pickle.
@@ -26,6 +25,13 @@ pub(crate) struct ZipStorages<'a> {
     pub(crate) archive: &'a Archive<'a>,
     /// The folder of the storages, with the slash at its end.
     pub(crate) folder: Vec<u8>,
+}
+
+/// The storages of a legacy file, in the order of its key list.
+#[derive(Debug, Default)]
+pub(crate) struct LegacyStorages {
+    pub(crate) extents: Vec<Extent>,
+    pub(crate) by_key: HashMap<Box<[u8]>, usize>,
 }
 
 /// What the tar layout keeps outside of its pickle.
@@ -52,8 +58,8 @@ pub(crate) struct TarStorage {
 /// A storage within the file: one record, by whatever names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
+    /// The place in an archive's directory or a legacy file's key list.
     Entry(usize),
-    Key(Box<[u8]>),
     Number(i64),
 }
 
@@ -67,10 +73,11 @@ pub(crate) struct Found {
 }
 
 impl Storages<'_> {
-    /// The number of entries of the archive, or 0 elsewhere.
+    /// The number of storages that have a place in a list.
     pub(crate) fn entries(&self) -> usize {
         match self {
             Storages::Zip(zip) => zip.archive.len(),
+            Storages::Legacy(table) => table.extents.len(),
             _ => 0,
         }
     }
@@ -90,12 +97,12 @@ impl Storages<'_> {
                 name.extend_from_slice(&zip.folder);
                 name.extend_from_slice(id.key);
                 let entry = zip.archive.find(name).ok_or_else(missing)?;
-                let size = zip.archive.size(entry).map_err(|_| missing())?;
+                let size = zip.archive.size(entry);
                 (Place::Entry(entry.0), size)
             }
             Storages::Legacy(table) => {
-                let extent = table.get(id.key).ok_or_else(missing)?;
-                (Place::Key(id.key.into()), extent.len)
+                let place = *table.by_key.get(id.key).ok_or_else(missing)?;
+                (Place::Entry(place), table.extents[place].len)
             }
             Storages::Tar(_) | Storages::Nowhere => return Err(missing()),
         };
@@ -125,8 +132,8 @@ impl Storages<'_> {
     pub(crate) fn record(&self, place: &Place) -> Result<Option<Record>> {
         Ok(match (self, place) {
             (Storages::Zip(zip), Place::Entry(entry)) => Some(zip.archive.record(Entry(*entry))?),
-            (Storages::Legacy(table), Place::Key(key)) => {
-                table.get(key).copied().map(Record::stored)
+            (Storages::Legacy(table), Place::Entry(place)) => {
+                table.extents.get(*place).copied().map(Record::stored)
             }
             (Storages::Tar(tar), Place::Number(number)) => tar
                 .storages
