@@ -46,11 +46,13 @@ pub use control::{CancelToken, Control, Progress, ProgressFn};
 pub use element::Element;
 pub use execute::{Filled, execute};
 pub use loaded::Loaded;
-pub use options::{LoadOptions, Mode, PlanOptions};
+pub use options::{LoadOptions, Mode, PlanOptions, Verify};
 pub use page_cache::PageCache;
 pub use placement::Placement;
 pub use plan::{Fix, GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource, plan};
 pub use reader::Reader;
-pub use report::{Bytes, Choice, Counts, FileReport, LoadReport, PaceStep, PassedOver, Phases};
+pub use report::{
+    Bytes, Choice, Counts, FileReport, LoadReport, PaceStep, PassedOver, Phases, Verified,
+};
 pub use shard::Shard;
 pub use tensor::Tensor;

@@ -22,6 +22,18 @@ pub enum Mode {
     Map,
 }
 
+/// What is checked while bytes are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// Nothing. The default: PyTorch can write archives whose sums are none, and never checks
+    /// them itself; safetensors files have none.
+    #[default]
+    Nothing,
+    /// The CRC-32 of each record that an archive declares one for, and that is read whole.
+    Crc32,
+}
+
 /// What [`plan`](crate::plan()) decides by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
@@ -39,6 +51,8 @@ pub struct LoadOptions {
     pub mode: Mode,
     /// How files are read when bytes are copied. Default: chosen for each file.
     pub reader: Reader,
+    /// What is checked while reading. Default: [`Verify::Nothing`].
+    pub verify: Verify,
     /// What the load leaves in the page cache. Default: [`PageCache::Keep`].
     pub page_cache: PageCache,
     /// Threads that read at once. More hide the latency of slow storage; fewer leave the cores to
@@ -63,6 +77,7 @@ impl Default for LoadOptions {
         Self {
             mode: Mode::Copy,
             reader: Reader::Auto,
+            verify: Verify::Nothing,
             page_cache: PageCache::Keep,
             read_threads: None,
             chunk_bytes: 4 << 20,
@@ -85,6 +100,13 @@ impl LoadOptions {
     #[must_use]
     pub const fn reader(mut self, reader: Reader) -> Self {
         self.reader = reader;
+        self
+    }
+
+    /// Sets [`verify`](Self::verify).
+    #[must_use]
+    pub const fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
         self
     }
 

@@ -139,6 +139,23 @@ impl Chosen {
         });
     }
 
+    /// As a refusal, unless it is known already.
+    pub(crate) fn refuse_once(&mut self, what: &str, why: &str) {
+        if !self
+            .file
+            .refused
+            .iter()
+            .any(|other| other.what == what && other.why == why)
+        {
+            self.refuse(what, why);
+        }
+    }
+
+    /// Tells that a device read parts of the file itself.
+    pub(crate) fn pulled_by_device(&mut self) {
+        self.file.pulled_by_device = true;
+    }
+
     fn read_directly(&mut self, direct: DirectStorage, reader: Reader) -> io::Result<()> {
         if reader != Reader::Uring {
             self.read_by(Arc::new(direct));

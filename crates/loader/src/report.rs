@@ -35,6 +35,9 @@ pub struct LoadReport {
     pub phases: Phases,
     /// The most staging memory in use at once, in bytes.
     pub peak_staging_bytes: u64,
+    /// What was checked, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
     /// This process's memory before the load, in bytes.
     pub memory_before: ProcessMemory,
     /// This process's memory after the load, in bytes. `peak` is of the process's whole life.
@@ -98,6 +101,22 @@ pub struct Counts {
     pub peak_staging_bytes: u64,
     /// The numbers of threads that were tried.
     pub steps: Vec<PaceStep>,
+    /// What was checked, where that was asked for.
+    pub verified: Option<Verified>,
+}
+
+/// What was checked against the sums that the files declare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Records whose sum is right.
+    pub records: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records that were read in part, so that their sum tells nothing.
+    pub records_in_part: usize,
+    /// Whether bytes were read for which no sum is declared, as in safetensors files.
+    pub without_sums: bool,
 }
 
 /// Which of several candidates was loaded.
@@ -132,6 +151,8 @@ pub struct FileReport {
     pub reader: &'static str,
     /// Readers that did not run, and why.
     pub refused: Vec<PassedOver>,
+    /// Whether the device read parts of it itself, past the host (GPUDirect Storage).
+    pub pulled_by_device: bool,
     /// How much of it was in the page cache before the load; unknown where the system does not
     /// tell.
     pub cached_before: Option<Residency>,
@@ -151,6 +172,7 @@ impl FileReport {
             bytes,
             reader,
             refused: Vec::new(),
+            pulled_by_device: false,
             cached_before: None,
         }
     }
@@ -166,6 +188,7 @@ impl LoadReport {
             threads,
             peak_staging_bytes,
             steps,
+            verified,
         } = &filled.counts;
         Self {
             tensors: plan.places.len(),
@@ -177,6 +200,7 @@ impl LoadReport {
             threads: *threads,
             steps: steps.clone(),
             peak_staging_bytes: *peak_staging_bytes,
+            verified: *verified,
             files: filled.files.clone(),
             ..Self::default()
         }

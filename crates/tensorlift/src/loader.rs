@@ -6,7 +6,7 @@ use std::time::Instant;
 use tensorlift_device::Device;
 use tensorlift_loader::{
     Budget, CancelToken, Control, LoadOptions, LoadReport, Loaded, Mode, PageCache, Placement,
-    Plan, Progress, Reader, execute, plan,
+    Plan, Progress, Reader, Verify, execute, plan,
 };
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
@@ -85,6 +85,12 @@ impl Loader<'_> {
     /// How files are read; see [`LoadOptions::reader`].
     pub fn reader(mut self, reader: Reader) -> Self {
         self.options.reader = reader;
+        self
+    }
+
+    /// What is checked while reading; see [`LoadOptions::verify`].
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.options.verify = verify;
         self
     }
 

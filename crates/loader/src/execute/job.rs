@@ -3,11 +3,12 @@
 use std::io::{self, Read, Seek, SeekFrom};
 
 use flate2::read::DeflateDecoder;
-use tensorlift_device::{CopyRun, Destination, Pull, Pulled, Staging};
+use tensorlift_device::{CopyRun, Destination, Pulled, Staging};
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{Catalog, Extent, ShardId, Source};
 
 use super::Failure;
+use super::verify::Sums;
 use crate::options::LoadOptions;
 use crate::plan::{Fix, Plan, Segment, SegmentSource};
 use crate::reader::Reader;
@@ -214,7 +215,11 @@ impl Job<'_> {
     }
 
     /// Brings the chunk to its place; `storage` is that of its shard.
-    pub(super) fn run(self, storage: Option<&dyn Storage>) -> Result<(), Failure> {
+    pub(super) fn run(
+        self,
+        storage: Option<&dyn Storage>,
+        sums: Option<&Sums<'_>>,
+    ) -> Result<Pull, Failure> {
         let Job {
             origin,
             target,
@@ -225,62 +230,79 @@ impl Job<'_> {
         let len = len as usize;
         let mended = |chunk: &mut [u8]| {
             origin.fill(storage, chunk)?;
+            if let Some(sums) = sums {
+                origin.sum(sums, chunk);
+            }
             if let Some(fix) = &fix {
                 fix.apply(chunk, at);
             }
             Ok::<(), Failure>(())
         };
         match target {
-            Target::Mapping => origin.populate(storage),
-            Target::Host(memory) => mended(memory),
+            Target::Mapping => origin.populate(storage, sums)?,
+            Target::Host(memory) => mended(memory)?,
             Target::Staged { staging, to } => match origin {
                 Origin::Stored(extent) => {
                     let runs = [CopyRun { from: 0, to, len }];
-                    if fix.is_none() && pulled(staging, storage, extent, &runs)? {
-                        return Ok(());
+                    // What is summed or mended must pass through here.
+                    let pull = match fix.is_none() && sums.is_none() {
+                        true => pull(staging, storage, extent, &runs)?,
+                        false => Pull::NotAsked,
+                    };
+                    if !matches!(pull, Pull::Done) {
+                        let mut buffer = staging.take(len)?;
+                        mended(&mut buffer.bytes()[..len])?;
+                        buffer.copy(&runs)?;
                     }
-                    let mut buffer = staging.take(len)?;
-                    mended(&mut buffer.bytes()[..len])?;
-                    Ok(buffer.copy(&runs)?)
+                    return Ok(pull);
                 }
                 // What is decoded does not fit staging buffers; it is small, and rare.
                 Origin::Deflated(_) | Origin::Inline(_) => {
                     let mut decoded = vec![0; len];
                     mended(&mut decoded)?;
-                    stage(staging, to, &decoded)
+                    stage(staging, to, &decoded)?;
                 }
             },
         }
+        Ok(Pull::NotAsked)
     }
 }
 
-/// Lets a device that can read from files itself do so; false if it does not.
-fn pulled(
+/// Whether a device read from a file itself.
+pub(super) enum Pull {
+    /// It did.
+    Done,
+    /// It did not, for this reason.
+    Refused(String),
+    /// It is none that would, or the bytes had to pass through the host.
+    NotAsked,
+}
+
+/// Lets a device that can read from files itself do so.
+fn pull(
     staging: &dyn Staging,
     storage: Option<&dyn Storage>,
     extent: Extent,
     runs: &[CopyRun],
-) -> Result<bool, Failure> {
+) -> Result<Pull, Failure> {
     let Some(storage) = storage.filter(|_| staging.pulls()) else {
-        return Ok(false);
+        return Ok(Pull::NotAsked);
     };
     let Some(file) = storage.file()? else {
-        return Ok(false);
+        return Ok(Pull::NotAsked);
     };
     let (offset, len) = (extent.offset, extent.len as usize);
-    match staging.pull(&Pull {
+    let wanted = tensorlift_device::Pull {
         file: &file,
         offset,
         len,
         runs,
-    })? {
-        Pulled::Done => Ok(true),
-        Pulled::Refused(why) => {
-            tracing::debug!(%why, "the device reads no files");
-            Ok(false)
-        }
-        _ => Ok(false),
-    }
+    };
+    Ok(match staging.pull(&wanted)? {
+        Pulled::Done => Pull::Done,
+        Pulled::Refused(why) => Pull::Refused(why.into_owned()),
+        _ => Pull::NotAsked,
+    })
 }
 
 /// Copies bytes through staging buffers, part by part.
@@ -299,10 +321,29 @@ fn stage(staging: &dyn Staging, to: usize, bytes: &[u8]) -> Result<(), Failure> 
 }
 
 impl Origin<'_> {
-    fn populate(&self, storage: Option<&dyn Storage>) -> Result<(), Failure> {
-        match (self, storage) {
-            (Origin::Stored(extent), Some(storage)) => Ok(storage.populate(extent.range())?),
-            _ => Ok(()),
+    fn populate(
+        &self,
+        storage: Option<&dyn Storage>,
+        sums: Option<&Sums<'_>>,
+    ) -> Result<(), Failure> {
+        let (Origin::Stored(extent), Some(storage)) = (self, storage) else {
+            return Ok(());
+        };
+        storage.populate(extent.range())?;
+        if let (Some(sums), Some(bytes)) = (sums, storage.as_slice()) {
+            sums.add(
+                *extent,
+                &bytes[extent.offset as usize..extent.end() as usize],
+            );
+        }
+        Ok(())
+    }
+
+    fn sum(&self, sums: &Sums<'_>, chunk: &[u8]) {
+        match self {
+            Origin::Stored(extent) => sums.add(*extent, chunk),
+            Origin::Deflated(extent) => sums.add_inflated(*extent, chunk),
+            Origin::Inline(_) => {}
         }
     }
 

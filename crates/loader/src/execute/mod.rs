@@ -4,6 +4,7 @@ mod job;
 mod mapped;
 mod pace;
 mod source;
+mod verify;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,13 +17,14 @@ use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Extent};
 
 use crate::budget::Share;
 use crate::control::{Control, Progress};
-use crate::options::LoadOptions;
+use crate::options::{LoadOptions, Verify};
 use crate::plan::{GroupMemory, Plan, PlannedGroup, Segment};
 use crate::report::{Counts, FileReport, Phases};
 use crate::shard::Shard;
 use job::Job;
 use pace::Pace;
 use source::Source;
+use verify::Sums;
 
 /// Shards that are read at the same time, chunk by chunk in turn.
 const SHARDS_AT_ONCE: usize = 4;
@@ -77,11 +79,17 @@ pub fn execute(
         for shard in jobs.iter().filter_map(Job::shard) {
             sources[shard.index()].add_job();
         }
-        read(
-            jobs,
-            Run::new(catalog, &sources, control, &share, plan),
-            options,
-        )?
+        let sums = (options.verify == Verify::Crc32).then(|| Sums::new(catalog, plan));
+        let run = Run::new(catalog, &sources, control, &share, sums.as_ref(), plan);
+        let mut counts = read(jobs, run, options)?;
+        if let Some(sums) = sums {
+            let named = |error: Error| match error.extent() {
+                Some(extent) => error.with_path(shards[extent.shard.index()].path()),
+                None => error,
+            };
+            counts.verified = Some(sums.check(plan).map_err(named)?);
+        }
+        counts
     };
     phases.read = lap();
 
@@ -188,6 +196,7 @@ fn read(jobs: Vec<Job<'_>>, run: Run<'_>, options: &LoadOptions) -> Result<Count
         threads,
         peak_staging_bytes: staging * queue.most.into_inner() as u64,
         steps,
+        verified: None,
     })
 }
 
@@ -219,6 +228,7 @@ struct Run<'a> {
     sources: &'a [Source<'a>],
     control: &'a Control,
     share: &'a Share,
+    sums: Option<&'a Sums<'a>>,
     total: u64,
     done: AtomicU64,
     reads: AtomicUsize,
@@ -232,6 +242,7 @@ impl<'a> Run<'a> {
         sources: &'a [Source<'a>],
         control: &'a Control,
         share: &'a Share,
+        sums: Option<&'a Sums<'a>>,
         plan: &Plan,
     ) -> Self {
         Self {
@@ -239,6 +250,7 @@ impl<'a> Run<'a> {
             sources,
             control,
             share,
+            sums,
             total: plan.bytes_to_read,
             done: AtomicU64::new(0),
             reads: AtomicUsize::new(0),
@@ -308,11 +320,12 @@ impl<'a> Run<'a> {
         let (extent, bytes, len) = (job.extent(), job.bytes_read(), job.len());
         let source = extent.map(|extent| &self.sources[extent.shard.index()]);
         let storage = source.map(Source::storage).transpose();
-        storage
+        let pull = storage
             .map_err(Failure::Read)
-            .and_then(|storage| job.run(storage.as_deref()))
+            .and_then(|storage| job.run(storage.as_deref(), self.sums))
             .map_err(|failure| self.explain(failure, extent))?;
         if let Some(source) = source {
+            source.pulled(pull);
             source.job_done()?;
         }
         self.reads.fetch_add(1, Ordering::Relaxed);

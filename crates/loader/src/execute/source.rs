@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
+use super::job::Pull;
 use crate::options::LoadOptions;
 use crate::reader::{self, Chosen};
 use crate::report::FileReport;
@@ -65,6 +66,21 @@ impl<'a> Source<'a> {
             State::Open(chosen) => Ok(look(chosen)),
             // Opened above.
             State::Waiting | State::Closed(_) => Err(io::ErrorKind::Other.into()),
+        }
+    }
+
+    /// Keeps, for the report, whether the device read the shard itself.
+    pub(super) fn pulled(&self, pull: Pull) {
+        if matches!(pull, Pull::NotAsked) {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Open(chosen) = &mut *state {
+            match pull {
+                Pull::Done => chosen.pulled_by_device(),
+                Pull::Refused(why) => chosen.refuse_once("device", &why),
+                Pull::NotAsked => {}
+            }
         }
     }
 

@@ -292,3 +292,52 @@ fn a_storage_without_a_mapping_cannot_be_viewed() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misuse);
 }
+
+/// The sample with the sums of its tensors declared; `wrong` gets a false one.
+fn summed(wrong: Option<usize>) -> Sample {
+    let Sample { catalog, shards } = sample();
+    let mut builder = Catalog::builder();
+    for (index, entry) in catalog.entries().iter().enumerate() {
+        let extent = entry.extent();
+        let bytes = &shards[0][extent.offset as usize..extent.end() as usize];
+        let sum = crc32fast::hash(bytes) ^ u32::from(wrong == Some(index));
+        let source = Source::Stored(extent);
+        let record = Record {
+            source,
+            declared_crc32: Some(sum),
+        };
+        let record = builder.record(record).unwrap();
+        let view = View::whole(record);
+        builder
+            .entry(entry.name(), entry.dtype(), entry.layout().clone(), view)
+            .unwrap();
+    }
+    Sample {
+        catalog: builder.finish(),
+        shards,
+    }
+}
+
+#[test]
+fn declared_sums_are_checked_when_asked_for() {
+    use tensorlift_loader::{Mode, Verify};
+
+    for mode in [Mode::Copy, Mode::Map] {
+        let options = options().mode(mode).chunk_bytes(12_345);
+        for device in [true, false] {
+            let load = |sample: &Sample, options: &LoadOptions| match device && mode == Mode::Copy {
+                true => sample.load(&sample.shards(), StagedDevice::new(2, 16 << 10), options),
+                false => sample.load(&sample.shards(), HostDevice::new(), options),
+            };
+            load(&summed(None), &options.clone().verify(Verify::Crc32)).unwrap();
+            load(&summed(Some(29)), &options).unwrap();
+            let error = load(&summed(Some(29)), &options.clone().verify(Verify::Crc32));
+            let error = error.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.tensor()),
+                (ErrorKind::Malformed, Some("t29"))
+            );
+            assert_eq!(error.path().unwrap().to_str(), Some("shard-0"));
+        }
+    }
+}

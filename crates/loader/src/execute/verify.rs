@@ -1,0 +1,160 @@
+//! Checking bytes while they are read: the CRC-32 that an archive declares for each record.
+//!
+//! Each chunk is summed right after it was read, while the processor still has it; the sums of a
+//! record's parts are put together at the end.
+//! A record of which only a part was read cannot be checked, and is counted as such.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crc32fast::Hasher;
+use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Extent, RecordId, ShardId, Source};
+
+use crate::plan::{Plan, SegmentSource};
+use crate::report::Verified;
+
+/// The records of a load that have a sum, and what was summed of them.
+pub(super) struct Sums<'a> {
+    catalog: &'a Catalog,
+    /// Stored records by shard and offset.
+    stored: BTreeMap<(ShardId, u64), Record>,
+    parts: Mutex<Vec<Part>>,
+}
+
+#[derive(Clone, Copy)]
+struct Record {
+    index: usize,
+    len: u64,
+}
+
+/// A part of a record, summed.
+struct Part {
+    record: usize,
+    offset: u64,
+    hasher: Hasher,
+    len: u64,
+}
+
+impl<'a> Sums<'a> {
+    /// The records that a plan reads from.
+    pub(super) fn new(catalog: &'a Catalog, plan: &Plan) -> Self {
+        let mut stored = BTreeMap::new();
+        let entries = plan
+            .places
+            .iter()
+            .map(|place| &catalog.entries()[place.entry]);
+        for entry in entries {
+            let record = catalog.record(entry);
+            if let (Source::Stored(extent), Some(_)) = (&record.source, record.declared_crc32) {
+                let index = entry.view().record.index();
+                let len = extent.len;
+                let record = Record { index, len };
+                stored.insert((extent.shard, extent.offset), record);
+            }
+        }
+        Self {
+            catalog,
+            stored,
+            parts: Mutex::default(),
+        }
+    }
+
+    /// Sums what a chunk of a shard holds of records.
+    pub(super) fn add(&self, extent: Extent, bytes: &[u8]) {
+        // Records do not overlap, so at most one begins before the chunk and reaches into it.
+        let before = self
+            .stored
+            .range(..(extent.shard, extent.offset))
+            .next_back();
+        let within = self
+            .stored
+            .range((extent.shard, extent.offset)..(extent.shard, extent.end()));
+        for (&(shard, start), record) in before.into_iter().chain(within) {
+            let from = start.max(extent.offset);
+            let to = (start + record.len).min(extent.end());
+            if shard != extent.shard || from >= to {
+                continue;
+            }
+            let part = &bytes[(from - extent.offset) as usize..(to - extent.offset) as usize];
+            self.push(record.index, from - start, part);
+        }
+    }
+
+    /// Sums a whole record that was inflated.
+    pub(super) fn add_inflated(&self, extent: Extent, bytes: &[u8]) {
+        let is_it = |record: &tensorlift_tensor_meta::Record| matches!(record.source, Source::Deflated { extent: own, .. } if own == extent);
+        if let Some(index) = self.catalog.records().iter().position(is_it) {
+            self.push(index, 0, bytes);
+        }
+    }
+
+    fn push(&self, record: usize, offset: u64, bytes: &[u8]) {
+        let mut hasher = Hasher::new();
+        hasher.update(bytes);
+        let part = Part {
+            record,
+            offset,
+            hasher,
+            len: bytes.len() as u64,
+        };
+        self.parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(part);
+    }
+
+    /// Compares all records that were read whole.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] for the first that differs.
+    pub(super) fn check(self, plan: &Plan) -> Result<Verified, Error> {
+        let mut parts = self
+            .parts
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Of parts that begin at one place, the longest first.
+        parts.sort_by_key(|part| (part.record, part.offset, std::cmp::Reverse(part.len)));
+        let mut verified = Verified::default();
+        for parts in parts.chunk_by(|one, other| one.record == other.record) {
+            let record = &self.catalog.records()[parts[0].record];
+            let (Some(len), Some(declared)) = (record.len(), record.declared_crc32) else {
+                continue;
+            };
+            let mut whole = Hasher::new();
+            let mut end = 0;
+            for part in parts {
+                if part.offset == end {
+                    whole.combine(&part.hasher);
+                    end += part.len;
+                }
+            }
+            if end != len {
+                verified.records_in_part += 1;
+                continue;
+            }
+            let found = whole.finalize();
+            if found != declared {
+                return Err(mismatch(self.catalog, parts[0].record, declared, found));
+            }
+            verified.records += 1;
+            verified.bytes += len;
+        }
+        let has_none = |segment: &&crate::plan::Segment| {
+            matches!(segment.from, SegmentSource::Stored(_)) && self.stored.is_empty()
+        };
+        verified.without_sums = plan.segments.iter().any(|segment| has_none(&segment));
+        Ok(verified)
+    }
+}
+
+fn mismatch(catalog: &Catalog, record: usize, declared: u32, found: u32) -> Error {
+    let id = |entry: &&Entry| RecordId::index(entry.view().record) == record;
+    let text = format!("expected CRC-32 {declared:08x}, found {found:08x}");
+    let error = Error::new(ErrorKind::Malformed, text)
+        .with_extent(catalog.records()[record].extent())
+        .with_remedy("fetch the file again; some versions of PyTorch write sums that are none");
+    match catalog.entries().iter().find(id) {
+        Some(entry) => error.with_tensor(entry.name()),
+        None => error,
+    }
+}
