@@ -40,6 +40,7 @@ mod roots;
 mod state;
 mod storages;
 mod tar;
+pub mod write;
 
 pub use detect::{Content, detect, identify};
 pub use error::{EntryProblem, Error, Result, TensorProblem};

@@ -6,4 +6,5 @@ mod objects;
 mod older;
 mod oracle;
 mod write;
+mod written;
 mod zip_files;

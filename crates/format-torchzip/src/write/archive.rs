@@ -1,0 +1,150 @@
+use std::fmt;
+use std::io::{BufWriter, Seek, Write};
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+use super::error::WriteError;
+use super::pickle;
+use super::state_dict::StateDict;
+
+/// The folder that all entries lie in; PyTorch takes any.
+const ROOT: &str = "archive";
+/// What PyTorch aligns storages to, in bytes.
+const ALIGNMENT: u16 = 64;
+/// From so many bytes on, an entry needs the wider fields of zip64.
+const LARGE: u64 = u32::MAX as u64;
+/// What a tensor's description can take in a pickle beside its name, in bytes: 64 dimensions of
+/// two numbers of ten bytes, and some words.
+const DESCRIPTION_BYTES: u64 = 2048;
+
+/// A PyTorch file whose description is written and whose storages follow.
+///
+/// Dropped before [`finish`](Self::finish), it leaves a broken file.
+pub struct ArchiveWriter<W: Write + Seek> {
+    archive: ZipWriter<W>,
+    /// The length of each storage in bytes.
+    storages: Vec<u64>,
+    written: usize,
+    contents: crc32fast::Hasher,
+}
+
+impl<W: Write + Seek> ArchiveWriter<W> {
+    /// Writes the records that PyTorch 2.15 puts before the storages.
+    pub(super) fn begin(state_dict: StateDict, out: W) -> Result<Self, WriteError> {
+        let mut writer = Self {
+            archive: ZipWriter::new(out),
+            storages: Vec::new(),
+            written: 0,
+            contents: crc32fast::Hasher::new(),
+        };
+        let names = state_dict.tensors.iter().map(|tensor| tensor.name.len());
+        let most = names.fold(0, |sum: u64, len| {
+            sum.saturating_add(len as u64 + DESCRIPTION_BYTES)
+        });
+        writer.start("data.pkl", most)?;
+        let mut out = BufWriter::new(Tee {
+            out: &mut writer.archive,
+            hasher: &mut writer.contents,
+        });
+        pickle::write(&state_dict, &mut out)?;
+        out.flush()?;
+        drop(out);
+        writer.record(".format_version", b"1")?;
+        writer.record(".storage_alignment", ALIGNMENT.to_string().as_bytes())?;
+        writer.record("byteorder", b"little")?;
+        writer.storages = state_dict.storages;
+        Ok(writer)
+    }
+
+    /// Writes the bytes of the next storage, in the order in which they were announced.
+    ///
+    /// # Errors
+    /// If there is none left, it was announced with another size, or the output refuses.
+    pub fn write_storage(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        let storage = self.written;
+        let Some(&announced) = self.storages.get(storage) else {
+            return Err(self.miscounted(storage + 1));
+        };
+        let found = bytes.len() as u64;
+        if found != announced {
+            return Err(WriteError::StorageSize {
+                storage,
+                announced,
+                found,
+            });
+        }
+        self.start(&format!("data/{storage}"), announced)?;
+        self.contents.update(bytes);
+        self.archive.write_all(bytes)?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Writes the last records and the directory, and gives the output back, not flushed.
+    ///
+    /// # Errors
+    /// If a storage is missing, or the output refuses.
+    pub fn finish(mut self) -> Result<W, WriteError> {
+        if self.written < self.storages.len() {
+            return Err(self.miscounted(self.written));
+        }
+        self.record("version", b"3\n")?;
+        // Forty digits that tell files of other contents apart; PyTorch makes them of names and
+        // checksums too, and only passes them on.
+        let count = self.storages.len();
+        let contents = self.contents.clone().finalize();
+        self.record(
+            ".data/serialization_id",
+            format!("{count:020}{contents:020}").as_bytes(),
+        )?;
+        Ok(self.archive.finish()?)
+    }
+
+    fn record(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+        self.start(name, bytes.len() as u64)?;
+        Ok(self.archive.write_all(bytes)?)
+    }
+
+    fn start(&mut self, name: &str, most_bytes: u64) -> Result<(), WriteError> {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .with_alignment(ALIGNMENT)
+            .large_file(most_bytes >= LARGE);
+        Ok(self.archive.start_file(format!("{ROOT}/{name}"), options)?)
+    }
+
+    fn miscounted(&self, found: usize) -> WriteError {
+        WriteError::StorageCount {
+            announced: self.storages.len(),
+            found,
+        }
+    }
+}
+
+impl<W: Write + Seek> fmt::Debug for ArchiveWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArchiveWriter")
+            .field("storages", &self.storages.len())
+            .field("written", &self.written)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Hashes what it passes on.
+struct Tee<'a, W> {
+    out: W,
+    hasher: &'a mut crc32fast::Hasher,
+}
+
+impl<W: Write> Write for Tee<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let len = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
