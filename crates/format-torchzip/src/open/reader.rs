@@ -1,177 +1,32 @@
-//! From a storage to a catalog and a state, for every format.
+//! The way through a file, format by format.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
 
-use serde_pickle::Value;
 use tensorlift_storage::{Cursor, Storage};
-use tensorlift_tensor_meta::{ByteOrder, Catalog, Limits};
+use tensorlift_tensor_meta::{ByteOrder, Catalog};
 
 use crate::archive::{Archive, Entry};
-use crate::detect::{Content, identify};
 use crate::error::{Error, Result};
 use crate::legacy::{self, pickle_error};
 use crate::listing::Origin;
 use crate::naming::{self, Tree};
-use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, Policy, display_text};
+use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, display_text};
 use crate::rebuild::Objects;
 use crate::roots::{self, Root};
 use crate::state::State;
 use crate::storages::{Storages, ZipStorages};
 use crate::tar;
 
-/// Bytes from which a file's format is told.
-const PREFIX_BYTES: u64 = 1024;
+use super::{Format, ReadOptions, TorchFile};
+
 /// The first part of a file without a directory that is read, in bytes.
 const FIRST_WINDOW: u64 = 1 << 20;
 
-/// How a PyTorch file is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Format {
-    /// `torch.save` since 1.6: a zip archive.
-    Zip,
-    /// `torch.save` before 1.6: pickles and raw storages in a row.
-    Legacy,
-    /// `torch.save` of 0.1: a tar archive.
-    Tar,
-    /// `torch.jit.save`: a zip archive with code in it.
-    TorchScript,
-    /// A pickle alone.
-    Pickle,
-}
-
-/// How to read a file.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ReadOptions {
-    /// Ceilings for files that nobody vouches for.
-    pub limits: Limits,
-    /// What to do with unknown classes. Default: keep them as inert data.
-    pub policy: Policy,
-    /// Whether to check the CRC-32 of the archive entries read here: pickles and marks. Off by
-    /// default, since PyTorch can write archives whose sums are none.
-    pub verify_crc: bool,
-}
-
-/// A PyTorch file: its tensors as a catalog, the rest as values.
-#[derive(Debug)]
-pub struct TorchFile {
-    catalog: Catalog,
-    state: State,
-    format: Format,
-    roots: Vec<Root>,
-    automatic_root: Root,
-    aliases_omitted: bool,
-}
-
-/// Reads the description of a PyTorch file; the bytes of its tensors stay where they are.
-///
-/// A file without tensors is fine here: see [`TorchFile::require_tensors`].
-///
-/// # Errors
-/// If the file is something else, breaks its format, contradicts itself or crosses a limit.
-pub fn read(storage: &dyn Storage, options: &ReadOptions) -> Result<TorchFile> {
-    let mut prefix = vec![0; storage.len().min(PREFIX_BYTES) as usize];
-    storage
-        .read_exact_at(0, &mut prefix)
-        .map_err(|source| Error::io("the first bytes", source))?;
-    let mut reader = Reader {
-        storage,
-        options,
-        budget: Budget::for_file(storage.len()),
-    };
-    match identify(&prefix) {
-        Content::Torch(Format::Zip | Format::TorchScript) => reader.zip(),
-        Content::Torch(Format::Legacy) => reader.legacy(),
-        Content::Torch(Format::Tar) => reader.tar(),
-        Content::Torch(Format::Pickle) => reader.pickle(),
-        other => Err(Error::NotTorch(other)),
-    }
-}
-
-/// # What was read
-impl TorchFile {
-    /// The tensors, in the order of the pickle.
-    #[must_use]
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
-    }
-
-    /// Everything else, as a value.
-    ///
-    /// # Errors
-    /// As [`State::value`].
-    pub fn state(&self) -> Result<Value> {
-        self.state.value()
-    }
-
-    /// The catalog and the rest, apart.
-    #[must_use]
-    pub fn into_parts(self) -> (Catalog, State) {
-        (self.catalog, self.state)
-    }
-
-    /// How the file is laid out.
-    #[must_use]
-    pub const fn format(&self) -> Format {
-        self.format
-    }
-
-    /// The mappings that hold tensors, in file order, outer before inner: where a model's own
-    /// names could begin.
-    #[must_use]
-    pub fn roots(&self) -> &[Root] {
-        &self.roots
-    }
-
-    /// The root whose names are likely the model's own.
-    ///
-    /// From the file's root it goes down through dicts that hold nothing but one dict of tensors,
-    /// or one with a usual name such as `state_dict`; a `module.` before all names counts as one
-    /// more.
-    #[must_use]
-    pub fn automatic_root(&self) -> &Root {
-        &self.automatic_root
-    }
-
-    /// Whether shared references made more paths than the limits allow, so that each shared
-    /// container is listed under its first path only.
-    #[must_use]
-    pub const fn aliases_omitted(&self) -> bool {
-        self.aliases_omitted
-    }
-
-    /// The file itself, if it holds a tensor.
-    ///
-    /// # Errors
-    /// [`Error::NoTensors`], saying what the file holds.
-    pub fn require_tensors(self) -> Result<Self> {
-        if self.catalog.is_empty() {
-            let holds = self.state.summary();
-            return Err(Error::NoTensors { holds });
-        }
-        Ok(self)
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Format::Zip => "zip",
-            Format::Legacy => "legacy",
-            Format::Tar => "tar",
-            Format::TorchScript => "torchscript",
-            Format::Pickle => "pickle",
-        })
-    }
-}
-
-struct Reader<'a> {
-    storage: &'a dyn Storage,
-    options: &'a ReadOptions,
-    budget: Budget,
+pub(super) struct Reader<'a> {
+    pub(super) storage: &'a dyn Storage,
+    pub(super) options: &'a ReadOptions,
+    pub(super) budget: Budget,
 }
 
 /// The objects of a pickle, and the bytes they were read from.
@@ -182,7 +37,7 @@ struct Parsed {
 }
 
 impl Reader<'_> {
-    fn zip(&mut self) -> Result<TorchFile> {
+    pub(super) fn zip(&mut self) -> Result<TorchFile> {
         let limits = &self.options.limits;
         let archive = Archive::open(self.storage, limits, &mut self.budget)?;
         let (folder, pickle) = find_pickle(&archive)?;
@@ -267,7 +122,7 @@ impl Reader<'_> {
         }
     }
 
-    fn legacy(&mut self) -> Result<TorchFile> {
+    pub(super) fn legacy(&mut self) -> Result<TorchFile> {
         let options = self.options;
         let (bytes, pickles) = self.windowed(|bytes, budget| {
             legacy::pickles(bytes, options.policy, &options.limits, budget)
@@ -294,7 +149,7 @@ impl Reader<'_> {
         self.list(parsed, &storages, Some(0), Format::Legacy)
     }
 
-    fn tar(&mut self) -> Result<TorchFile> {
+    pub(super) fn tar(&mut self) -> Result<TorchFile> {
         let options = self.options;
         let tar = tar::open(
             self.storage,
@@ -314,7 +169,7 @@ impl Reader<'_> {
         self.list(parsed, &storages, Some(tar.pickle.offset), Format::Tar)
     }
 
-    fn pickle(&mut self) -> Result<TorchFile> {
+    pub(super) fn pickle(&mut self) -> Result<TorchFile> {
         let options = self.options;
         let (bytes, (arena, root, len)) =
             self.windowed(|bytes, budget| run(bytes, "the pickle", options, budget))?;

@@ -1,0 +1,162 @@
+//! From a storage to a catalog and a state, for every format.
+
+mod reader;
+
+use std::fmt;
+
+use serde_pickle::Value;
+use tensorlift_storage::Storage;
+use tensorlift_tensor_meta::{Catalog, Limits};
+
+use crate::detect::{Content, identify};
+use crate::error::{Error, Result};
+use crate::pickle::{Budget, Policy};
+use crate::roots::Root;
+use crate::state::State;
+
+use reader::Reader;
+
+/// Bytes from which a file's format is told.
+const PREFIX_BYTES: u64 = 1024;
+
+/// How a PyTorch file is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// `torch.save` since 1.6: a zip archive.
+    Zip,
+    /// `torch.save` before 1.6: pickles and raw storages in a row.
+    Legacy,
+    /// `torch.save` of 0.1: a tar archive.
+    Tar,
+    /// `torch.jit.save`: a zip archive with code in it.
+    TorchScript,
+    /// A pickle alone.
+    Pickle,
+}
+
+/// How to read a file.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// Ceilings for files that nobody vouches for.
+    pub limits: Limits,
+    /// What to do with unknown classes. Default: keep them as inert data.
+    pub policy: Policy,
+    /// Whether to check the CRC-32 of the archive entries read here: pickles and marks. Off by
+    /// default, since PyTorch can write archives whose sums are none.
+    pub verify_crc: bool,
+}
+
+/// A PyTorch file: its tensors as a catalog, the rest as values.
+#[derive(Debug)]
+pub struct TorchFile {
+    catalog: Catalog,
+    state: State,
+    format: Format,
+    roots: Vec<Root>,
+    automatic_root: Root,
+    aliases_omitted: bool,
+}
+
+/// Reads the description of a PyTorch file; the bytes of its tensors stay where they are.
+///
+/// A file without tensors is fine here: see [`TorchFile::require_tensors`].
+///
+/// # Errors
+/// If the file is something else, breaks its format, contradicts itself or crosses a limit.
+pub fn read(storage: &dyn Storage, options: &ReadOptions) -> Result<TorchFile> {
+    let mut prefix = vec![0; storage.len().min(PREFIX_BYTES) as usize];
+    storage
+        .read_exact_at(0, &mut prefix)
+        .map_err(|source| Error::io("the first bytes", source))?;
+    let mut reader = Reader {
+        storage,
+        options,
+        budget: Budget::for_file(storage.len()),
+    };
+    match identify(&prefix) {
+        Content::Torch(Format::Zip | Format::TorchScript) => reader.zip(),
+        Content::Torch(Format::Legacy) => reader.legacy(),
+        Content::Torch(Format::Tar) => reader.tar(),
+        Content::Torch(Format::Pickle) => reader.pickle(),
+        other => Err(Error::NotTorch(other)),
+    }
+}
+
+/// # What was read
+impl TorchFile {
+    /// The tensors, in the order of the pickle.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Everything else, as a value.
+    ///
+    /// # Errors
+    /// As [`State::value`].
+    pub fn state(&self) -> Result<Value> {
+        self.state.value()
+    }
+
+    /// The catalog and the rest, apart.
+    #[must_use]
+    pub fn into_parts(self) -> (Catalog, State) {
+        (self.catalog, self.state)
+    }
+
+    /// How the file is laid out.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The mappings that hold tensors, in file order, outer before inner: where a model's own
+    /// names could begin.
+    #[must_use]
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// The root whose names are likely the model's own.
+    ///
+    /// From the file's root it goes down through dicts that hold nothing but one dict of tensors,
+    /// or one with a usual name such as `state_dict`; a `module.` before all names counts as one
+    /// more.
+    #[must_use]
+    pub fn automatic_root(&self) -> &Root {
+        &self.automatic_root
+    }
+
+    /// Whether shared references made more paths than the limits allow, so that each shared
+    /// container is listed under its first path only.
+    #[must_use]
+    pub const fn aliases_omitted(&self) -> bool {
+        self.aliases_omitted
+    }
+
+    /// The file itself, if it holds a tensor.
+    ///
+    /// # Errors
+    /// [`Error::NoTensors`], saying what the file holds.
+    pub fn require_tensors(self) -> Result<Self> {
+        if self.catalog.is_empty() {
+            let holds = self.state.summary();
+            return Err(Error::NoTensors { holds });
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Format::Zip => "zip",
+            Format::Legacy => "legacy",
+            Format::Tar => "tar",
+            Format::TorchScript => "torchscript",
+            Format::Pickle => "pickle",
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! The part of a checkpoint that is not tensors, as plain values.
+
+mod give;
+
+use std::collections::HashMap;
+use std::fmt;
+
+use num_bigint::BigInt;
+use serde_pickle::Value;
+use tensorlift_tensor_meta::{Catalog, Limits};
+
+use crate::error::Result;
+use crate::naming::push_key_text;
+use crate::pickle::{Arena, Id, Node, display_text};
+use crate::rebuild::Objects;
+
+use give::Giver;
+
+/// The objects of a file's pickle.
+///
+/// They become a [`serde_pickle::Value`] only when asked for, so a checkpoint of many tensors
+/// opens without building a value for each.
+pub struct State {
+    arena: Arena,
+    pickle: Vec<u8>,
+    root: Id,
+    names: FirstNames,
+    limits: Limits,
+    file_len: u64,
+}
+
+/// The name of each tensor object, in one text.
+#[derive(Debug, Default)]
+struct FirstNames {
+    text: String,
+    ends: Vec<(Id, usize)>,
+}
+
+impl State {
+    pub(crate) fn new(
+        arena: Arena,
+        pickle: Vec<u8>,
+        root: Id,
+        first_names: &[(Id, u32)],
+        catalog: &Catalog,
+        limits: Limits,
+        file_len: u64,
+    ) -> Self {
+        let mut names = FirstNames::default();
+        for &(id, entry) in first_names {
+            if let Some(entry) = catalog.entries().get(entry as usize) {
+                names.text.push_str(entry.name());
+                names.ends.push((id, names.text.len()));
+            }
+        }
+        Self {
+            arena,
+            pickle,
+            root,
+            names,
+            limits,
+            file_len,
+        }
+    }
+
+    /// Everything in the file but the bytes of tensors.
+    ///
+    /// - A tensor is `{"$tensor": name}`, with its name in the catalog; quantized ones have
+    ///   `scale` and `zero_point` beside it, sparse ones are a dict of their parts.
+    /// - An object of a class that is no plain data is a dict of its attributes and items, its
+    ///   class under `"$class"`, what its constructor got under `"$args"`, items of a list under
+    ///   `"$items"`.
+    /// - Dtypes, devices, layouts, paths and decimals are their texts, complex numbers pairs,
+    ///   NumPy scalars numbers.
+    /// - Integers beyond `i64` are decimal text, since serde could not pass them on.
+    /// - A reference back to an object that encloses it is `{"$cycle": type}`.
+    /// - A key that cannot be one here, such as an object, is its text.
+    ///
+    /// # Errors
+    /// If the value is nested more than 256 deep, or shared references make it larger than the
+    /// limits allow.
+    pub fn value(&self) -> Result<Value> {
+        let names = self.names.by_id();
+        let objects = Objects {
+            arena: &self.arena,
+            pickle: &self.pickle,
+        };
+        let nodes = self.limits.expanded_nodes;
+        Giver::new(objects, &names, nodes, self.file_len).value(self.root)
+    }
+
+    /// What the root object is, in a few words.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let objects = Objects {
+            arena: &self.arena,
+            pickle: &self.pickle,
+        };
+        summary(&objects, self.root)
+    }
+}
+
+/// In a few words, since it may be long.
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "State({})", self.summary())
+    }
+}
+
+/// What an object is, in a few words.
+fn summary(objects: &Objects<'_>, root: Id) -> String {
+    let arena = objects.arena;
+    match arena.node(root) {
+        Node::Dict(seq) => {
+            let pairs = arena.seq(seq);
+            let mut text = match pairs.len() / 2 {
+                0 => return "an empty dict".to_owned(),
+                1 => "a dict with the key ".to_owned(),
+                count => format!("a dict with {count} keys: "),
+            };
+            for (number, pair) in pairs.chunks_exact(2).take(5).enumerate() {
+                if number > 0 {
+                    text.push_str(", ");
+                }
+                let mut key = String::new();
+                push_key_text(objects, pair[0], 0, 60, &mut key);
+                text.push_str(&format!("{key:?}"));
+            }
+            if pairs.len() > 10 {
+                text.push_str(", …");
+            }
+            text
+        }
+        Node::List(seq) => format!("a list of {} items", arena.seq(seq).len()),
+        Node::Set(seq) => format!("a set of {} items", arena.seq(seq).len()),
+        Node::Tuple { len, .. } => format!("a tuple of {len} items"),
+        Node::Object(_) => format!("an object of {}", arena.type_name(root)),
+        Node::None => "None".to_owned(),
+        Node::Global(_) => arena.type_name(root),
+        node => format!("a value of type {}", node.kind()),
+    }
+}
+
+/// The decimal digits of an integer of any size.
+pub(crate) fn decimal(objects: &Objects<'_>, id: Id) -> Option<String> {
+    match objects.arena.node(id) {
+        Node::Int(value) => Some(value.to_string()),
+        Node::BigInt(span) => {
+            let bytes = objects.arena.bytes(objects.pickle, span);
+            Some(BigInt::from_signed_bytes_le(bytes).to_string())
+        }
+        Node::BigText(span) => {
+            let bytes = objects.arena.bytes(objects.pickle, span);
+            Some(display_text(bytes).trim_start_matches('+').to_owned())
+        }
+        _ => None,
+    }
+}
+
+impl FirstNames {
+    fn by_id(&self) -> HashMap<Id, &str> {
+        let mut start = 0;
+        let mut names = HashMap::with_capacity(self.ends.len());
+        for &(id, end) in &self.ends {
+            names.entry(id).or_insert(&self.text[start..end]);
+            start = end;
+        }
+        names
+    }
+}
