@@ -50,7 +50,7 @@ pub use options::{LoadOptions, Mode, PlanOptions, Verify};
 pub use page_cache::PageCache;
 pub use placement::Placement;
 pub use plan::{Fix, GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource, plan};
-pub use reader::Reader;
+pub use reader::{Reader, probe};
 pub use report::{
     Bytes, Choice, Counts, FileReport, LoadReport, PaceStep, PassedOver, Phases, Verified,
 };

@@ -1,8 +1,12 @@
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use tensorlift_device::{Device, GroupRules, HostDevice};
-use tensorlift_tensor_meta::Entry;
+use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind};
+
+/// The room that is counted for each record on top of its bytes: a place's alignment.
+const PLACE_BYTES: u64 = 256;
 
 /// Which entry goes to which device.
 #[derive(Clone)]
@@ -28,6 +32,86 @@ impl Placement {
             devices,
             assign: Arc::new(assign),
         }
+    }
+
+    /// Each entry on the device of the longest prefix that its name begins with, up to a dot: a
+    /// device map. The empty prefix is the device of all others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] if there is no empty prefix, or a position without a device.
+    pub fn by_prefix(
+        devices: Vec<Arc<dyn Device>>,
+        map: impl IntoIterator<Item = (impl Into<String>, usize)>,
+    ) -> Result<Self, Error> {
+        let map: HashMap<String, usize> = map
+            .into_iter()
+            .map(|(prefix, device)| (prefix.into(), device))
+            .collect();
+        if !map.contains_key("") {
+            let found = "expected a device for the empty prefix, found none";
+            return Err(Error::new(ErrorKind::Misuse, found)
+                .with_remedy("say where tensors go that no other prefix names"));
+        }
+        if let Some(device) = map.values().find(|device| **device >= devices.len()) {
+            let found = format!("expected a device below {}, found {device}", devices.len());
+            return Err(Error::new(ErrorKind::Misuse, found));
+        }
+        Ok(Self::by(devices, move |entry| {
+            let name = entry.name();
+            let dots = name.rmatch_indices('.').map(|(dot, _)| &name[..dot]);
+            let prefixes = std::iter::once(name).chain(dots).chain(std::iter::once(""));
+            // The empty prefix is there.
+            prefixes
+                .into_iter()
+                .find_map(|prefix| map.get(prefix).copied())
+                .unwrap_or(0)
+        }))
+    }
+
+    /// Fills one device after the other, in file order, each up to its number of bytes; entries
+    /// that share a record stay together.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LimitExceeded`] if they do not fit; [`ErrorKind::Misuse`] if there is not one
+    /// number for each device.
+    pub fn by_size(
+        devices: Vec<Arc<dyn Device>>,
+        max_memory: &[u64],
+        catalog: &Catalog,
+    ) -> Result<Self, Error> {
+        if devices.len() != max_memory.len() {
+            let (found, expected) = (max_memory.len(), devices.len());
+            let found = format!("expected a size for each of {expected} devices, found {found}");
+            return Err(Error::new(ErrorKind::Misuse, found));
+        }
+        let mut device = 0;
+        let mut used = 0u64;
+        let mut of_record = HashMap::new();
+        for entry in catalog.entries() {
+            let record = entry.view().record;
+            if of_record.contains_key(&record) {
+                continue;
+            }
+            // Room for the alignment of each.
+            let bytes = catalog
+                .record(entry)
+                .len()
+                .unwrap_or(0)
+                .next_multiple_of(PLACE_BYTES);
+            while device < devices.len() && used.saturating_add(bytes) > max_memory[device] {
+                (device, used) = (device + 1, 0);
+            }
+            if device == devices.len() {
+                let found = format!("the devices' {max_memory:?} bytes are too few");
+                return Err(Error::new(ErrorKind::LimitExceeded, found)
+                    .with_tensor(entry.name())
+                    .with_remedy("raise the sizes, add a device, or select fewer tensors"));
+            }
+            used += bytes;
+            of_record.insert(record, device);
+        }
+        let assign = move |entry: &Entry| of_record.get(&entry.view().record).copied().unwrap_or(0);
+        Ok(Self::by(devices, assign))
     }
 
     /// The devices.
@@ -61,5 +145,61 @@ impl fmt::Debug for Placement {
         f.debug_struct("Placement")
             .field("devices", &self.devices)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tensorlift_tensor_meta::{Dtype, Extent, Layout, Record, ShardId, View};
+
+    use super::*;
+
+    fn catalog(names: &[&str]) -> Catalog {
+        let mut builder = Catalog::builder();
+        for (index, name) in names.iter().enumerate() {
+            let extent = Extent::new(ShardId::FIRST, index as u64 * 1000, 1000);
+            let record = builder.record(Record::stored(extent)).unwrap();
+            let layout = Layout::contiguous([1000]).unwrap();
+            builder
+                .entry(*name, Dtype::U8, layout, View::whole(record))
+                .unwrap();
+        }
+        builder.finish()
+    }
+
+    fn hosts(count: usize) -> Vec<Arc<dyn Device>> {
+        (0..count)
+            .map(|_| Arc::new(HostDevice::new()) as _)
+            .collect()
+    }
+
+    fn devices(placement: &Placement, catalog: &Catalog) -> Vec<usize> {
+        catalog
+            .entries()
+            .iter()
+            .map(|entry| placement.device_of(entry))
+            .collect()
+    }
+
+    #[test]
+    fn the_longest_prefix_up_to_a_dot_decides() {
+        let catalog = catalog(&["layers.1.w", "layers.10.w", "layers.1", "head.w", "x"]);
+        let map = [("", 0), ("layers.1", 1), ("layers", 2), ("head.w", 1)];
+        let placement = Placement::by_prefix(hosts(3), map).unwrap();
+        assert_eq!(devices(&placement, &catalog), [1, 2, 1, 1, 0]);
+        assert!(Placement::by_prefix(hosts(1), [("a", 0)]).is_err());
+        assert!(Placement::by_prefix(hosts(1), [("", 1)]).is_err());
+    }
+
+    #[test]
+    fn devices_are_filled_one_after_the_other() {
+        let catalog = catalog(&["a", "b", "c", "d"]);
+        let placement = Placement::by_size(hosts(3), &[2100, 100, 9000], &catalog).unwrap();
+        assert_eq!(devices(&placement, &catalog), [0, 0, 2, 2]);
+        let error = Placement::by_size(hosts(2), &[2100, 1100], &catalog).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.tensor()),
+            (ErrorKind::LimitExceeded, Some("d"))
+        );
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tensorlift_storage::{DirectStorage, MapStorage, Storage, os};
+use tensorlift_tensor_meta::{Error, ErrorKind};
 
 use crate::options::{LoadOptions, Mode};
+use crate::plan::Plan;
 use crate::report::{FileReport, PassedOver};
 use crate::shard::Shard;
 
@@ -47,6 +49,24 @@ pub(crate) struct Chosen {
     pub(crate) threads: usize,
     /// Whether more or fewer in flight may be faster: storage, not memory, is the limit.
     pub(crate) adapts: bool,
+}
+
+/// Asks each shard what would be chosen for it, and reads nothing.
+///
+/// # Errors
+/// If a shard cannot be opened.
+pub fn probe(
+    plan: &Plan,
+    shards: &[Shard],
+    options: &LoadOptions,
+) -> Result<Vec<FileReport>, Error> {
+    let wanted = plan.bytes_of_shards(shards.len());
+    let probe_one = |(shard, wanted): (&Shard, u64)| {
+        let chosen = choose(shard, wanted, options)
+            .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(shard.path()))?;
+        Ok(chosen.close())
+    };
+    shards.iter().zip(wanted).map(probe_one).collect()
 }
 
 /// Chooses the reader for a shard of which `wanted` bytes will be read.
@@ -184,6 +204,7 @@ impl Chosen {
 
     /// The report, once the shard is read.
     pub(crate) fn close(mut self) -> FileReport {
+        self.file.first_threads = self.threads;
         let began_as = std::mem::replace(&mut self.file.reader, self.storage.reader());
         if let Some(why) = self.storage.fallback() {
             let why = why.to_owned();

@@ -149,6 +149,8 @@ pub struct FileReport {
     pub bytes: u64,
     /// The reader that ran.
     pub reader: &'static str,
+    /// Reads of it in flight to begin with, unless a number was asked for.
+    pub first_threads: usize,
     /// Readers that did not run, and why.
     pub refused: Vec<PassedOver>,
     /// Whether the device read parts of it itself, past the host (GPUDirect Storage).
@@ -171,6 +173,7 @@ impl FileReport {
             format,
             bytes,
             reader,
+            first_threads: 1,
             refused: Vec::new(),
             pulled_by_device: false,
             cached_before: None,

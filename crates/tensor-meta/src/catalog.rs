@@ -134,6 +134,16 @@ pub enum CatalogError {
     /// The shape or the strides are impossible.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// A tensor cannot be divided along a dimension.
+    #[error("tensor {name:?} of shape {shape:?} cannot be divided along dimension {dim}")]
+    NoSlice {
+        /// The entry.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The dimension.
+        dim: usize,
+    },
     /// More than `u32::MAX` records or entries.
     #[error("more than {} records or tensors", u32::MAX)]
     TooMany,
@@ -322,14 +332,7 @@ impl Catalog {
         &self,
         mut rename: impl FnMut(&Entry) -> Option<N>,
     ) -> Result<Catalog, CatalogError> {
-        let records = self.records.clone();
-        let metadata = self.metadata.clone();
-        let catalog = Catalog {
-            records,
-            metadata,
-            ..Catalog::default()
-        };
-        let mut builder = CatalogBuilder { catalog };
+        let mut builder = CatalogBuilder::like(self);
         for entry in &self.entries {
             if let Some(name) = rename(entry) {
                 builder.push(Entry {
@@ -355,6 +358,24 @@ impl Catalog {
 }
 
 impl CatalogBuilder {
+    /// A builder with the records and the metadata of a catalog, and none of its entries.
+    pub(crate) fn like(catalog: &Catalog) -> Self {
+        let records = catalog.records.clone();
+        let metadata = catalog.metadata.clone();
+        Self {
+            catalog: Catalog {
+                records,
+                metadata,
+                ..Catalog::default()
+            },
+        }
+    }
+
+    /// Adds an entry of the catalog that this one is [like](Self::like).
+    pub(crate) fn copy(&mut self, entry: &Entry) -> Result<(), CatalogError> {
+        self.push(entry.clone())
+    }
+
     /// Makes room for so many more records and entries, so that none is moved and no name is
     /// hashed again on the way.
     pub fn reserve(&mut self, records: usize, entries: usize) -> &mut Self {

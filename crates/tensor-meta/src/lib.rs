@@ -24,6 +24,7 @@ mod error;
 mod extent;
 mod layout;
 mod limits;
+mod slice;
 
 pub use catalog::{Catalog, CatalogBuilder, CatalogError, Entry, Record, RecordId, Source, View};
 pub use dtype::Dtype;
@@ -31,3 +32,4 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use extent::{Extent, ShardId};
 pub use layout::{ByteOrder, Layout, LayoutError};
 pub use limits::Limits;
+pub use slice::Slice;

@@ -41,6 +41,9 @@ pub struct Limits {
     /// Objects visited when shared references are followed to name tensors and to give out
     /// values. Default: 4,000,000.
     pub expanded_nodes: usize,
+    /// Memory that describing a PyTorch file may take beyond the file's own size, in bytes.
+    /// Default: 40 MiB, which leaves room for the rest of a load within 64 MiB.
+    pub description_bytes: u64,
     /// Bytes that compressed archive entries may inflate to, together. Default: 64 GiB; the
     /// memory ceiling of the load holds beside it.
     pub inflated_bytes: u64,
@@ -63,6 +66,7 @@ impl Default for Limits {
             pickle_string_bytes: 256 << 20,
             pickle_integer_bytes: 4096,
             expanded_nodes: 4_000_000,
+            description_bytes: 40 << 20,
             inflated_bytes: 64 << 30,
         }
     }

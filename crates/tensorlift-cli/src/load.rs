@@ -2,9 +2,10 @@ use std::io::{IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use tensorlift::{LoadReport, Mode, PageCache, Reader};
+use tensorlift::{Bytes, FileReport, LoadReport, Mode, PageCache, Reader, Verify};
 
 use crate::Target;
+use crate::device::{DeviceArg, GdsArg};
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -17,7 +18,13 @@ pub(crate) struct Load {
     /// Copy the bytes into memory, or view a populated mapping of the file
     #[arg(long, env = "TENSORLIFT_MODE", value_enum, default_value_t = ModeArg::Copy)]
     mode: ModeArg,
-    /// How files are read when bytes are copied: auto, buffered or direct
+    /// Where to: host, cuda:N, auto (a GPU if there is one), or null (read and throw away)
+    #[arg(long, env = "TENSORLIFT_DEVICE", default_value = "host")]
+    device: DeviceArg,
+    /// Whether a GPU reads files itself (GPUDirect Storage)
+    #[arg(long, env = "TENSORLIFT_GDS", value_enum, default_value_t = GdsArg::Auto)]
+    gds: GdsArg,
+    /// How files are read when bytes are copied: auto, buffered, direct or uring
     #[arg(long, env = "TENSORLIFT_READER", default_value = "auto")]
     reader: Reader,
     /// What the load leaves in the page cache: keep, drop-after or bypass
@@ -29,6 +36,15 @@ pub(crate) struct Load {
     /// Bytes of one read
     #[arg(long, env = "TENSORLIFT_CHUNK_BYTES")]
     chunk_bytes: Option<usize>,
+    /// The most memory to allocate, in bytes; what is free by default
+    #[arg(long, env = "TENSORLIFT_MEMORY_BYTES")]
+    memory_bytes: Option<u64>,
+    /// Check the CRC-32 of archive entries while reading
+    #[arg(long)]
+    verify: bool,
+    /// Before loading, show the plan, what was probed and which reader each file gets
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,6 +67,20 @@ impl Load {
         }
         if let Some(threads) = self.threads {
             loader = loader.read_threads(threads.into());
+        }
+        if let Some(bytes) = self.memory_bytes {
+            loader = loader.memory_bytes(bytes);
+        }
+        if self.verify {
+            loader = loader.verify(Verify::Crc32);
+        }
+        loader = loader.place(self.device.placement(self.gds)?);
+        if self.explain {
+            write!(out, "{}", loader.plan()?)?;
+            for file in &loader.probe()? {
+                write_file(out, file)?;
+                writeln!(out, "  begins with {} in flight", file.first_threads)?;
+            }
         }
         let bar = std::io::stderr().is_terminal().then(progress_bar);
         if let Some(bar) = bar.clone() {
@@ -93,25 +123,41 @@ fn write_report(out: &mut impl Write, report: &LoadReport) -> std::io::Result<()
         let rate = step.bytes_per_second / 1e9;
         writeln!(out, "{} in flight: {rate:.2} GB/s", step.threads)?;
     }
-    for file in &report.files {
+    if let Some(verified) = report.verified {
+        let (records, bytes) = (verified.records, Bytes(verified.bytes));
+        write!(out, "CRC-32 of {records} records ({bytes}) is right")?;
+        match verified.records_in_part {
+            0 => writeln!(out)?,
+            part => writeln!(out, "; {part} were read in part and not checked")?,
+        }
+    }
+    report
+        .files
+        .iter()
+        .try_for_each(|file| write_file(out, file))
+}
+
+fn write_file(out: &mut impl Write, file: &FileReport) -> std::io::Result<()> {
+    write!(
+        out,
+        "{}: {}, read by {}",
+        file.path.display(),
+        file.format,
+        file.reader
+    )?;
+    if let Some(cached) = file.cached_before {
         write!(
             out,
-            "{}: {}, read by {}",
-            file.path.display(),
-            file.format,
-            file.reader
+            ", {:.0} % in the page cache before",
+            cached.share() * 100.0
         )?;
-        if let Some(cached) = file.cached_before {
-            write!(
-                out,
-                ", {:.0} % in the page cache before",
-                cached.share() * 100.0
-            )?;
-        }
-        writeln!(out)?;
-        for other in &file.refused {
-            writeln!(out, "  not by {}: {}", other.what, other.why)?;
-        }
+    }
+    if file.pulled_by_device {
+        write!(out, ", in parts by the device itself")?;
+    }
+    writeln!(out)?;
+    for other in &file.refused {
+        writeln!(out, "  not by {}: {}", other.what, other.why)?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Inspect, plan and load model checkpoints from the command line.
 
+mod device;
+mod doctor;
 mod failure;
 mod inspect;
 mod load;
@@ -32,6 +34,8 @@ enum Command {
     Load(load::Load),
     /// Show what would be read, and where to, without reading it
     Plan(plan::ShowPlan),
+    /// Say what this machine offers to loads, with a remedy for what it lacks
+    Doctor(doctor::Doctor),
 }
 
 /// The checkpoint.
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Inspect(inspect) => (inspect.json, inspect.run(&mut out)),
         Command::Load(load) => (load.json, load.run(&mut out)),
         Command::Plan(plan) => (plan.json, plan.run(&mut out)),
+        Command::Doctor(doctor) => (doctor.json, doctor.run(&mut out)),
     };
     let result = result.and_then(|()| Ok(out.flush()?));
     match result {

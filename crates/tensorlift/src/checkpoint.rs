@@ -9,7 +9,7 @@ use tensorlift_format_torchzip::Policy;
 use tensorlift_loader::{Choice, PassedOver, Phases, Shard};
 use tensorlift_shard_index::{self as shard_index, Companions, ResolveOptions, Resolved};
 use tensorlift_storage::{FileStorage, MemoryStorage, Storage};
-use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Limits, Result};
+use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Limits, Result, Slice};
 
 use crate::formats::{self, Extras, ParseOptions, Parsed};
 use crate::loader::Loader;
@@ -195,6 +195,20 @@ impl Checkpoint {
             true => path.to_owned(),
             false => format!("{}.{path}", self.root),
         };
+        Ok(self)
+    }
+
+    /// The same checkpoint with the shares of one rank of several, for tensors for which `slice`
+    /// gives one.
+    ///
+    /// Shares of rows read their own bytes alone; other shares are strided views.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] if a tensor lacks the dimension.
+    pub fn sliced(mut self, slice: impl Fn(&Entry) -> Option<Slice>) -> Result<Self> {
+        let catalog = self.catalog.sliced(slice);
+        let catalog = catalog.map_err(|error| Error::new(ErrorKind::Misuse, error))?;
+        self.catalog = Arc::new(catalog);
         Ok(self)
     }
 

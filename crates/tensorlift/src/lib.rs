@@ -35,6 +35,8 @@
 //! alone for names and extents.
 
 mod checkpoint;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod formats;
 mod loader;
 
@@ -47,12 +49,12 @@ pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
     Budget, BudgetLimits, Bytes, CancelToken, Choice, Element, FileReport, LoadOptions, LoadReport,
     Loaded, Mode, PaceStep, PageCache, PassedOver, Phases, Placement, Plan, Progress, Reader,
-    Tensor,
+    Tensor, Verified, Verify,
 };
 pub use tensorlift_shard_index::Companions;
-pub use tensorlift_storage::{FileStorage, MapStorage, MemoryStorage, Storage};
+pub use tensorlift_storage::{FileStorage, MapStorage, MemoryStorage, Storage, os};
 pub use tensorlift_tensor_meta::{
-    ByteOrder, Catalog, Dtype, Entry, Error, ErrorKind, Extent, Limits, Result, ShardId,
+    ByteOrder, Catalog, Dtype, Entry, Error, ErrorKind, Extent, Limits, Result, ShardId, Slice,
 };
 
 use std::path::Path;

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tensorlift_device::Device;
 use tensorlift_loader::{
-    Budget, CancelToken, Control, LoadOptions, LoadReport, Loaded, Mode, PageCache, Placement,
-    Plan, Progress, Reader, Verify, execute, plan,
+    Budget, CancelToken, Control, FileReport, LoadOptions, LoadReport, Loaded, Mode, PageCache,
+    Placement, Plan, Progress, Reader, Verify, execute, plan, probe,
 };
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
@@ -170,6 +170,14 @@ impl Loader<'_> {
             &rules,
             &self.options.planning(),
         )
+    }
+
+    /// Which reader each file would get now, and why; nothing is read.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan), and if a file cannot be opened.
+    pub fn probe(&self) -> Result<Vec<FileReport>> {
+        probe(&self.plan()?, self.checkpoint.shards(), &self.options)
     }
 
     /// Loads: when it returns, every byte is where it belongs.

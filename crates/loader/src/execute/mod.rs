@@ -18,7 +18,7 @@ use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Extent};
 use crate::budget::Share;
 use crate::control::{Control, Progress};
 use crate::options::{LoadOptions, Verify};
-use crate::plan::{GroupMemory, Plan, PlannedGroup, Segment};
+use crate::plan::{GroupMemory, Plan, PlannedGroup};
 use crate::report::{Counts, FileReport, Phases};
 use crate::shard::Shard;
 use job::Job;
@@ -134,10 +134,7 @@ fn check_memory(
 }
 
 fn sources<'a>(plan: &Plan, shards: &'a [Shard], options: &'a LoadOptions) -> Vec<Source<'a>> {
-    let mut wanted = vec![0; shards.len()];
-    for extent in plan.segments.iter().filter_map(Segment::extent) {
-        wanted[extent.shard.index()] += extent.len;
-    }
+    let wanted = plan.bytes_of_shards(shards.len());
     let source = |(shard, wanted)| Source::new(shard, options, wanted);
     shards.iter().zip(wanted).map(source).collect()
 }

@@ -158,6 +158,16 @@ impl Plan {
         groups.map(|group| group.bytes).sum()
     }
 
+    /// The bytes that will be read of each of so many shards.
+    #[must_use]
+    pub fn bytes_of_shards(&self, shards: usize) -> Vec<u64> {
+        let mut bytes = vec![0; shards];
+        for extent in self.segments.iter().filter_map(Segment::extent) {
+            bytes[extent.shard.index()] += extent.len;
+        }
+        bytes
+    }
+
     /// The bytes that will be allocated in all; mappings take none.
     #[must_use]
     pub fn bytes_to_allocate(&self) -> u64 {

@@ -226,6 +226,12 @@ fn group_headroom() -> Option<u64> {
     Some(limit.saturating_sub(current.saturating_sub(cache)))
 }
 
+/// The most memory that this process may lock, in bytes; `None` for no limit.
+#[must_use]
+pub fn locked_memory_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Memlock).current
+}
+
 /// What `/proc/self/status` says of this process's memory; zeros where there is none.
 #[must_use]
 pub fn memory() -> ProcessMemory {

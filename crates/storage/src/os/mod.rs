@@ -22,10 +22,19 @@ mod uring;
 pub use anonymous::{Anonymous, HUGE_PAGE_BYTES};
 pub(crate) use platform::{advise_huge_pages, open_direct, populate};
 pub use platform::{
-    available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages, memory, residency,
+    available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages, locked_memory_limit,
+    memory, residency,
 };
 pub(crate) use shared::{map, read_at};
 pub(crate) use uring::Rings;
+
+/// Whether the kernel lets this process use io_uring.
+///
+/// # Errors
+/// The kernel's reason: `ENOSYS`, `EPERM`; [`io::ErrorKind::Unsupported`] where it is not built in.
+pub fn probe_uring() -> io::Result<()> {
+    Rings::new().map(drop)
+}
 
 /// What tells a file from a changed or another one: length, time of last modification, identity.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -74,3 +74,9 @@ pub fn forget_pages(_file: &File) -> io::Result<()> {
 pub fn memory() -> ProcessMemory {
     ProcessMemory::default()
 }
+
+/// Unknown here: no limit.
+#[must_use]
+pub fn locked_memory_limit() -> Option<u64> {
+    None
+}

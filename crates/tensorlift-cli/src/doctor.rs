@@ -1,0 +1,220 @@
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use tensorlift::Bytes;
+use tensorlift::os;
+
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// A file or folder whose file system is asked for direct reads
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// Print one JSON object for each finding, a line each
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What the machine has, or lacks.
+#[derive(Serialize)]
+struct Finding {
+    what: &'static str,
+    ok: bool,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'static str>,
+}
+
+impl Finding {
+    fn good(what: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            what,
+            ok: true,
+            found: found.into(),
+            remedy: None,
+        }
+    }
+
+    fn lacking(what: &'static str, found: impl Into<String>, remedy: &'static str) -> Self {
+        Self {
+            what,
+            ok: false,
+            found: found.into(),
+            remedy: Some(remedy),
+        }
+    }
+
+    fn of<T, E: std::fmt::Display>(
+        what: &'static str,
+        result: Result<T, E>,
+        show: impl FnOnce(T) -> String,
+        remedy: &'static str,
+    ) -> Self {
+        match result {
+            Ok(value) => Self::good(what, show(value)),
+            Err(error) => Self::lacking(what, error.to_string(), remedy),
+        }
+    }
+}
+
+impl Doctor {
+    pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+        let mut findings = vec![cores(), memory()];
+        findings.extend(huge_pages());
+        findings.push(direct(&self.path));
+        findings.push(page_cache(&self.path));
+        findings.push(Finding::of(
+            "io_uring",
+            os::probe_uring(),
+            |()| "available; used when asked for".into(),
+            "nothing to do: direct reads by threads are as fast",
+        ));
+        findings.push(locked_memory());
+        findings.extend(cuda());
+        for finding in findings {
+            if self.json {
+                serde_json::to_writer(&mut *out, &finding)?;
+                writeln!(out)?;
+                continue;
+            }
+            let mark = if finding.ok { "ok" } else { "--" };
+            write!(out, "{mark}  {:<20} {}", finding.what, finding.found)?;
+            match finding.remedy {
+                Some(remedy) => writeln!(out, "; {remedy}")?,
+                None => writeln!(out)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cores() -> Finding {
+    let cores = std::thread::available_parallelism().map(usize::from);
+    let show = |cores| format!("{cores}");
+    Finding::of(
+        "cores",
+        cores,
+        show,
+        "nothing to do: one thread more than needed may run",
+    )
+}
+
+fn memory() -> Finding {
+    match os::available_memory() {
+        Some(bytes) => Finding::good("memory", format!("{} available", Bytes(bytes))),
+        None => Finding::lacking(
+            "memory",
+            "this system does not tell how much is available",
+            "give loads a ceiling of their own",
+        ),
+    }
+}
+
+fn huge_pages() -> Option<Finding> {
+    let what = "huge pages";
+    let text = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok()?;
+    let mode = text.split(['[', ']']).nth(1)?.to_owned();
+    Some(match mode.as_str() {
+        "never" => Finding::lacking(
+            what,
+            mode,
+            "allow them: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+        ),
+        _ => Finding::good(what, mode),
+    })
+}
+
+/// A regular file at or below a path.
+fn some_file(path: &Path) -> std::io::Result<File> {
+    if path.is_file() {
+        return File::open(path);
+    }
+    let mut files = std::fs::read_dir(path)?.flatten().map(|entry| entry.path());
+    match files.find(|path| path.is_file()) {
+        Some(path) => File::open(path),
+        None => Err(std::io::Error::other("there is no file to ask")),
+    }
+}
+
+fn direct(path: &Path) -> Finding {
+    let asked = some_file(path).and_then(|file| os::direct_io(&file));
+    let show = |io: os::DirectIo| {
+        format!(
+            "{}: offsets to {} bytes, memory to {}",
+            path.display(),
+            io.offset,
+            io.memory
+        )
+    };
+    let remedy = "loads go through the page cache there; another file system may be faster";
+    Finding::of("direct reads", asked, show, remedy)
+}
+
+fn page_cache(path: &Path) -> Finding {
+    let what = "page cache";
+    let told = some_file(path)
+        .ok()
+        .and_then(|file| os::residency(&file, 1));
+    match told {
+        Some(_) => Finding::good(what, "the kernel tells what of a file is in it"),
+        None => Finding::lacking(
+            what,
+            "the kernel does not tell what of a file is in it",
+            "force a reader where files are warm: --reader buffered",
+        ),
+    }
+}
+
+fn locked_memory() -> Finding {
+    let what = "locked memory";
+    let remedy = "raise it for pinned staging buffers: ulimit -l";
+    match os::locked_memory_limit() {
+        None => Finding::good(what, "no limit"),
+        Some(bytes) if bytes >= 128 << 20 => Finding::good(what, Bytes(bytes).to_string()),
+        Some(bytes) => Finding::lacking(what, Bytes(bytes).to_string(), remedy),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Vec<Finding> {
+    use tensorlift::cuda::{CudaDevice, survey};
+
+    let survey = match survey() {
+        Ok(survey) => survey,
+        Err(error) => {
+            let remedy = "install the NVIDIA driver, or load to the host";
+            return vec![Finding::lacking("cuda", error.to_string(), remedy)];
+        }
+    };
+    let version = survey.driver_version;
+    let version = format!("driver for CUDA {}.{}", version / 1000, version % 1000 / 10);
+    let mut findings = vec![Finding::good("cuda", version)];
+    for device in survey.devices {
+        let name = format!(
+            "cuda:{} {}, {}",
+            device.ordinal,
+            device.name,
+            Bytes(device.memory)
+        );
+        findings.push(match CudaDevice::new(device.ordinal) {
+            Ok(opened) => Finding::good("gpu", format!("{name}; {}", opened.report())),
+            Err(error) => {
+                Finding::lacking("gpu", format!("{name}: {error}"), "see the driver's log")
+            }
+        });
+    }
+    findings
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> Vec<Finding> {
+    vec![Finding::lacking(
+        "cuda",
+        "built without it",
+        "build with `--features cuda`",
+    )]
+}
