@@ -12,6 +12,8 @@ pub(crate) fn run(request: &Request, mode: Mode) -> Result<()> {
         },
         |loaded, checksum, outcome| {
             for tensor in loaded {
+                // Views that are not contiguous have no bytes of their own.
+                let tensor = tensor.to_contiguous()?;
                 checksum.tensor(tensor.name(), tensor.as_bytes()?);
             }
             let report = loaded.report();

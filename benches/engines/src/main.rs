@@ -10,16 +10,10 @@ mod safetensors_crate;
 use std::process::ExitCode;
 
 use tensorlift::Mode;
-use tensorlift_bench_protocol::{Request, Result};
+use tensorlift_bench_protocol::{Request, Result, main_of};
 
 fn main() -> ExitCode {
-    match Request::from_arguments(std::env::args_os()).and_then(|request| run(&request)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    main_of(run)
 }
 
 fn run(request: &Request) -> Result<()> {

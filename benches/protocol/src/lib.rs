@@ -2,7 +2,7 @@
 //!
 //! An engine is a program that is called as `PROGRAM ENGINE PATH --prime BYTES`.
 //! It primes memory, loads the checkpoint at `PATH` within the clock, sums up what it holds
-//! outside of it, and prints one line of JSON, the [`Outcome`].
+//! outside of it, and prints one line of JSON: the [`Outcome`], or a [`Failure`].
 //!
 //! ```
 //! use tensorlift_bench_protocol::Checksum;
@@ -17,11 +17,13 @@
 //! ```
 
 mod checksum;
+mod failure;
 mod measure;
 mod outcome;
 mod request;
 
 pub use checksum::Checksum;
+pub use failure::{Failure, main_of};
 pub use measure::measure;
 pub use outcome::{Outcome, Phase};
 pub use request::Request;
