@@ -22,6 +22,10 @@ pub(crate) enum Task {
     Bench(Bench),
     /// Install the Python peers into target/peers
     Peers,
+    /// Run a reader over broken, lying and odd files, and compare with what it must say
+    Conform(Conform),
+    /// Load weights that published Python packages ship, and compare with PyTorch
+    RealFiles(RealFiles),
     /// Run everything that must hold before a change lands
     Check(Check),
 }
@@ -86,4 +90,43 @@ pub(crate) struct Check {
     /// All but these steps
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "only")]
     pub(crate) skip: Vec<Step>,
+}
+
+#[derive(Args)]
+pub(crate) struct Conform {
+    /// Another reader: a command that loads `{file}` and exits with 0 if it could. If the last
+    /// line it prints is an outcome of benches/protocol, the tensors are compared too
+    #[arg(long, value_name = "PROGRAM {file}")]
+    pub(crate) cmd: Option<String>,
+    /// With candle-core and pytorch-reader from benches/peers, which take minutes to build
+    #[arg(long)]
+    pub(crate) peers: bool,
+    /// Run only cases whose name contains this
+    #[arg(long)]
+    pub(crate) filter: Option<String>,
+    /// The most time that a file may take, in seconds
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+    /// The most memory that a file may take beyond its size and an idle reader's, in MiB
+    #[arg(long, default_value_t = 64)]
+    pub(crate) mebibytes: u64,
+    /// Optimised builds; the limits hold without, too
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// Where the files are written to
+    #[arg(long, default_value = "target/conform")]
+    pub(crate) data: PathBuf,
+    /// Show the counts in BENCHMARKS.md
+    #[arg(long)]
+    pub(crate) save: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RealFiles {
+    /// Only packages whose name contains this
+    #[arg(long)]
+    pub(crate) filter: Option<String>,
+    /// Where packages are fetched to, and kept
+    #[arg(long, default_value = "target/real-files")]
+    pub(crate) data: PathBuf,
 }

@@ -3,9 +3,14 @@
 mod bench;
 mod check;
 mod command;
+mod conform;
 mod fixtures;
 mod flags;
+mod page;
 mod peers;
+mod programs;
+mod real_files;
+mod watched;
 
 use std::process::ExitCode;
 
@@ -19,6 +24,8 @@ fn main() -> ExitCode {
         flags::Task::Fixtures(flags) => fixtures::run(&flags),
         flags::Task::Bench(flags) => bench::run(&flags),
         flags::Task::Peers => peers::run(),
+        flags::Task::Conform(flags) => conform::run(&flags),
+        flags::Task::RealFiles(flags) => real_files::run(&flags),
         flags::Task::Check(flags) => check::run(&flags),
     };
     match outcome {

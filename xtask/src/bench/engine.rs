@@ -1,6 +1,6 @@
 //! Engines as data: `benches/engines.toml`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use tensorlift_bench_protocol::Request;
 
 use super::definition::{Cache, Case, FileFormat};
 use crate::command::root;
+use crate::programs::Built;
 use crate::{Result, peers};
 
 /// A way to load a checkpoint.
@@ -74,14 +75,9 @@ impl Engine {
 
     /// The process that answers a request.
     pub(super) fn command(&self, request: &Request, smoke: bool) -> Command {
-        let profile = if smoke { "debug" } else { "release" };
-        let target = |target: PathBuf, name: &str| {
-            let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-            Command::new(target.join(profile).join(name))
-        };
         let mut command = match self.program {
-            Program::Engines => target(target_folder(), "bench-engines"),
-            Program::Peers => target(root().join("benches/peers/target"), "bench-peers"),
+            Program::Engines => Built::Engines.command(!smoke),
+            Program::Peers => Built::Peers.command(!smoke),
             Program::Python => {
                 let mut python = Command::new(peers::python());
                 python.arg(root().join("benches/peers/engines.py"));
@@ -90,13 +86,5 @@ impl Engine {
         };
         command.args(request.arguments());
         command
-    }
-}
-
-/// Where cargo builds to: it says so to nobody but by this variable.
-fn target_folder() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => root().join(folder),
-        None => root().join("target"),
     }
 }

@@ -14,7 +14,8 @@ mod round;
 mod stats;
 mod table;
 
-use crate::command::{cargo, from_root, root, run as run_command};
+use crate::command::{from_root, root};
+use crate::programs::Built;
 use crate::{Result, flags};
 use data::Store;
 use definition::{Case, Definition};
@@ -93,6 +94,8 @@ fn cases(flags: &flags::Bench) -> Result<Vec<Case>> {
     for definition in Definition::read_all(&root().join(FOLDER).join("definitions"))? {
         cases.extend(definition.cases(flags.smoke));
     }
+    // What people ask first comes first.
+    cases.sort_by_key(|case| case.series);
     if let Some(filter) = &flags.filter {
         cases.retain(|case| case.name().contains(filter));
     }
@@ -118,20 +121,9 @@ fn engines(flags: &flags::Bench) -> Result<Vec<Engine>> {
 
 /// Builds the programs that the engines need.
 fn build(flags: &flags::Bench, engines: &[Engine]) -> Result<()> {
-    let profile = |command: &mut std::process::Command| {
-        if !flags.smoke {
-            command.arg("--release");
-        }
-    };
-    let mut build = cargo();
-    build.args(["build", "--quiet", "--package=tensorlift-bench-engines"]);
-    profile(&mut build);
-    run_command(&mut build)?;
+    Built::Engines.build(!flags.smoke)?;
     if engines.iter().any(|it| it.program == Program::Peers) {
-        let mut build = cargo();
-        build.args(["build", "--quiet", "--locked"]);
-        profile(&mut build);
-        run_command(build.current_dir(root().join(FOLDER).join("peers")))?;
+        Built::Peers.build(!flags.smoke)?;
     }
     Ok(())
 }

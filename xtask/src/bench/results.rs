@@ -112,7 +112,7 @@ impl Results {
         let text = fs::read_to_string(&page)?;
         fs::write(
             &page,
-            table::insert(&text, &self.name, &table::summary(self))?,
+            crate::page::insert(&text, &self.name, &table::summary(self))?,
         )?;
         Ok(())
     }

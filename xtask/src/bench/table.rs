@@ -5,7 +5,6 @@ use std::fmt::Write;
 use super::engine::{Mode, Program};
 use super::results::{Measured, Results, Row};
 use super::stats::{Digits, Spread};
-use crate::Result;
 
 const COLUMNS: [&str; 7] = [
     "engine",
@@ -118,18 +117,6 @@ pub(super) fn summary(results: &Results) -> String {
         rounds.max().unwrap_or(0),
         markdown(&head.map(str::to_owned), &lines)
     )
-}
-
-/// The page with `text` between the marks of the results `name`.
-pub(super) fn insert(page: &str, name: &str, text: &str) -> Result<String> {
-    let (first, last) = (
-        format!("<!-- figures: {name} -->"),
-        "<!-- end of figures -->",
-    );
-    let missing = || format!("BENCHMARKS.md has no place marked {first} .. {last}");
-    let (before, rest) = page.split_once(&first).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(last).ok_or_else(missing)?;
-    Ok(format!("{before}{first}\n{text}{last}{after}"))
 }
 
 fn title(case: &Measured) -> String {
@@ -260,16 +247,5 @@ mod tests {
             "{}",
             summary(&results)
         );
-    }
-
-    #[test]
-    fn figures_go_between_their_marks() {
-        let page = "a <!-- figures: x -->old<!-- end of figures --> b";
-        let page = insert(page, "x", "new\n").unwrap();
-        assert_eq!(
-            page,
-            "a <!-- figures: x -->\nnew\n<!-- end of figures --> b"
-        );
-        assert!(insert(&page, "y", "").is_err());
     }
 }

