@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::detect::Content;
 use crate::pickle::{OutOfBudget, PickleProblem};
 
-/// A result with this crate's [`Error`].
+/// A result with this crate's [`Error`](enum@Error).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a file could not be read as a PyTorch checkpoint.

@@ -21,8 +21,39 @@
 //! # Ok::<(), tensorlift_format_torchzip::Error>(())
 //! ```
 //!
-//! Not read: TorchScript's code, the `torch.package` format, encrypted archives, compression
-//! methods other than deflate, objects of the operating system or the network.
+//! # Names
+//!
+//! A tensor is named by the path to it, joined with dots: keys of dicts, attributes of objects,
+//! positions in lists, tuples and sets.
+//! Keys that are no text stand as Python prints them (`1`, `None`, `(1, a)`); bytes stand as
+//! their text; a lone surrogate stands as its escape.
+//!
+//! - A `torch.nn.Module` is seen through: its tensors bear the names of its state dict.
+//! - What a constructor or an unknown function got stands under `args`, a state that is no dict
+//!   under `state`.
+//! - Parts of sparse tensors are `indices`, `crow_indices`, `values` and so on below the
+//!   tensor's name; a quantized tensor has `scale` and `zero_point`, or `scales` and
+//!   `zero_points`, beside its integers.
+//! - Constants of a TorchScript archive are `constants.0`, `constants.1` and so on.
+//! - A tensor that is the whole file is called `tensor`.
+//! - Where two tensors would get one name, as for the keys `1` and `'1'` or a key with a dot
+//!   beside a nested dict, the first in file order keeps it and the others get `#2`, `#3` behind
+//!   it. No tensor is lost.
+//! - Of equal keys in one dict the last value counts, as in Python.
+//!
+//! A dict reached along several paths is listed along each, over the same records.
+//!
+//! # Trust
+//!
+//! Nothing in a file is called, and nothing recurses on the stack without a bound.
+//! Every ceiling of [`Limits`](tensorlift_tensor_meta::Limits) holds before memory is spent.
+//! An archive is refused if a name in it stands twice, climbs out of its folder, or differs from
+//! the local header's, if two entries share bytes, or if one is encrypted.
+//! Trailing bytes behind an archive or the last storage are ignored, as PyTorch ignores them.
+//!
+//! Not read: TorchScript's code, TorchScript archives before 1.4 (`model.json`), the
+//! `torch.package` and `torch.export` formats, encrypted archives, compression methods other than
+//! deflate, pickles that need data from outside of the file.
 
 mod archive;
 mod detect;

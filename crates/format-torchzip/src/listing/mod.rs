@@ -308,7 +308,7 @@ impl Listing<'_> {
                 found: name.len() as u64,
             });
         }
-        let bytes = ENTRY_BYTES + name.len() as u64 + 16 * layout.shape().len() as u64;
+        let bytes = ENTRY_BYTES + 2 * name.len() as u64 + 16 * layout.shape().len() as u64;
         budget.charge(bytes).map_err(Error::budget)?;
         let added = if self.builder.contains(name) {
             let name = self.free_name(name);

@@ -9,7 +9,11 @@ use crate::pickle::{Arena, Id, Node};
 use crate::rebuild::Objects;
 use crate::roots::Root;
 
-use super::{Frame, Kind, Leaves, MAX_ROOTS, Walk};
+use super::{Frame, Kind, Leaves, Walk};
+
+/// Roots worth noting; deeper ones are parts of a model that nobody would load alone.
+const MAX_ROOTS: usize = 10_000;
+const MAX_ROOT_BYTES: usize = 1024;
 
 /// # Entering and leaving containers
 impl<'a> Walk<'a> {
@@ -63,7 +67,8 @@ impl<'a> Walk<'a> {
             self.entered[index / 64] &= !(1 << (index % 64));
         }
         let tensors = self.listing.len() - leaves.entries_before;
-        if leaves.is_mapping && tensors > 0 && self.roots.len() < MAX_ROOTS {
+        let is_worthy = self.path.len() <= MAX_ROOT_BYTES && self.roots.len() < MAX_ROOTS;
+        if leaves.is_mapping && tensors > 0 && is_worthy {
             let first = leaves.entries_before;
             let is_object = matches!(self.objects.arena.node(leaves.node), Node::Object(_));
             let path = self.path.clone();

@@ -26,9 +26,6 @@ use crate::roots::Root;
 
 pub(crate) use path::push_key_text;
 
-/// Roots worth noting; deeper ones are parts of a model that nobody would load alone.
-const MAX_ROOTS: usize = 10_000;
-
 /// What the walk over a file's objects gives.
 pub(crate) struct Named<'a> {
     pub(crate) listing: Listing<'a>,

@@ -73,7 +73,7 @@ pub fn read(storage: &dyn Storage, options: &ReadOptions) -> Result<TorchFile> {
     let mut reader = Reader {
         storage,
         options,
-        budget: Budget::for_file(storage.len()),
+        budget: Budget::for_file(storage.len(), options.limits.description_bytes),
     };
     match identify(&prefix) {
         Content::Torch(Format::Zip | Format::TorchScript) => reader.zip(),

@@ -285,8 +285,8 @@ impl Reader<'_> {
             parsed.root,
             &first_names,
             &catalog,
-            self.options.limits.clone(),
-            self.storage.len(),
+            self.options.limits.expanded_nodes,
+            self.budget.left(),
         );
         TorchFile {
             catalog,

@@ -1,10 +1,5 @@
 use tensorlift_tensor_meta::Limits;
 
-/// Memory that reading a file's description may take beyond the file's own size, in bytes.
-///
-/// Below 64 MiB, since allocators round up and the archive directory counts apart.
-const SPARE_BYTES: u64 = 40 << 20;
-
 /// What a storage and the tensors in it take to describe, in bytes.
 const STORAGE_BYTES: u64 = 768;
 
@@ -26,9 +21,9 @@ pub(crate) struct OutOfBudget {
 }
 
 impl Budget {
-    /// The budget for a file of this many bytes.
-    pub(crate) fn for_file(len: u64) -> Self {
-        let total = len.saturating_add(SPARE_BYTES);
+    /// The budget for a file of `len` bytes that may cost `spare` bytes more than that.
+    pub(crate) fn for_file(len: u64, spare: u64) -> Self {
+        let total = len.saturating_add(spare);
         Self { total, left: total }
     }
 
@@ -94,14 +89,11 @@ mod tests {
 
     #[test]
     fn a_budget_is_used_up_and_says_what_was_wanted() {
-        let mut budget = Budget::for_file(100);
-        budget.charge(SPARE_BYTES).unwrap();
+        let mut budget = Budget::for_file(100, 1000);
+        budget.charge(1000).unwrap();
         budget.charge(99).unwrap();
         let error = budget.charge(2).unwrap_err();
-        assert_eq!(
-            (error.total, error.wanted),
-            (SPARE_BYTES + 100, SPARE_BYTES + 101)
-        );
+        assert_eq!((error.total, error.wanted), (1100, 1101));
         budget.refund(1);
         budget.charge(2).unwrap();
     }

@@ -137,8 +137,9 @@ pub(crate) struct PickleError {
 /// Whether bytes are a pickle, or the beginning of one.
 pub(crate) fn plausible(prefix: &[u8]) -> bool {
     let mut arena = Arena::new(prefix.len() as u32);
-    let mut budget = Budget::for_file(prefix.len() as u64);
-    let ceilings = Ceilings::of(&Limits::default());
+    let limits = Limits::default();
+    let mut budget = Budget::for_file(prefix.len() as u64, limits.description_bytes);
+    let ceilings = Ceilings::of(&limits);
     let mut machine = Machine::new(prefix, 0, ceilings, Policy::Inert);
     match machine.run(&mut arena, &mut budget) {
         Ok(_) => true,

@@ -33,17 +33,17 @@ pub(super) struct Giver<'a> {
 type Dict = BTreeMap<HashableValue, Value>;
 
 impl<'a> Giver<'a> {
-    /// Gives out at most `nodes` objects, shared ones each time they are met.
+    /// Gives out at most `nodes` objects, shared ones each time they are met, in `memory` bytes.
     pub(super) fn new(
         objects: Objects<'a>,
         names: &'a HashMap<Id, &'a str>,
         nodes: usize,
-        file_len: u64,
+        memory: u64,
     ) -> Self {
         Self {
             objects,
             names,
-            budget: Budget::for_file(file_len),
+            budget: Budget::for_file(memory, 0),
             nodes_left: nodes,
             nodes,
             path: Vec::new(),

@@ -7,7 +7,7 @@ use std::fmt;
 
 use num_bigint::BigInt;
 use serde_pickle::Value;
-use tensorlift_tensor_meta::{Catalog, Limits};
+use tensorlift_tensor_meta::Catalog;
 
 use crate::error::Result;
 use crate::naming::push_key_text;
@@ -15,6 +15,9 @@ use crate::pickle::{Arena, Id, Node, display_text};
 use crate::rebuild::Objects;
 
 use give::Giver;
+
+/// How much larger a plain value may be than its pickle: maps of small objects are that large.
+const MEMORY_FACTOR: u64 = 12;
 
 /// The objects of a file's pickle.
 ///
@@ -25,8 +28,9 @@ pub struct State {
     pickle: Vec<u8>,
     root: Id,
     names: FirstNames,
-    limits: Limits,
-    file_len: u64,
+    /// Objects that may be given out, and the memory for that.
+    nodes: usize,
+    memory: u64,
 }
 
 /// The name of each tensor object, in one text.
@@ -43,9 +47,10 @@ impl State {
         root: Id,
         first_names: &[(Id, u32)],
         catalog: &Catalog,
-        limits: Limits,
-        file_len: u64,
+        nodes: usize,
+        spare: u64,
     ) -> Self {
+        let pickle_len = pickle.len() as u64;
         let mut names = FirstNames::default();
         for &(id, entry) in first_names {
             if let Some(entry) = catalog.entries().get(entry as usize) {
@@ -58,8 +63,8 @@ impl State {
             pickle,
             root,
             names,
-            limits,
-            file_len,
+            nodes,
+            memory: spare.saturating_add(MEMORY_FACTOR * pickle_len),
         }
     }
 
@@ -85,8 +90,7 @@ impl State {
             arena: &self.arena,
             pickle: &self.pickle,
         };
-        let nodes = self.limits.expanded_nodes;
-        Giver::new(objects, &names, nodes, self.file_len).value(self.root)
+        Giver::new(objects, &names, self.nodes, self.memory).value(self.root)
     }
 
     /// What the root object is, in a few words.

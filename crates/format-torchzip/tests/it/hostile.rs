@@ -119,6 +119,7 @@ fn settable_limits() {
     refused(&|limits| limits.pickle_objects = 10);
     refused(&|limits| limits.pickle_depth = 0);
     refused(&|limits| limits.pickle_string_bytes = 3);
+    refused(&|limits| limits.description_bytes = 0);
 }
 
 #[test]

@@ -424,6 +424,79 @@ fn state_fills_a_struct() {
 }
 
 #[test]
+fn plain_forms_of_known_objects() {
+    let pickle = Pickle::new().raw(b"(");
+    let pickle = pickle.global("torch", "Size").sizes(&[2, 3]).raw(b"\x85R");
+    let pickle = pickle
+        .global("torch", "device")
+        .text("cuda")
+        .int(1)
+        .raw(b"\x86R");
+    let pickle = pickle.global("builtins", "complex");
+    let pickle = pickle.raw(b"G\x3f\xf0\0\0\0\0\0\0G\x3f\xe0\0\0\0\0\0\0\x86R");
+    let pickle = pickle
+        .global("decimal", "Decimal")
+        .text("1.5")
+        .raw(b"\x85R");
+    let pickle = pickle
+        .global("pathlib", "PosixPath")
+        .text("/")
+        .text("a")
+        .raw(b"\x86R");
+    let pickle = pickle
+        .global("collections", "deque")
+        .raw(b")R(")
+        .int(1)
+        .int(2)
+        .raw(b"e");
+    let pickle = pickle
+        .global("builtins", "bytearray")
+        .raw(b"B\x02\0\0\0ab\x85R");
+    let pickle = pickle
+        .global("_codecs", "encode")
+        .text("\u{ff}")
+        .text("latin1")
+        .raw(b"\x86R");
+    let pickle = pickle.global("numpy.core.multiarray", "scalar");
+    let pickle = pickle
+        .global("numpy", "dtype")
+        .text("i2")
+        .raw(b"\x89\x88\x87R");
+    let pickle = pickle.bytes(&[0xfe, 0xff]).raw(b"\x86R");
+    let pickle = pickle
+        .global("collections", "Counter")
+        .raw(b"}")
+        .text("k")
+        .int(2)
+        .raw(b"s\x85R");
+    let pickle = pickle.global("m", "Color").int(1).raw(b"\x85R");
+    let pickle = pickle
+        .global("argparse", "Namespace")
+        .raw(b")\x81}")
+        .text("lr")
+        .int(3);
+    let (_, file) = with_four(pickle.raw(b"sb\x8f(").int(7).raw(b"\x90t"));
+    let state = file.state().unwrap().to_string();
+    let expected = [
+        r#"(2, 3)"#,
+        r#""cuda:1""#,
+        r#"(1, 0.5)"#,
+        r#""1.5""#,
+        r#""/a""#,
+        r#"[1, 2]"#,
+        r#"b[97, 98]"#,
+        r#"b[255]"#,
+        r#"-2"#,
+        r#"{"k": 2}"#,
+        r#"{"$args": [1], "$class": "m.Color"}"#,
+        r#"{"$class": "argparse.Namespace", "lr": 3}"#,
+    ];
+    for text in expected {
+        assert!(state.contains(text), "{text} is not in {state}");
+    }
+}
+
+#[test]
 fn storages_and_tensors_can_be_the_whole_file() {
     let (bytes, file) = with_four(four(Pickle::new()));
     assert_eq!(names(&file), ["tensor"]);
