@@ -77,3 +77,8 @@ use std::path::Path;
 pub fn load(target: impl AsRef<Path>) -> Result<Loaded> {
     Checkpoint::open(target)?.loader().load()
 }
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
