@@ -92,6 +92,25 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Whether objects of this class can be given items after they are made.
+    ///
+    /// Unknown classes can be lists and dicts with a name of their own.
+    pub(crate) const fn takes_items(self) -> bool {
+        matches!(
+            self,
+            Known::Unknown
+                | Known::Deque
+                | Known::Dict
+                | Known::OrderedDict
+                | Known::DefaultDict
+                | Known::Counter
+                | Known::List
+                | Known::Set
+        )
+    }
+}
+
 impl TorchDtype {
     /// The bytes of one element, as PyTorch counts them.
     pub(crate) const fn element_bytes(self) -> u64 {

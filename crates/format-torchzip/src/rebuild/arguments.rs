@@ -37,12 +37,15 @@ impl<'a> Objects<'a> {
             .arena
             .string_bytes(self.pickle, key)
             .ok_or_else(|| self.argument(function, "a key", &[key]))?;
-        let view = match rest.first().and_then(|&view| self.arena.tuple_items(view)) {
-            Some(&[_key, offset, len]) => Some((
-                self.count("a view's offset", offset)?,
-                self.count("a view's length", len)?,
-            )),
-            _ => None,
+        let view = match rest.first().copied().filter(|&view| view != Id::NONE) {
+            None => None,
+            Some(view) => match self.arena.tuple_items(view) {
+                Some(&[_key, offset, len]) => Some((
+                    self.count("a view's offset", offset)?,
+                    self.count("a view's length", len)?,
+                )),
+                _ => return Err(self.argument(function, "a view of three parts", &[view])),
+            },
         };
         Ok(StorageId {
             kind,

@@ -84,6 +84,20 @@ fn broken_pickles() {
 }
 
 #[test]
+fn tensors_take_no_items() {
+    for (items, opcode) in [
+        (&b"NNs."[..], "SETITEM"),
+        (b"Na.", "APPEND"),
+        (b"(Ne.", "APPENDS"),
+    ] {
+        let mut pickle = Pickle::new().vector("Byte", "0", 3).stop();
+        pickle.pop();
+        let (_, text) = fails(&[&pickle, items].concat());
+        assert!(text.contains(opcode), "{text}");
+    }
+}
+
+#[test]
 fn bombs_cross_a_limit() {
     let repeat = |byte: u8, count: usize| vec![byte; count];
     let cases: [Vec<u8>; 8] = [

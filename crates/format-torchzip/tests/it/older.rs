@@ -127,6 +127,21 @@ fn legacy_files_that_contradict_themselves() {
 }
 
 #[test]
+fn view_metadata_have_three_parts() {
+    let two = Pickle::default()
+        .raw(b"(")
+        .text("v")
+        .int(1)
+        .raw(b"t")
+        .stop();
+    for view in [&b"K\x07"[..], &two[..two.len() - 1]] {
+        let pickle = tensor(Pickle::new().raw(b"}").text("w"), "Byte", "0", 3, 3, view);
+        let bytes = legacy(pickle.raw(b"s"), &["0"], &[(3, b"abc")]);
+        assert_eq!(open(&bytes).unwrap_err().kind(), ErrorKind::Malformed);
+    }
+}
+
+#[test]
 fn a_long_legacy_pickle_is_read_in_growing_windows() {
     let filler = "x".repeat(3 << 20);
     let pickle = Pickle::new()

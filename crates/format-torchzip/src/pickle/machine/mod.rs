@@ -453,7 +453,7 @@ impl<'a> Machine<'a> {
                     arena.set_node(container, Node::Dict(grown));
                 }
             }
-            Node::Object(number) => {
+            Node::Object(number) if takes_items(arena, number) => {
                 let seq = arena.object_at(number).dict;
                 arena.object_mut(number).dict = arena.extend(seq, pairs, budget)?;
             }
@@ -489,7 +489,7 @@ impl<'a> Machine<'a> {
                     arena.set_node(container, Node::Set(grown));
                 }
             }
-            (Node::Object(number), _) => {
+            (Node::Object(number), _) if takes_items(arena, number) => {
                 let seq = arena.object_at(number).list;
                 arena.object_mut(number).list = arena.extend(seq, items, budget)?;
             }
@@ -507,6 +507,10 @@ fn limit(what: &'static str, limit: u64, found: u64) -> PickleProblem {
 fn literal(expected: &'static str, line: &[u8]) -> PickleProblem {
     let found = line[..line.len().min(40)].escape_ascii().to_string();
     PickleProblem::Literal { expected, found }
+}
+
+fn takes_items(arena: &Arena, number: u32) -> bool {
+    arena.known(arena.object_at(number).class).takes_items()
 }
 
 fn target(opcode: u8, arena: &Arena, id: Id) -> PickleProblem {
