@@ -6,8 +6,18 @@ pub struct Root {
     prefix: String,
     first: usize,
     tensors: usize,
+    form: Form,
+}
+
+/// What holds the tensors of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A dict, which may wrap a model.
+    Dict,
     /// An object, whose attributes are parts of a model, and no dict around one.
-    is_object: bool,
+    Object,
+    /// A list or tuple, where no model's names begin.
+    Sequence,
 }
 
 /// Keys under which training programs keep the model, the likelier first.
@@ -34,12 +44,12 @@ const USUAL: [&str; 16] = [
 const PARALLEL: &str = "module";
 
 impl Root {
-    pub(crate) fn new(prefix: String, first: usize, tensors: usize, is_object: bool) -> Self {
+    pub(crate) fn new(prefix: String, first: usize, tensors: usize, form: Form) -> Self {
         Self {
             prefix,
             first,
             tensors,
-            is_object,
+            form,
         }
     }
 
@@ -57,6 +67,11 @@ impl Root {
         self.tensors
     }
 
+    /// Whether names can begin here: it is no list.
+    pub(crate) fn is_mapping(&self) -> bool {
+        self.form != Form::Sequence
+    }
+
     /// The name that a tensor has below this root, or `None` for tensors elsewhere.
     #[must_use]
     pub fn strip<'n>(&self, name: &'n str) -> Option<&'n str> {
@@ -68,6 +83,8 @@ impl Root {
 }
 
 /// Puts roots in file order, outer before inner.
+///
+/// Sequences stay for [`choose`], which counts what they hold; [`Root::is_mapping`] tells them.
 pub(crate) fn sort(roots: &mut [Root]) {
     roots.sort_by(|a, b| (a.first, b.tensors).cmp(&(b.first, a.tensors)));
 }
@@ -81,8 +98,8 @@ pub(crate) fn choose<'n>(roots: &[Root], names: impl Fn(usize) -> &'n str, entri
         .iter()
         .find(|root| root.prefix.is_empty())
         .cloned()
-        .unwrap_or_else(|| Root::new(String::new(), 0, entries, false));
-    while !chosen.is_object {
+        .unwrap_or_else(|| Root::new(String::new(), 0, entries, Form::Dict));
+    while chosen.form == Form::Dict {
         let inside: Vec<&Root> = roots
             .iter()
             .filter(|root| is_child(&chosen.prefix, &root.prefix))
@@ -91,6 +108,11 @@ pub(crate) fn choose<'n>(roots: &[Root], names: impl Fn(usize) -> &'n str, entri
         if covered < chosen.tensors || inside.is_empty() {
             break;
         }
+        // Lists of optimizers stand beside the model, and are no way down.
+        let inside: Vec<&Root> = inside
+            .into_iter()
+            .filter(|root| root.form != Form::Sequence)
+            .collect();
         let last = |root: &&&Root| root.prefix.rsplit('.').next().map(str::to_owned);
         let usual = USUAL.iter().find_map(|usual| {
             inside
@@ -145,7 +167,9 @@ mod tests {
     fn choice(names: &[&str], roots: &[(&str, usize, usize)]) -> String {
         let mut roots: Vec<Root> = roots
             .iter()
-            .map(|&(prefix, first, tensors)| Root::new(prefix.to_owned(), first, tensors, false))
+            .map(|&(prefix, first, tensors)| {
+                Root::new(prefix.to_owned(), first, tensors, Form::Dict)
+            })
             .collect();
         sort(&mut roots);
         choose(&roots, |entry| names[entry], names.len()).prefix
@@ -168,6 +192,20 @@ mod tests {
     }
 
     #[test]
+    fn lists_beside_the_model_do_not_hide_it() {
+        let root =
+            |prefix: &str, first, tensors, form| Root::new(prefix.to_owned(), first, tensors, form);
+        let mut roots = [
+            root("", 0, 3, Form::Dict),
+            root("state_dict", 0, 2, Form::Dict),
+            root("optimizer_states", 2, 1, Form::Sequence),
+        ];
+        sort(&mut roots);
+        let names = ["state_dict.a", "state_dict.b", "optimizer_states.0.x"];
+        assert_eq!(choose(&roots, |entry| names[entry], 3).prefix, "state_dict");
+    }
+
+    #[test]
     fn a_plain_state_dict_is_its_own_root() {
         assert_eq!(choice(&["a.b", "c"], &[("", 0, 2)]), "");
         assert_eq!(
@@ -183,7 +221,7 @@ mod tests {
 
     #[test]
     fn names_below_a_root() {
-        let root = Root::new("model".to_owned(), 0, 1, false);
+        let root = Root::new("model".to_owned(), 0, 1, Form::Dict);
         assert_eq!(root.strip("model.a.b"), Some("a.b"));
         assert_eq!(root.strip("models.a"), None);
     }

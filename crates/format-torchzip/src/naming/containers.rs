@@ -7,7 +7,7 @@ use hashbrown::hash_map::Entry;
 
 use crate::pickle::{Arena, Id, Node};
 use crate::rebuild::Objects;
-use crate::roots::Root;
+use crate::roots::{Form, Root};
 
 use super::{Frame, Kind, Leaves, Walk};
 
@@ -68,11 +68,15 @@ impl<'a> Walk<'a> {
         }
         let tensors = self.listing.len() - leaves.entries_before;
         let is_worthy = self.path.len() <= MAX_ROOT_BYTES && self.roots.len() < MAX_ROOTS;
-        if leaves.is_mapping && tensors > 0 && is_worthy {
+        if tensors > 0 && is_worthy {
             let first = leaves.entries_before;
-            let is_object = matches!(self.objects.arena.node(leaves.node), Node::Object(_));
-            let path = self.path.clone();
-            self.roots.push(Root::new(path, first, tensors, is_object));
+            let form = match (leaves.is_mapping, self.objects.arena.node(leaves.node)) {
+                (false, _) => Form::Sequence,
+                (true, Node::Object(_)) => Form::Object,
+                (true, _) => Form::Dict,
+            };
+            self.roots
+                .push(Root::new(self.path.clone(), first, tensors, form));
         }
     }
 

@@ -279,6 +279,7 @@ impl Reader<'_> {
         roots::sort(&mut roots);
         let entries = catalog.entries();
         let automatic_root = roots::choose(&roots, |entry| entries[entry].name(), entries.len());
+        roots.retain(Root::is_mapping);
         let state = State::new(
             parsed.arena,
             parsed.bytes,
