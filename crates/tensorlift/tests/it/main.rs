@@ -4,6 +4,7 @@ mod committed;
 mod faults;
 mod memory;
 mod round_trip;
+mod shares;
 mod state;
 
 use sha2::{Digest, Sha256};
