@@ -77,7 +77,8 @@ impl Engine {
     pub(super) fn command(&self, request: &Request, smoke: bool) -> Command {
         let mut command = match self.program {
             Program::Engines => Built::Engines.command(!smoke),
-            Program::Peers => Built::Peers.command(!smoke),
+            // Built once: they take minutes in any profile.
+            Program::Peers => Built::Peers.command(true),
             Program::Python => {
                 let mut python = Command::new(peers::python());
                 python.arg(root().join("benches/peers/engines.py"));

@@ -123,7 +123,7 @@ fn engines(flags: &flags::Bench) -> Result<Vec<Engine>> {
 fn build(flags: &flags::Bench, engines: &[Engine]) -> Result<()> {
     Built::Engines.build(!flags.smoke)?;
     if engines.iter().any(|it| it.program == Program::Peers) {
-        Built::Peers.build(!flags.smoke)?;
+        Built::Peers.build(true)?;
     }
     Ok(())
 }

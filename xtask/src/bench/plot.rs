@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::definition::Series;
+use super::definition::{FileFormat, Series};
 use super::engine::Mode;
 use super::results::{Measured, Results, Row};
 use super::stats::Digits;
@@ -90,7 +90,7 @@ fn panel(picture: &mut Picture, case: &Measured, left: f64, top: f64, width: f64
 
 /// Seconds against bytes, and against tensors, both axes in powers of ten.
 pub(super) fn growth(results: &Results) -> String {
-    const WIDTH: f64 = 480.0;
+    const WIDTH: f64 = 540.0;
     const HEIGHT: f64 = 360.0;
     let mut picture = Picture::default();
     for (column, (series, title)) in [
@@ -140,7 +140,10 @@ fn chart(
                 continue;
             };
             let point = (size.log10(), seconds.median.log10());
-            let name = format!("{} {}", row.engine, case.format);
+            let name = match case.format {
+                FileFormat::Safetensors => row.engine.clone(),
+                format => format!("{}, {format}", row.engine),
+            };
             match lines.iter_mut().find(|(_, other, _)| *other == name) {
                 Some((_, _, points)) => points.push(point),
                 None => lines.push((row, name, vec![point])),
@@ -160,7 +163,7 @@ fn chart(
         return;
     }
     let (xs, ys) = (range(|point| point.0), range(|point| point.1));
-    let x = |value: f64| left + 60.0 + (value - xs.0) / (xs.1 - xs.0) * (width - 220.0);
+    let x = |value: f64| left + 60.0 + (value - xs.0) / (xs.1 - xs.0) * (width - 250.0);
     let y = |value: f64| height - 40.0 - (value - ys.0) / (ys.1 - ys.0) * (height - 80.0);
     for power in xs.0 as i32..=xs.1 as i32 {
         let at = x(f64::from(power));
@@ -185,7 +188,7 @@ fn chart(
         for point in points {
             picture.circle(x(point.0), y(point.1), shade);
         }
-        let at = left + width - 150.0;
+        let at = left + width - 180.0;
         picture.circle(at, label, shade);
         picture.text(at + 8.0, label + 4.0, "start", 11.0, name);
         label += 16.0;

@@ -91,7 +91,7 @@ impl Results {
     pub(super) fn write(&self) -> Result<()> {
         let path = path(&self.name, "json");
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
-        let mut text = serde_json::to_string_pretty(self)?;
+        let mut text = serde_json::to_string(self)?;
         text.push('\n');
         Ok(fs::write(path, text)?)
     }

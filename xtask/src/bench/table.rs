@@ -58,6 +58,7 @@ pub(super) fn summary(results: &Results) -> String {
         "case",
         "limit, GB/s",
         "tensorlift, GB/s",
+        "tensorlift, seconds",
         "of the limit",
         "fastest Rust peer",
         "fastest Python peer",
@@ -92,6 +93,8 @@ pub(super) fn summary(results: &Results) -> String {
                     .and_then(|row| speed(case, row))
                     .map_or_else(String::new, |it| it.to_string()),
                 speed(case, ours).map_or_else(String::new, |it| it.to_string()),
+                ours.seconds()
+                    .map_or_else(String::new, |it| Digits(it.median).to_string()),
                 limit.map_or_else(String::new, |limit| share(limit, ours)),
                 peer(&[Program::Engines, Program::Peers]),
                 peer(&[Program::Python]),
