@@ -20,6 +20,9 @@ use crate::Error;
 /// The bytes of the header's length.
 const LENGTH_BYTES: u64 = 8;
 
+/// What a tensor takes in most headers; a guess that only saves growing.
+const ENTRY_BYTES: usize = 100;
+
 /// Whether a file that begins with these bytes (9 are enough) can be a safetensors file.
 #[must_use]
 pub fn is_safetensors(prefix: &[u8]) -> bool {
@@ -85,6 +88,7 @@ fn parse(header: &[u8], file_len: u64, limits: &Limits) -> Result<Catalog, Error
         builder: Catalog::builder(),
         refused: None,
     };
+    entries.builder.reserve(header.len() / ENTRY_BYTES, header.len() / ENTRY_BYTES);
     let mut json = serde_json::Deserializer::from_slice(header);
     let parsed = json.deserialize_map(&mut entries).and_then(|()| json.end());
     if let Some(error) = entries.refused {

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use thiserror::Error;
 
 use crate::{Dtype, Extent, Layout, LayoutError, ShardId};
@@ -552,7 +552,7 @@ impl CatalogBuilder {
 #[derive(Clone, Default)]
 struct Names {
     table: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Names {
