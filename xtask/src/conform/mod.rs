@@ -43,7 +43,7 @@ pub(crate) fn run(flags: &flags::Conform) -> Result<()> {
         let path = case.write(&folder)?;
         let mut judgements = Vec::new();
         for (index, reader) in readers.iter().enumerate() {
-            let judgement = match reader.reads(case) {
+            let judgement = match reader.reads(&path) {
                 false => Judgement::NotAsked,
                 true => judge(reader, case, &path, &folder, &scratch, &limits, index)?,
             };

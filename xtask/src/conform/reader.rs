@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::Command;
 
 use tensorlift_bench_protocol::Request;
-use tensorlift_fixture_kit::hostile::Case;
 
 use crate::programs::Built;
 use crate::{Result, flags};
@@ -96,11 +95,10 @@ impl Reader {
         })
     }
 
-    /// Whether it can be asked for this case.
-    pub(super) fn reads(&self, case: &Case) -> bool {
-        let path = Path::new(&case.file_name);
+    /// Whether it can be asked for what lies at `path`.
+    pub(super) fn reads(&self, path: &Path) -> bool {
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let several = case.file_name == "." || extension == Some("json");
+        let several = path.is_dir() || extension == Some("json");
         !(self.one_file && several || self.torch_only && extension == Some("safetensors"))
     }
 

@@ -37,7 +37,13 @@ pub(super) fn counts(lines: &[Line<'_>], readers: &[Reader]) -> String {
     let mut kinds: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
     for (case, judgements) in lines {
         let kind = case.name.split('-').next().unwrap_or_default();
-        for name in [kind, "~all"] {
+        // A reader that refuses everything does well with broken files.
+        let verdict = match case.verdict {
+            Verdict::Loads { .. } => "~1odd, must load",
+            Verdict::Refused => "~2broken, must be refused",
+            Verdict::Either => "~3either, but orderly",
+        };
+        for name in [kind, verdict, "~4all"] {
             let counts = kinds
                 .entry(name)
                 .or_insert_with(|| vec![(0, 0); readers.len()]);
@@ -57,7 +63,7 @@ pub(super) fn counts(lines: &[Line<'_>], readers: &[Reader]) -> String {
             .collect();
         text.push_str(&format!(
             "| {} | {} |\n",
-            kind.trim_start_matches('~'),
+            kind.trim_start_matches(['~', '1', '2', '3', '4']),
             cells.join(" | ")
         ));
     }
