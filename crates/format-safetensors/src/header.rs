@@ -88,7 +88,9 @@ fn parse(header: &[u8], file_len: u64, limits: &Limits) -> Result<Catalog, Error
         builder: Catalog::builder(),
         refused: None,
     };
-    entries.builder.reserve(header.len() / ENTRY_BYTES, header.len() / ENTRY_BYTES);
+    entries
+        .builder
+        .reserve(header.len() / ENTRY_BYTES, header.len() / ENTRY_BYTES);
     let mut json = serde_json::Deserializer::from_slice(header);
     let parsed = json.deserialize_map(&mut entries).and_then(|()| json.end());
     if let Some(error) = entries.refused {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use tensorlift_device::GroupRules;
-use tensorlift_tensor_meta::{Catalog, Dtype, Extent, RecordId, ShardId, Source};
+use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Extent, RecordId, ShardId, Source};
 
 use super::{Fix, GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource};
 use crate::options::PlanOptions;
@@ -19,18 +19,16 @@ const FREE_GAP_BYTES: u64 = 4096;
 /// How often a run is searched for the alignment that suits most of what is left of it.
 const ROUNDS: usize = 8;
 
-/// A selected entry, as the layout sees it.
+/// A selected entry, as the layout sees it; small, since there are as many as entries.
 pub(super) struct Wanted<'a> {
-    pub(super) entry: usize,
-    pub(super) device: usize,
-    pub(super) source: &'a Source,
+    pub(super) entry: &'a Entry,
     pub(super) extent: Extent,
     pub(super) alignment: u64,
-    pub(super) fix: Option<Fix>,
-    record: RecordId,
-    /// Its first byte in its record.
-    offset: u64,
+    position: u32,
+    pub(super) device: u32,
     dtype: Option<Dtype>,
+    /// Whether its bytes lie in the shard as they are, and need no mending.
+    pub(super) is_plain: bool,
 }
 
 impl<'a> Wanted<'a> {
@@ -41,21 +39,29 @@ impl<'a> Wanted<'a> {
         rules: &GroupRules,
     ) -> Self {
         let entry = &catalog.entries()[position];
+        let is_stored = matches!(catalog.record(entry).source, Source::Stored(_));
         Self {
-            entry: position,
-            device,
-            source: &catalog.record(entry).source,
+            entry,
             extent: entry.extent(),
             alignment: entry.dtype().alignment().max(rules.tensor_alignment) as u64,
-            fix: Fix::of(entry),
-            record: entry.view().record,
-            offset: entry.view().offset,
+            // A catalog has at most `u32::MAX` entries, and nobody has as many devices.
+            position: position as u32,
+            device: device as u32,
             dtype: rules.one_dtype.then_some(entry.dtype()),
+            is_plain: is_stored && entry.layout().is_plain(entry.dtype()),
+        }
+    }
+
+    fn place(&self, group: usize, offset: u64) -> Place {
+        Place {
+            entry: self.position as usize,
+            group,
+            offset,
         }
     }
 
     /// Brings together what shares memory, in the order of the shard.
-    pub(super) fn key(&self) -> (ShardId, usize, Option<Dtype>, u64, u64) {
+    pub(super) fn key(&self) -> (ShardId, u32, Option<Dtype>, u64, u64) {
         (
             self.extent.shard,
             self.device,
@@ -85,6 +91,7 @@ impl<'a> Wanted<'a> {
 /// the shard.
 pub(super) fn lay(
     plan: &mut Plan,
+    catalog: &Catalog,
     wanted: &[Wanted<'_>],
     rules: &GroupRules,
     options: &PlanOptions,
@@ -100,15 +107,13 @@ pub(super) fn lay(
     }
     let first = plan.groups.len();
     let mut open = OpenGroup {
-        device: rest[0].device,
+        device: rest[0].device as usize,
         dtype: rest[0].dtype,
         rules,
         plan,
     };
     open.start();
-    let (together, alone): (Vec<_>, Vec<_>) = rest
-        .into_iter()
-        .partition(|wanted| wanted.fix.is_none() && matches!(wanted.source, Source::Stored(_)));
+    let (together, alone): (Vec<_>, Vec<_>) = rest.into_iter().partition(|wanted| wanted.is_plain);
     let mut left = together;
     for _ in 0..ROUNDS {
         let mut strays = Vec::new();
@@ -126,7 +131,7 @@ pub(super) fn lay(
     for stray in left {
         open.place_run(&[stray], stray.shift());
     }
-    open.place_alone(&alone);
+    open.place_alone(catalog, &alone);
     open.round_up();
     // Segments were added in the order of rounds.
     let added = plan
@@ -136,28 +141,18 @@ pub(super) fn lay(
 }
 
 /// The bytes that the selection covers, each byte of a shard once; sorted by place.
-pub(super) fn union_bytes(wanted: &[Wanted<'_>]) -> u64 {
+pub(super) fn union_bytes(catalog: &Catalog, wanted: &[Wanted<'_>]) -> u64 {
     let mut bytes = 0;
     let mut seen = HashSet::new();
     for group in wanted.chunk_by(Wanted::same_memory) {
         let mut end = 0;
-        for Wanted {
-            source,
-            extent,
-            record,
-            ..
-        } in group
-        {
-            match source {
-                Source::Stored(_) => {
-                    bytes += extent.end().saturating_sub(end.max(extent.offset));
-                    end = end.max(extent.end());
-                }
-                Source::Deflated { len, .. } if seen.insert(*record) => bytes += len,
-                Source::Inline { bytes: inline, .. } if seen.insert(*record) => {
-                    bytes += inline.len() as u64;
-                }
-                _ => {}
+        for Wanted { entry, extent, .. } in group {
+            let record = catalog.record(entry);
+            if let Source::Stored(_) = record.source {
+                bytes += extent.end().saturating_sub(end.max(extent.offset));
+                end = end.max(extent.end());
+            } else if seen.insert(entry.view().record) {
+                bytes += record.len().unwrap_or(0);
             }
         }
     }
@@ -194,11 +189,11 @@ fn lay_mapped(plan: &mut Plan, shard: ShardId, wanted: &[&Wanted<'_>], options: 
             });
         }
     }
-    plan.places.extend(wanted.iter().map(|wanted| Place {
-        entry: wanted.entry,
-        group,
-        offset: wanted.extent.offset,
-    }));
+    plan.places.extend(
+        wanted
+            .iter()
+            .map(|wanted| wanted.place(group, wanted.extent.offset)),
+    );
 }
 
 /// The group that segments are added to.
@@ -257,42 +252,44 @@ impl OpenGroup<'_, '_> {
                 fix: None,
             });
         }
-        self.plan.places.extend(run.iter().map(|wanted| Place {
-            entry: wanted.entry,
-            group,
-            offset: to.saturating_add(wanted.extent.offset - extent.offset),
+        self.plan.places.extend(run.iter().map(|wanted| {
+            wanted.place(
+                group,
+                to.saturating_add(wanted.extent.offset - extent.offset),
+            )
         }));
     }
 
     /// Places entries that cannot lie as they do in the shard: mended, inflated, inline.
     ///
     /// Plain views of one decoded record share it.
-    fn place_alone(&mut self, alone: &[&Wanted<'_>]) {
+    fn place_alone(&mut self, catalog: &Catalog, alone: &[&Wanted<'_>]) {
         let mut decoded: HashMap<(RecordId, u64), (usize, u64)> = HashMap::new();
         for wanted in alone {
+            let view = wanted.entry.view();
             // Where the entry begins in what arrives, and how much arrives.
-            let (from, start, len) = match wanted.source {
+            let (from, start, len) = match &catalog.record(wanted.entry).source {
                 Source::Stored(_) => (SegmentSource::Stored(wanted.extent), 0, wanted.extent.len),
                 Source::Deflated { extent, len } => {
-                    (SegmentSource::Deflated(*extent), wanted.offset, *len)
+                    (SegmentSource::Deflated(*extent), view.offset, *len)
                 }
                 Source::Inline { bytes, .. } => (
-                    SegmentSource::Inline(wanted.record),
-                    wanted.offset,
+                    SegmentSource::Inline(view.record),
+                    view.offset,
                     bytes.len() as u64,
                 ),
                 _ => continue,
             };
-            let modulus = wanted.alignment.max(SMALL_ALIGNMENT);
+            let fix = Fix::of(wanted.entry).map(|fix| Fix { from: start, ..fix });
             let residue = start.wrapping_neg() % wanted.alignment;
             let known = decoded
-                .get(&(wanted.record, residue))
-                .filter(|_| wanted.fix.is_none());
+                .get(&(view.record, residue))
+                .filter(|_| fix.is_none());
             let (group, to) = match known {
                 Some(&place) => place,
                 None => {
+                    let modulus = wanted.alignment.max(SMALL_ALIGNMENT);
                     let place @ (group, to) = self.take(len, residue, modulus);
-                    let fix = wanted.fix.map(|fix| Fix { from: start, ..fix });
                     if len > 0 {
                         self.plan.segments.push(Segment {
                             from,
@@ -303,16 +300,14 @@ impl OpenGroup<'_, '_> {
                         });
                     }
                     if fix.is_none() {
-                        decoded.insert((wanted.record, residue), place);
+                        decoded.insert((view.record, residue), place);
                     }
                     place
                 }
             };
-            self.plan.places.push(Place {
-                entry: wanted.entry,
-                group,
-                offset: to.saturating_add(start),
-            });
+            self.plan
+                .places
+                .push(wanted.place(group, to.saturating_add(start)));
         }
     }
 

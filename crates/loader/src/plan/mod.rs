@@ -129,10 +129,16 @@ pub fn plan(
     }
     wanted.sort_by_key(Wanted::key);
     for group in wanted.chunk_by(Wanted::same_memory) {
-        lay::lay(&mut plan, group, &rules[group[0].device], options);
+        lay::lay(
+            &mut plan,
+            catalog,
+            group,
+            &rules[group[0].device as usize],
+            options,
+        );
     }
     plan.places.sort_unstable_by_key(|place| place.entry);
-    plan.bytes_wanted = lay::union_bytes(&wanted);
+    plan.bytes_wanted = lay::union_bytes(catalog, &wanted);
     plan.bytes_to_read = plan.segments.iter().map(Segment::bytes_to_read).sum();
     for group in &plan.groups {
         // Room for the alignment of the memory.
@@ -208,8 +214,7 @@ impl PlanOptions {
     /// Whether an entry can be viewed where it lies in a mapping of its shard.
     fn views_in_place(&self, wanted: &Wanted<'_>) -> bool {
         self.mode == Mode::Map
-            && wanted.fix.is_none()
-            && matches!(wanted.source, Source::Stored(_))
+            && wanted.is_plain
             && wanted.extent.offset.is_multiple_of(wanted.alignment)
     }
 }
