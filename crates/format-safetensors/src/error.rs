@@ -38,6 +38,9 @@ pub enum Error {
         /// The first byte, if there is one.
         found: Option<u8>,
     },
+    /// The header is no UTF-8.
+    #[error("expected the header to be UTF-8, found other bytes: {0}")]
+    NotUtf8(#[source] std::str::Utf8Error),
     /// The header is no JSON of the expected form.
     #[error("the header is not well formed: {0}")]
     Json(serde_json::Error),

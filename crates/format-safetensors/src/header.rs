@@ -91,7 +91,9 @@ fn parse(header: &[u8], file_len: u64, limits: &Limits) -> Result<Catalog, Error
     entries
         .builder
         .reserve(header.len() / ENTRY_BYTES, header.len() / ENTRY_BYTES);
-    let mut json = serde_json::Deserializer::from_slice(header);
+    // Fields that are passed over are text too.
+    let text = std::str::from_utf8(header).map_err(Error::NotUtf8)?;
+    let mut json = serde_json::Deserializer::from_str(text);
     let parsed = json.deserialize_map(&mut entries).and_then(|()| json.end());
     if let Some(error) = entries.refused {
         return Err(error);

@@ -52,10 +52,15 @@ fn a_header_that_is_no_header() {
         read_both(&file(&"{\"a\":".repeat(100_000), 0)),
         Error::Json(_)
     );
-    let mut not_utf8 = file(r#"{"__metadata__":{"a":"?"}}"#, 0);
-    let place = not_utf8.iter().position(|&byte| byte == b'?').unwrap();
-    not_utf8[place] = 0xff;
-    refused!(read_both(&not_utf8), Error::Json(_));
+    for header in [
+        r#"{"__metadata__":{"a":"?"}}"#,
+        r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"note":"?"}}"#,
+    ] {
+        let mut not_utf8 = file(header, 0);
+        let place = not_utf8.iter().position(|&byte| byte == b'?').unwrap();
+        not_utf8[place] = 0xff;
+        refused!(read_both(&not_utf8), Error::NotUtf8(_));
+    }
 }
 
 #[test]

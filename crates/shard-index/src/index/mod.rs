@@ -43,6 +43,9 @@ pub struct Index {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum IndexError {
+    /// It is no UTF-8.
+    #[error("expected UTF-8, found other bytes: {0}")]
+    NotUtf8(#[from] std::str::Utf8Error),
     /// It is not JSON, or JSON of another shape.
     #[error("expected an index: {0}")]
     Json(#[from] serde_json::Error),

@@ -16,8 +16,10 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Index, IndexError> 
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(IndexError::LfsPointer);
     }
+    // The parts that are skipped are text too.
+    let text = std::str::from_utf8(bytes)?;
     let mut draft = Draft::new(bytes.len(), limits);
-    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut json = serde_json::Deserializer::from_str(text);
     let read = json
         .deserialize_map(Root(&mut draft))
         .and_then(|()| json.end());

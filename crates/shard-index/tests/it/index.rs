@@ -87,7 +87,10 @@ proptest! {
         let cut = &text.as_bytes()[..at.index(text.len())];
         match Index::parse(cut, &Limits::default()) {
             Ok(index) => prop_assert_eq!(index, whole),
-            Err(error) => prop_assert!(matches!(error, IndexError::Json(_)), "{}", error),
+            Err(error) => {
+                let cut_short = matches!(error, IndexError::Json(_) | IndexError::NotUtf8(_));
+                prop_assert!(cut_short, "{}", error);
+            }
         }
     }
 
@@ -132,4 +135,14 @@ fn a_hundred_thousand_tensors_keep_their_order() {
     let index = Index::parse(write(&list).as_bytes(), &Limits::default()).unwrap();
     assert_eq!(listed(&index), list);
     assert_eq!(index.shards().len(), 1000);
+}
+
+#[test]
+fn text_that_is_skipped_is_text_all_the_same() {
+    let mut bytes = br#"{"weight_map": {"a": "b"}, "note": "?"}"#.to_vec();
+    let place = bytes.iter().position(|&byte| byte == b'?').unwrap();
+    assert!(Index::parse(&bytes, &Limits::default()).is_ok());
+    bytes[place] = 0x80;
+    let error = Index::parse(&bytes, &Limits::default()).unwrap_err();
+    assert!(matches!(error, IndexError::NotUtf8(_)), "{error}");
 }
