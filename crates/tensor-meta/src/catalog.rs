@@ -60,7 +60,7 @@ pub enum Source {
 }
 
 /// The part of a record that an entry looks at, from `offset` bytes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// The record.
     pub record: RecordId,

@@ -7,9 +7,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tensorlift::{Bytes, Checkpoint, Dtype, Entry, Tensor};
 
-use crate::Target;
 use crate::failure::Failure;
 use crate::table::Table;
+use crate::{Target, state};
 
 #[derive(Args)]
 pub(crate) struct Inspect {
@@ -21,6 +21,9 @@ pub(crate) struct Inspect {
     /// Load the tensors and print the SHA-256 of their row-major little-endian bytes
     #[arg(long)]
     hash: bool,
+    /// Print what a PyTorch file holds beside tensors: epoch, optimizer settings and so on
+    #[arg(long, conflicts_with = "hash")]
+    state: bool,
 }
 
 /// A tensor for programs.
@@ -38,6 +41,14 @@ struct Line<'a> {
 impl Inspect {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
         let checkpoint = self.target.open()?;
+        if self.state {
+            let value = checkpoint.state_value()?;
+            match self.json {
+                true => writeln!(out, "{}", state::to_json(&value))?,
+                false => state::write_readable(out, &value)?,
+            }
+            return Ok(());
+        }
         let hashes = if self.hash {
             hash(&checkpoint)?
         } else {
@@ -64,6 +75,13 @@ impl Inspect {
         }
         write_table(out, lines.collect(), self.hash)?;
         write_totals(out, checkpoint.catalog().entries())?;
+        let root = checkpoint.automatic_root();
+        if checkpoint.current_root().is_empty() && !root.is_empty() {
+            writeln!(
+                out,
+                "\nthe model's own names are likely those below {root} (--root {root})"
+            )?;
+        }
         Ok(())
     }
 }

@@ -1,11 +1,13 @@
 //! Inspect, plan and load model checkpoints from the command line.
 
+mod convert;
 mod device;
 mod doctor;
 mod failure;
 mod inspect;
 mod load;
 mod plan;
+mod state;
 mod table;
 
 use std::io::{self, Write};
@@ -13,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use tensorlift::{Checkpoint, OpenOptions};
+use tensorlift::{Checkpoint, Policy};
 
 /// Inspects, plans and loads model checkpoints: safetensors and PyTorch files.
 #[derive(Parser)]
@@ -34,6 +36,8 @@ enum Command {
     Load(load::Load),
     /// Show what would be read, and where to, without reading it
     Plan(plan::ShowPlan),
+    /// Write any readable checkpoint as safetensors, or as a PyTorch file
+    Convert(convert::Convert),
     /// Say what this machine offers to loads, with a remedy for what it lacks
     Doctor(doctor::Doctor),
 }
@@ -46,16 +50,38 @@ struct Target {
     /// Take this variant of a folder, as in model.VARIANT.safetensors
     #[arg(long)]
     variant: Option<String>,
+    /// Take the tensors below this path of a PyTorch file, named from there on; auto takes the
+    /// one that is likely the model's
+    #[arg(long, value_name = "PATH|auto")]
+    root: Option<String>,
+    /// Refuse classes of PyTorch files that are no plain data, in place of keeping them as inert
+    /// data
+    #[arg(long)]
+    strict: bool,
 }
 
 impl Target {
     fn open(&self) -> tensorlift::Result<Checkpoint> {
-        let options = Checkpoint::options();
-        let options = match &self.variant {
-            Some(variant) => OpenOptions::variant(options, variant),
-            None => options,
-        };
-        options.open(&self.path)
+        let mut options = Checkpoint::options();
+        if let Some(variant) = &self.variant {
+            options = options.variant(variant);
+        }
+        if self.strict {
+            options = options.policy(Policy::Strict);
+        }
+        let checkpoint = options.open(&self.path)?;
+        match self.root.as_deref() {
+            None => Ok(checkpoint),
+            Some("auto") => {
+                let root = checkpoint.automatic_root().to_owned();
+                match root.as_str() {
+                    "" => eprintln!("root: the file's own"),
+                    root => eprintln!("root: {root}"),
+                }
+                checkpoint.root(&root)
+            }
+            Some(root) => checkpoint.root(root),
+        }
     }
 }
 
@@ -67,6 +93,7 @@ fn main() -> ExitCode {
         Command::Inspect(inspect) => (inspect.json, inspect.run(&mut out)),
         Command::Load(load) => (load.json, load.run(&mut out)),
         Command::Plan(plan) => (plan.json, plan.run(&mut out)),
+        Command::Convert(convert) => (convert.json, convert.run(&mut out)),
         Command::Doctor(doctor) => (doctor.json, doctor.run(&mut out)),
     };
     let result = result.and_then(|()| Ok(out.flush()?));

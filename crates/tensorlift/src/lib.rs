@@ -44,6 +44,12 @@ pub use checkpoint::{Checkpoint, OpenOptions};
 pub use loader::Loader;
 
 pub use serde_pickle::Value;
+
+/// The types that [`Value`] is made of.
+pub mod state {
+    pub use serde_pickle::HashableValue;
+}
+
 pub use tensorlift_device::{Device, DeviceError, HostDevice, HostPool, NullDevice};
 pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{

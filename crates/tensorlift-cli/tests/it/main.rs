@@ -1,5 +1,7 @@
 //! The command line, as a program.
 
+mod convert;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,0 +1,134 @@
+//! Converts a checkpoint of any format to safetensors, or to a PyTorch file.
+
+mod contents;
+mod error;
+mod feed;
+mod output;
+mod quantized;
+mod safetensors;
+mod shards;
+mod size;
+mod staging;
+mod torch;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use tensorlift::Bytes;
+
+use self::contents::Contents;
+use self::output::{Format, Output};
+use self::shards::Shard;
+use self::size::Size;
+use self::staging::Staging;
+use crate::Target;
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub(crate) struct Convert {
+    #[command(flatten)]
+    target: Target,
+    /// The file to write if it ends in .safetensors, .pt, .pth, .ckpt or .bin, otherwise a folder
+    out: PathBuf,
+    /// What to write; told by the end of OUT by default, safetensors for folders
+    #[arg(long, value_enum)]
+    to: Option<Format>,
+    /// Split a folder's weights into files of at most this size, such as 5GB or 500MiB
+    #[arg(long, value_name = "SIZE")]
+    shard_size: Option<Size>,
+    /// Replace OUT if it exists; of a folder, the weights that a conversion writes
+    #[arg(long)]
+    force: bool,
+    /// Print what was written as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What was written.
+#[derive(Serialize)]
+struct Written<'a> {
+    format: Format,
+    /// Those stored; names that share the bytes of another are not counted.
+    tensors: usize,
+    /// Of all tensors, without what the format adds.
+    bytes: u64,
+    files: Vec<PathBuf>,
+    /// Further names of stored tensors, each with the name under which they are stored.
+    tied: BTreeMap<&'a str, &'a str>,
+    /// The path that was cut off all names.
+    root: &'a str,
+}
+
+impl Convert {
+    pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+        let output = Output::choose(&self.out, self.to, self.shard_size.is_some())?;
+        output.check_free(self.force)?;
+        let checkpoint = self.target.open()?;
+        let contents = Contents::survey(&checkpoint, output.format())?;
+        let shards = shards::split(&contents, self.shard_size.map(Size::bytes), output.format());
+        let names: Vec<&str> = shards.iter().map(|shard| shard.name.as_str()).collect();
+        output.check_inputs(&names, checkpoint.files())?;
+
+        let staging = Staging::begin(&output)?;
+        for shard in &shards {
+            let path = staging.path(&shard.name);
+            match output.format() {
+                Format::Safetensors => safetensors::write(&checkpoint, shard, &contents, &path)?,
+                Format::Torch => torch::write(&checkpoint, shard, &path)?,
+            }
+        }
+        if shards.len() > 1 {
+            let index = shards::index(&shards, output.format())?;
+            staging.write(output.format().index_name(), &index)?;
+        }
+        let files = staging.commit(&output, self.force)?;
+        let written = Written {
+            format: output.format(),
+            tensors: contents.items.len(),
+            bytes: contents.bytes,
+            files,
+            tied: contents.tied(),
+            root: checkpoint.current_root(),
+        };
+        if self.json {
+            serde_json::to_writer(&mut *out, &written)?;
+            writeln!(out)?;
+        } else {
+            written.describe(&shards, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Written<'_> {
+    fn describe(&self, shards: &[Shard<'_>], out: &mut impl Write) -> std::io::Result<()> {
+        for file in &self.files {
+            writeln!(out, "{}", file.display())?;
+        }
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        write!(
+            out,
+            "{} tensor{}, {} in {} file{}",
+            self.tensors,
+            plural(self.tensors),
+            Bytes(self.bytes),
+            shards.len(),
+            plural(shards.len()),
+        )?;
+        if self.files.len() > shards.len() {
+            write!(out, " and an index")?;
+        }
+        let tied = self.tied.len();
+        let what = match self.format {
+            Format::Safetensors => "dropped, their names are in the metadata",
+            Format::Torch => "sharing the storage of another",
+        };
+        match tied {
+            0 => writeln!(out),
+            _ => writeln!(out, "; {tied} tied weight{} {what}", plural(tied)),
+        }
+    }
+}

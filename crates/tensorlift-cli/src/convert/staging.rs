@@ -1,0 +1,93 @@
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tensorlift::{Error, ErrorKind, Result};
+
+use super::output::Output;
+
+/// The folder beside the output in which files are written, and which goes with whatever is left
+/// in it.
+pub(super) struct Staging {
+    scratch: TempDir,
+    /// Made as any folder is; the scratch one is for its owner only.
+    folder: PathBuf,
+}
+
+impl Staging {
+    pub(super) fn begin(output: &Output) -> Result<Self> {
+        let parent = match output.path().parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let fail = |error| on_disk(error, parent);
+        let scratch = tempfile::Builder::new()
+            .prefix(".tensorlift-")
+            .tempdir_in(parent)
+            .map_err(fail)?;
+        let folder = scratch.path().join("written");
+        fs::create_dir(&folder).map_err(fail)?;
+        Ok(Self { scratch, folder })
+    }
+
+    /// Where the file of this name is written.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.path(name);
+        fs::write(&path, text).map_err(|error| on_disk(error, &path))
+    }
+
+    /// Moves what was written to where it belongs, and gives the paths.
+    pub(super) fn commit(self, output: &Output, force: bool) -> Result<Vec<PathBuf>> {
+        let fail = |error| on_disk(error, output.path());
+        let names = self.names().map_err(fail)?;
+        self.open_up(&names).map_err(fail)?;
+        // A conversion takes its time: what was free when it began need not be free now.
+        output.check_free(force)?;
+        if !output.is_file() && !output.path().exists() {
+            fs::rename(&self.folder, output.path()).map_err(fail)?;
+        } else {
+            // An index comes last, when all that it names is there.
+            for name in &names {
+                fs::rename(self.path(name), output.place_of(name)).map_err(fail)?;
+            }
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            for path in output.stale(&names) {
+                fs::remove_file(&path).map_err(|error| on_disk(error, &path))?;
+            }
+        }
+        // What remains is an empty folder, which troubles nobody if it cannot be removed.
+        let _ = self.scratch.close();
+        Ok(names.iter().map(|name| output.place_of(name)).collect())
+    }
+
+    /// The names of all files: weights in order, then the index, which their dots put last.
+    fn names(&self) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(&self.folder)?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let mut names: Vec<String> = names.collect::<io::Result<_>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Gives all files the permissions of newly made ones: some are written through temporary
+    /// files, which are for their owner only.
+    fn open_up(&self, names: &[String]) -> io::Result<()> {
+        let sample = self.scratch.path().join("sample");
+        let permissions = File::create(&sample)?.metadata()?.permissions();
+        for name in names {
+            fs::set_permissions(self.path(name), permissions.clone())?;
+        }
+        Ok(())
+    }
+}
+
+fn on_disk(error: io::Error, path: &Path) -> Error {
+    Error::new(ErrorKind::Storage, error)
+        .with_path(path)
+        .with_remedy("check the disk and the permissions")
+}

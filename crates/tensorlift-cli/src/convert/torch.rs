@@ -1,0 +1,55 @@
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use tensorlift::{Checkpoint, Entry, Error, ErrorKind, Result};
+use tensorlift_format_torchzip::write::{StateDict, StorageId};
+
+use super::contents::Item;
+use super::feed::with_feed;
+use super::shards::Shard;
+
+/// What is gathered before it goes to the file, in bytes; larger pieces go there at once.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Writes one file.
+pub(super) fn write(checkpoint: &Checkpoint, shard: &Shard<'_>, path: &Path) -> Result<()> {
+    let on_disk = |error: std::io::Error| Error::new(ErrorKind::Storage, error).with_path(path);
+    let state_dict = describe(checkpoint, shard)?;
+    let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path).map_err(on_disk)?);
+    let mut archive = state_dict.begin(file).map_err(named(path))?;
+    with_feed(checkpoint, &shard.items, |mut feed| {
+        for position in 0..shard.items.len() {
+            feed.bytes(position, |bytes| {
+                archive.write_storage(bytes).map_err(named(path))
+            })?;
+        }
+        let file = archive.finish().map_err(named(path))?;
+        file.into_inner()
+            .map_err(|error| on_disk(error.into_error()))?;
+        Ok(())
+    })
+}
+
+/// The state dict: all names in file order, one storage for each tensor.
+fn describe(checkpoint: &Checkpoint, shard: &Shard<'_>) -> Result<StateDict> {
+    let mut state_dict = StateDict::new();
+    let mut names: Vec<(usize, &Entry, &Item<'_>, StorageId)> = Vec::new();
+    for item in &shard.items {
+        let storage = state_dict.storage(item.bytes);
+        for entry in [item.entry].into_iter().chain(item.ties.iter().copied()) {
+            let position = checkpoint.catalog().position(entry.name());
+            names.push((position.unwrap_or_default(), entry, item, storage));
+        }
+    }
+    names.sort_by_key(|&(position, ..)| position);
+    for (_, entry, item, storage) in names {
+        let grad = entry.requires_grad();
+        state_dict.tensor(entry.name(), item.dtype, &item.shape, storage, grad)?;
+    }
+    Ok(state_dict)
+}
+
+fn named<E: Into<Error>>(path: &Path) -> impl Fn(E) -> Error {
+    move |error| error.into().with_path(path)
+}
