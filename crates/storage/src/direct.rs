@@ -205,4 +205,31 @@ mod tests {
         let past = storage.read_exact_at(LEN as u64 - 3, &mut memory[(LEN - 3) % 4096..][..4]);
         assert_eq!(past.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
+
+    #[test]
+    fn a_refusal_at_the_first_read_leads_through_the_page_cache() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..20_000u32).map(|index| (index * 7 / 3) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        file.as_file().sync_all().unwrap();
+        let Ok(mut storage) = DirectStorage::new(Arc::new(file.reopen().unwrap())) else {
+            eprintln!("not run: no direct reads here");
+            return;
+        };
+        assert_eq!((storage.reader(), storage.fallback()), ("direct", None));
+        // A file system that takes less than it promises: no kernel reads single bytes directly.
+        storage.alignment = os::DirectIo {
+            offset: 1,
+            memory: 1,
+        };
+        let mut buf = [0; 1001];
+        storage.read_exact_at(3, &mut buf).unwrap();
+        assert_eq!(buf, bytes[3..1004]);
+        if storage.fallback().is_none() {
+            eprintln!("not run: this file system takes any alignment");
+            return;
+        }
+        assert_eq!(storage.reader(), "pread");
+        assert!(storage.fallback().unwrap().contains("refused when read"));
+    }
 }

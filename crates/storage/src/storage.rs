@@ -118,3 +118,53 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
         (**self).populate(range)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Is interrupted before each read, and then reads one byte.
+    #[derive(Debug, Default)]
+    struct Interrupted(AtomicU32);
+
+    impl Storage for Interrupted {
+        fn len(&self) -> u64 {
+            10
+        }
+
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+            if self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            match (offset < 10, buf.first_mut()) {
+                (true, Some(byte)) => {
+                    *byte = offset as u8;
+                    Ok(1)
+                }
+                _ => Ok(0),
+            }
+        }
+
+        fn reader(&self) -> &'static str {
+            "interrupted"
+        }
+    }
+
+    #[test]
+    fn interruptions_are_no_failures() {
+        let mut buf = [0; 4];
+        Interrupted::default().read_exact_at(3, &mut buf).unwrap();
+        assert_eq!(buf, [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn an_early_end_is_told_with_what_was_found() {
+        let error = Interrupted::default()
+            .read_exact_at(8, &mut [0; 4])
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(error.to_string(), "expected 4 bytes at offset 8, found 2");
+    }
+}

@@ -341,3 +341,42 @@ fn declared_sums_are_checked_when_asked_for() {
         }
     }
 }
+
+#[test]
+fn storage_with_latency_comes_to_have_more_reads_in_flight() {
+    use std::time::Duration;
+    use tensorlift_storage::wrap::Slow;
+
+    let sample = sample();
+    let distant = |storage| Arc::new(Slow::new(storage, Duration::from_millis(4), u64::MAX)) as _;
+    let shards = sample.shards_through(distant);
+    let device: Arc<dyn Device> = Arc::new(HostDevice::new());
+    // Small chunks, so that there are enough to learn from.
+    let options = LoadOptions::default().chunk_bytes(4096);
+    let plan = plan(
+        &sample.catalog,
+        |_| Some(0),
+        &[device.rules()],
+        &options.planning(),
+    )
+    .unwrap();
+    let control = Control::default();
+    let filled = execute(
+        &plan,
+        &sample.catalog,
+        &shards,
+        &[device],
+        &options,
+        &control,
+    )
+    .unwrap();
+    let tried: Vec<usize> = filled
+        .counts
+        .steps
+        .iter()
+        .map(|step| step.threads)
+        .collect();
+    // The latency is slept, so twice as many are nearly twice as fast however busy the machine is.
+    assert!(tried.len() >= 2 && tried[1] == 2 * tried[0], "{tried:?}");
+    assert!(filled.counts.threads > tried[0], "{tried:?}");
+}
