@@ -3,22 +3,22 @@
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use tensorlift_format_torchzip::{Error, PickleProblem, Policy, ReadOptions, Result, TorchFile};
+use tensorlift_format_torchzip::{Error, PickleProblem, Policy, Result, TorchFile};
 use tensorlift_storage::wrap::Chopped;
 use tensorlift_storage::{MemoryStorage, Storage};
 use tensorlift_tensor_meta::Limits;
 
-use crate::read_bounded;
+use crate::{options, read_bounded};
 
 pub(crate) fn agree(storage: &MemoryStorage, plain: &Result<TorchFile>) {
     let chopped = Chopped::new(storage.clone(), 7);
-    match (plain, &read_bounded(&chopped, &ReadOptions::default())) {
+    match (plain, &read_bounded(&chopped, &options())) {
         (Ok(plain), Ok(chopped)) => same(plain, chopped),
         (Err(plain), Err(chopped)) => assert_eq!(plain.to_string(), chopped.to_string()),
         (plain, chopped) => panic!("whole: {plain:?}; in small reads: {chopped:?}"),
     }
 
-    let mut strict = ReadOptions::default();
+    let mut strict = options();
     strict.policy = Policy::Strict;
     match (plain, &read_bounded(storage, &strict)) {
         (Ok(plain), Ok(strict)) => same(plain, strict),
@@ -27,7 +27,7 @@ pub(crate) fn agree(storage: &MemoryStorage, plain: &Result<TorchFile>) {
         (Err(_), Err(_)) => {}
     }
 
-    let mut summed = ReadOptions::default();
+    let mut summed = options();
     summed.verify_crc = true;
     match (plain, &read_bounded(storage, &summed)) {
         (Ok(plain), Ok(summed)) => same(plain, summed),
@@ -35,7 +35,7 @@ pub(crate) fn agree(storage: &MemoryStorage, plain: &Result<TorchFile>) {
         (_, Err(_)) => {}
     }
 
-    let mut tight = ReadOptions::default();
+    let mut tight = options();
     tight.limits = tighter(storage);
     match (plain, &read_bounded(storage, &tight)) {
         // Fewer paths may be named then.
@@ -71,7 +71,7 @@ fn is_forbidden(error: &Error) -> bool {
     )
 }
 
-/// The default limits with one of them far lower; which one hangs on the bytes, so that a finding
+/// The limits with one of them far lower; which one hangs on the bytes, so that a finding
 /// can be repeated.
 fn tighter(storage: &MemoryStorage) -> Limits {
     let mut hasher = DefaultHasher::new();
@@ -79,7 +79,7 @@ fn tighter(storage: &MemoryStorage) -> Limits {
     let hash = hasher.finish();
     let low = 1u64 << (hash >> 32 & 15);
     let size = low as usize;
-    let mut limits = Limits::default();
+    let mut limits = options().limits;
     match hash % 13 {
         0 => limits.tensors = size,
         1 => limits.rank = size,
