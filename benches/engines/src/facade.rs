@@ -1,14 +1,19 @@
 //! tensorlift as a user calls it.
 
-use tensorlift::{Checkpoint, Mode};
+use tensorlift::{Checkpoint, LoadOptions, Reader};
 use tensorlift_bench_protocol::{Phase, Request, Result, measure};
 
-pub(crate) fn run(request: &Request, mode: Mode) -> Result<()> {
+/// With a reader forced.
+pub(crate) fn by(request: &Request, reader: Reader) -> Result<()> {
+    run(request, LoadOptions::default().reader(reader))
+}
+
+pub(crate) fn run(request: &Request, options: LoadOptions) -> Result<()> {
     measure(
         request,
         || {
             let checkpoint = Checkpoint::open(&request.path)?;
-            Ok(checkpoint.loader().mode(mode).load()?)
+            Ok(checkpoint.loader().options(options).load()?)
         },
         |loaded, checksum, outcome| {
             for tensor in loaded {

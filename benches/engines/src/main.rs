@@ -9,7 +9,7 @@ mod safetensors_crate;
 
 use std::process::ExitCode;
 
-use tensorlift::Mode;
+use tensorlift::{LoadOptions, Mode, Reader};
 use tensorlift_bench_protocol::{Request, Result, main_of};
 
 fn main() -> ExitCode {
@@ -18,8 +18,11 @@ fn main() -> ExitCode {
 
 fn run(request: &Request) -> Result<()> {
     match request.engine.as_str() {
-        "tensorlift" => facade::run(request, Mode::Copy),
-        "tensorlift-map" => facade::run(request, Mode::Map),
+        "tensorlift" => facade::run(request, LoadOptions::default()),
+        "tensorlift-map" => facade::run(request, LoadOptions::default().mode(Mode::Map)),
+        "tensorlift-buffered" => facade::by(request, Reader::Buffered),
+        "tensorlift-direct" => facade::by(request, Reader::Direct),
+        "tensorlift-uring" => facade::by(request, Reader::Uring),
         "naive" => naive::run(request),
         "safetensors-map-copy" => safetensors_crate::map_and_copy(request),
         "safetensors-read" => safetensors_crate::read(request),

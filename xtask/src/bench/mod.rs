@@ -127,3 +127,34 @@ fn build(flags: &flags::Bench, engines: &[Engine]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_name_engines_that_there_are() {
+        let folder = root().join(FOLDER);
+        let engines = Engine::read_all(&folder.join("engines.toml")).unwrap();
+        let known = |name: &String| engines.iter().any(|engine| engine.name == *name);
+        let mut names = Vec::new();
+        for definition in Definition::read_all(&folder.join("definitions")).unwrap() {
+            for case in definition.cases(false) {
+                for name in case.engines.iter().chain(&case.without) {
+                    assert!(known(name), "{}: no engine {name:?}", case.name());
+                }
+                let runs = |engine: &&Engine| engine.runs(&case);
+                assert!(
+                    engines.iter().filter(runs).any(|engine| engine.limit),
+                    "{}",
+                    case.name()
+                );
+                names.push(case.name());
+            }
+        }
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "two cases of one name");
+    }
+}

@@ -5,8 +5,11 @@ use std::process::Command;
 use tensorlift_bench_protocol::{Checksum, Outcome, Request};
 use tensorlift_fixture_kit::{CheckpointSpec, Format, presets};
 
-const BOTH_FORMATS: [&str; 6] = [
+const BOTH_FORMATS: [&str; 9] = [
     "tensorlift",
+    "tensorlift-buffered",
+    "tensorlift-direct",
+    "tensorlift-uring",
     "tensorlift-map",
     "naive",
     "mapping",
