@@ -14,6 +14,8 @@ use super::{Frame, Kind, Leaves, Walk};
 /// Roots worth noting; deeper ones are parts of a model that nobody would load alone.
 const MAX_ROOTS: usize = 10_000;
 const MAX_ROOT_BYTES: usize = 1024;
+/// Bytes of keys that take about as long as a step.
+const STEP_BYTES: usize = 64;
 
 /// # Entering and leaving containers
 impl<'a> Walk<'a> {
@@ -155,7 +157,9 @@ impl<'a> Walk<'a> {
     }
 
     /// The keys and values of a dict; of equal keys the last value counts, in the first's place.
-    pub(super) fn distinct(&self, dict: Id) -> Cow<'a, [Id]> {
+    ///
+    /// What is looked at, but not visited afterwards, counts as steps here.
+    pub(super) fn distinct(&mut self, dict: Id) -> Cow<'a, [Id]> {
         let Objects { arena, pickle } = self.objects;
         let pairs = arena.pairs(dict).unwrap_or(&[]);
         if pairs.len() <= 2 {
@@ -163,10 +167,14 @@ impl<'a> Walk<'a> {
         }
         let mut seen: HashMap<Key<'_>, usize> = HashMap::with_capacity(pairs.len() / 2);
         let mut kept: Option<Vec<Id>> = None;
+        let (mut key_bytes, mut dropped) = (0, 0);
         for (number, pair) in pairs.chunks_exact(2).enumerate() {
             let at = kept.as_ref().map_or(2 * number, Vec::len);
-            match seen.entry(Key::of(arena, pickle, pair[0])) {
+            let key = Key::of(arena, pickle, pair[0]);
+            key_bytes += key.bytes();
+            match seen.entry(key) {
                 Entry::Occupied(before) => {
+                    dropped += 1;
                     let kept = kept.get_or_insert_with(|| pairs[..2 * number].to_vec());
                     kept[*before.get() + 1] = pair[1];
                 }
@@ -178,7 +186,19 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        self.spend(dropped);
+        self.spend_bytes(key_bytes);
         kept.map_or(Cow::Borrowed(pairs), Cow::Owned)
+    }
+
+    /// Counts work beside the visit of a child; the next visit finds out if it was too much.
+    fn spend(&mut self, steps: usize) {
+        self.steps_left = self.steps_left.saturating_sub(steps as u64);
+    }
+
+    /// Counts bytes hashed or copied. Short keys cost nothing beside the visit itself.
+    pub(super) fn spend_bytes(&mut self, bytes: usize) {
+        self.spend(bytes / STEP_BYTES);
     }
 
     /// Whether a node can hold tensors or is one.
@@ -242,6 +262,13 @@ impl<'a> Key<'a> {
             }
             Node::Float(value) => Key::Float(value.to_bits()),
             _ => Key::Other(id),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Key::Text(bytes) | Key::Bytes(bytes) => bytes.len(),
+            _ => 0,
         }
     }
 }

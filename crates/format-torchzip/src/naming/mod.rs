@@ -144,6 +144,10 @@ enum Kind {
     Module,
     /// A state that is no dict.
     State,
+    /// A part of a tensor, such as the values of a sparse one.
+    Part(&'static str),
+    /// The key of a dict, below the path of its value.
+    Key,
 }
 
 impl<'a> Walk<'a> {
@@ -214,17 +218,17 @@ impl<'a> Walk<'a> {
                     self.push_position(position, depth + 1);
                 }
                 Kind::State => self.push_segment("state", depth),
+                Kind::Part(part) => self.push_segment(part, depth),
+                Kind::Key => self.path.push_str("#key"),
             }
             let overlong = self.check_length(path_len) || overlong;
             let len = self.path.len();
-            self.visit(child, len, depth + 1, overlong, budget)?;
             if key_holds {
-                // After the value, which thus keeps the plain name.
-                self.path.truncate(len);
-                self.path.push_str("#key");
-                let len = self.path.len();
-                self.visit(key, len, depth + 1, overlong, budget)?;
+                // After all that the value holds, which thus keeps the plain name.
+                let key = Cow::Owned(vec![key]);
+                self.push(Kind::Key, key, len, depth, overlong, None);
             }
+            self.visit(child, len, depth + 1, overlong, budget)?;
         }
         Ok(())
     }
@@ -356,10 +360,10 @@ impl<'a> Walk<'a> {
                 } = quantizer
                 {
                     let parts = vec![("scales", scales), ("zero_points", zero_points)];
-                    self.parts(parts, path_len, depth, overlong, budget)?;
+                    self.parts(parts, path_len, depth, overlong);
                 }
             }
-            Form::Parts(parts) => self.parts(parts, path_len, depth, overlong, budget)?,
+            Form::Parts(parts) => self.parts(parts, path_len, depth, overlong),
             Form::Array(array) => {
                 let name = self.name(depth);
                 self.listing.array(id, &name, &array, grad(false), budget)?;
@@ -377,21 +381,17 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The parts get frames of their own, since what they hold is visited later.
     fn parts(
         &mut self,
         parts: Vec<(&'static str, Id)>,
         path_len: usize,
         depth: usize,
         overlong: bool,
-        budget: &mut Budget,
-    ) -> Result<(), Stop> {
-        for (part, id) in parts {
-            self.path.truncate(path_len);
-            self.push_segment(part, depth);
-            let len = self.path.len();
-            self.visit(id, len, depth + 1, overlong, budget)?;
+    ) {
+        for (part, id) in parts.into_iter().rev() {
+            let ids = Cow::Owned(vec![id]);
+            self.push(Kind::Part(part), ids, path_len, depth, overlong, None);
         }
-        self.path.truncate(path_len);
-        Ok(())
     }
 }

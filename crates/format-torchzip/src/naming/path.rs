@@ -42,8 +42,10 @@ impl Walk<'_> {
 
     pub(super) fn push_key(&mut self, key: Id, depth: usize) {
         let ceiling = self.limits.name_bytes.saturating_add(1);
+        let before = self.path.len();
         self.push_dot(depth);
         push_key_text(&self.objects, key, 0, ceiling, &mut self.path);
+        self.spend_bytes(self.path.len() - before);
     }
 
     /// Cuts a path that is longer than names may be, and tells so.
@@ -97,6 +99,9 @@ pub(crate) fn push_key_text(
         Node::Tuple { start, len } if depth < 8 => {
             out.push('(');
             for (position, &item) in arena.members(start, len).iter().enumerate() {
+                if out.len() > ceiling {
+                    return;
+                }
                 if position > 0 {
                     out.push_str(", ");
                 }

@@ -5,6 +5,7 @@ mod hostile;
 mod objects;
 mod older;
 mod oracle;
+mod regressions;
 mod write;
 mod written;
 mod zip_files;

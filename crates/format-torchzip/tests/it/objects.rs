@@ -138,6 +138,27 @@ fn too_many_paths_still_list_every_tensor() {
 }
 
 #[test]
+fn repeated_and_long_keys_count_as_paths() {
+    // A dict of one key given often, and one of a long key, each at the end of 2^10 paths.
+    let long = "k".repeat(50_000);
+    let repeated = [&b"}("[..], &b"K\0N".repeat(2000), b"u"].concat();
+    let long = Pickle::new().raw(b"}").text(&long).raw(b"]s").stop();
+    let long = &long[2..long.len() - 1];
+    for dict in [&repeated[..], long] {
+        let mut pickle = Pickle::new().raw(dict).raw(b"q\0");
+        for level in 0..10u8 {
+            let (below, this) = (level, level + 1);
+            pickle = pickle.raw(&[b'0', b']', b'(', b'h', below, b'h', below, b'e', b'q', this]);
+        }
+        let bytes = archive("a", &pickle.stop(), &[]);
+        let mut options = ReadOptions::default();
+        options.limits.expanded_nodes = 10_000;
+        let file = read(&MemoryStorage::new(bytes), &options).unwrap();
+        assert!(file.aliases_omitted());
+    }
+}
+
+#[test]
 fn modules_bear_the_names_of_their_state_dict() {
     let child = |pickle: Pickle| {
         let pickle = pickle
@@ -302,6 +323,20 @@ fn sparse_quantized_and_meta_tensors() {
         "{state}"
     );
     assert!(state.contains(r#""scale": 0.5"#), "{state}");
+}
+
+#[test]
+fn what_stands_in_parts_of_sparse_tensors_is_named_by_the_part() {
+    let pickle = Pickle::new().raw(b"}").text("coo");
+    let pickle = pickle
+        .global("torch._utils", "_rebuild_sparse_tensor")
+        .raw(b"(")
+        .global("torch.serialization", "_get_layout")
+        .text("torch.sparse_coo")
+        .raw(b"\x85R(]");
+    let pickle = four(four(pickle).raw(b"a]")).raw(b"a").sizes(&[9]);
+    let (_, file) = with_four(pickle.raw(b"\x88ttRs"));
+    assert_eq!(names(&file), ["coo.indices.0", "coo.values.0"]);
 }
 
 #[test]

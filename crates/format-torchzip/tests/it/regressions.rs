@@ -1,0 +1,41 @@
+//! Files that fuzzing found, each with what went wrong; the files are in `fixtures/regressions`.
+
+use std::path::Path;
+
+use tensorlift_format_torchzip::{ReadOptions, TorchFile, read};
+use tensorlift_storage::MemoryStorage;
+use tensorlift_tensor_meta::Entry;
+
+fn open(name: &str) -> TorchFile {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/regressions");
+    let bytes = std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    read(&MemoryStorage::new(bytes), &ReadOptions::default()).unwrap()
+}
+
+#[test]
+fn pickle_repeated_keys() {
+    // 2^21 paths lead to a dict of 2,000 equal keys. Only the key that counts was counted.
+    let file = open("pickle-repeated-keys.bin");
+    assert!(file.catalog().is_empty());
+    assert!(file.aliases_omitted());
+}
+
+#[test]
+fn zip_objects_in_sparse_parts() {
+    // A root's path ended in the middle, for the parts of a sparse tensor shared one buffer.
+    roots_hold_what_they_say(&open("zip-objects-in-sparse-parts.bin"));
+}
+
+#[test]
+fn zip_tensors_in_a_key() {
+    // What the key holds counted as below the value too.
+    roots_hold_what_they_say(&open("zip-tensors-in-a-key.bin"));
+}
+
+fn roots_hold_what_they_say(file: &TorchFile) {
+    let names: Vec<_> = file.catalog().entries().iter().map(Entry::name).collect();
+    for root in file.roots() {
+        let below = names.iter().filter(|name| root.strip(name).is_some());
+        assert!(below.count() >= root.tensors(), "{root:?} of {names:?}");
+    }
+}
