@@ -7,12 +7,13 @@ use std::fmt;
 use safetensors::Dtype as FormatDtype;
 use serde::Deserialize;
 use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
-    Visitor, value::Error as ValueError,
+    DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+    value::Error as ValueError,
 };
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{
-    Catalog, CatalogBuilder, CatalogError, Entry, Extent, Layout, Limits, Record, ShardId, View,
+    Catalog, CatalogBuilder, CatalogError, Entry, Extent, Layout, LayoutError, Limits, Record,
+    ShardId, View,
 };
 
 use crate::Error;
@@ -158,6 +159,13 @@ impl Entries<'_> {
                 found,
             });
         };
+        // A zero does not save a product that overflows before it: the reference implementation
+        // multiplies in this order.
+        let product = |product: usize, &size: &usize| product.checked_mul(size);
+        if dimensions.iter().try_fold(1, product).is_none() {
+            let overflow = LayoutError::ShapeOverflow { shape: dimensions };
+            return Err(CatalogError::from(overflow).into());
+        }
         let layout = Layout::contiguous(dimensions).map_err(CatalogError::from)?;
         let Some(expected) = layout.contiguous_bytes(dtype) else {
             let shape = layout.shape().to_vec();
@@ -315,7 +323,7 @@ impl<'de> Visitor<'de> for InfoSeed {
                     .replace(map.next_value_seed(ShapeSeed(self.0))?)
                     .is_some(),
                 "data_offsets" => data_offsets.replace(map.next_value()?).is_some(),
-                _ => map.next_value::<IgnoredAny>().map(|_| false)?,
+                _ => map.next_value_seed(PassedOver).map(|()| false)?,
             };
             if again {
                 return Err(A::Error::custom(format_args!(
@@ -401,6 +409,60 @@ impl<'de> Visitor<'de> for MetadataSeed {
             metadata.pairs.insert(key.into_owned(), value.into_owned());
         }
         Ok(metadata)
+    }
+}
+
+/// Any value, read as strictly as the reference implementation does: nesting is bounded, numbers
+/// fit a float, escapes are characters. Nothing of it is kept.
+struct PassedOver;
+
+impl<'de> DeserializeSeed<'de> for PassedOver {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PassedOver {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(PassedOver)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry_seed(PassedOver, PassedOver)?.is_some() {}
+        Ok(())
     }
 }
 

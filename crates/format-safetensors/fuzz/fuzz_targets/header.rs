@@ -69,24 +69,43 @@ fn check(file: &[u8]) {
 /// Reads; ends the process if that allocates more than the file's size and 64 MiB.
 fn bounded(storage: &dyn Storage, limits: &Limits) -> Result<Catalog, Error> {
     let limit = ALLOCATOR.allocated() + storage.len() as usize + SPARE_BYTES;
-    ALLOCATOR.set_limit(limit).expect("a limit above what is allocated");
+    ALLOCATOR
+        .set_limit(limit)
+        .expect("a limit above what is allocated");
     let catalog = read(storage, limits);
-    ALLOCATOR.set_limit(usize::MAX).expect("a limit above what is allocated");
+    ALLOCATOR
+        .set_limit(usize::MAX)
+        .expect("a limit above what is allocated");
     catalog
 }
 
 fn promises_hold(catalog: &Catalog, file_len: u64) {
     let mut names = HashSet::new();
     for (position, entry) in catalog.entries().iter().enumerate() {
-        assert!(names.insert(entry.name()), "the name {:?} twice", entry.name());
+        assert!(
+            names.insert(entry.name()),
+            "the name {:?} twice",
+            entry.name()
+        );
         assert_eq!(catalog.position(entry.name()), Some(position));
         let extent = entry.extent();
         let end = extent.offset.checked_add(extent.len);
-        assert!(end.is_some_and(|end| end <= file_len), "{entry:?} of {file_len} bytes");
+        assert!(
+            end.is_some_and(|end| end <= file_len),
+            "{entry:?} of {file_len} bytes"
+        );
         let span_end = entry.view().offset.checked_add(entry.span_bytes());
         let record_len = catalog.record(entry).len();
-        assert!(span_end.zip(record_len).is_some_and(|(end, len)| end <= len), "{entry:?}");
-        assert_eq!(entry.layout().contiguous_bytes(entry.dtype()), Some(entry.bytes()));
+        assert!(
+            span_end
+                .zip(record_len)
+                .is_some_and(|(end, len)| end <= len),
+            "{entry:?}"
+        );
+        assert_eq!(
+            entry.layout().contiguous_bytes(entry.dtype()),
+            Some(entry.bytes())
+        );
         assert_eq!(extent.len, entry.bytes());
     }
 }
@@ -112,10 +131,19 @@ fn says_the_same(catalog: &Catalog, file: &[u8]) {
 fn loads(catalog: Catalog, file: &[u8]) {
     let catalog = Arc::new(catalog);
     let host: Arc<dyn Device> = Arc::new(HostDevice::new());
-    let options = LoadOptions::default().memory_bytes(MEMORY_BYTES).read_threads(1);
+    let options = LoadOptions::default()
+        .memory_bytes(MEMORY_BYTES)
+        .read_threads(1);
     let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options.planning()).expect("a plan");
     let shard = Shard::new("input", Arc::new(MemoryStorage::new(file.to_vec())));
-    let filled = execute(&plan, &catalog, &[shard], &[host], &options, &Control::default());
+    let filled = execute(
+        &plan,
+        &catalog,
+        &[shard],
+        &[host],
+        &options,
+        &Control::default(),
+    );
     let filled = match filled {
         Ok(filled) => filled,
         Err(error) => {
@@ -127,6 +155,11 @@ fn loads(catalog: Catalog, file: &[u8]) {
     for tensor in loaded.tensors() {
         let extent = tensor.entry().extent();
         let expected = &file[extent.offset as usize..extent.end() as usize];
-        assert_eq!(tensor.as_bytes().expect("host memory"), expected, "{:?}", tensor.entry());
+        assert_eq!(
+            tensor.as_bytes().expect("host memory"),
+            expected,
+            "{:?}",
+            tensor.entry()
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What breaks the format is refused, each for its own reason.
 
 use proptest::prelude::*;
+use safetensors::SafeTensors;
 use tensorlift_format_safetensors::{Error, FormatDtype, TensorView, read, to_bytes};
 use tensorlift_storage::MemoryStorage;
 use tensorlift_tensor_meta::{CatalogError, Error as MetaError, ErrorKind, Limits};
@@ -61,6 +62,33 @@ fn a_header_that_is_no_header() {
         not_utf8[place] = 0xff;
         refused!(read_both(&not_utf8), Error::NotUtf8(_));
     }
+}
+
+#[test]
+fn what_the_reference_refuses_is_refused() {
+    let note = |note: &str| {
+        let fields = r#""dtype":"U8","shape":[0],"data_offsets":[0,0]"#;
+        file(&format!("{{\"a\":{{{fields},\"note\":{note}}}}}"), 0)
+    };
+    let nested = |depth: usize| note(&format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
+    for file in [note("[{\"b\":[1,-1,0.5,null,true,\"c\"]}]"), nested(125)] {
+        assert!(SafeTensors::deserialize(&file).is_ok());
+        assert_eq!(read_both(&file).unwrap().len(), 1);
+    }
+    for file in [
+        nested(126),
+        nested(1_000_000),
+        note("1e999"),
+        note(r#""\ud800""#),
+    ] {
+        assert!(SafeTensors::deserialize(&file).is_err());
+        refused!(read_both(&file), Error::Json(_));
+    }
+    let size = u64::MAX / 2;
+    let shape = format!(r#"{{"a":{{"dtype":"U8","shape":[{size},3,0],"data_offsets":[0,0]}}}}"#);
+    let file = file(&shape, 0);
+    assert!(SafeTensors::deserialize(&file).is_err());
+    refused!(read_both(&file), Error::Catalog(CatalogError::Layout(_)));
 }
 
 #[test]
