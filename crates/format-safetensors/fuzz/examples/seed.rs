@@ -53,8 +53,8 @@ fn seeds() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut seeds = Vec::new();
     for case in hostile::cases() {
         for (number, file) in case.files().into_iter().enumerate() {
-            let extension = file.path.rsplit('.').next().unwrap_or_default();
-            seeds.push((format!("{}-{number}.{extension}", case.name), file.bytes));
+            let path = file.path.replace('/', "-");
+            seeds.push((format!("{}-{number}-{path}", case.name), file.bytes));
         }
     }
     let mut folders = vec![committed::folder()];

@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
     if let Some((len, header)) = input.split_first_chunk() {
         let mut file = (header.len() as u64).to_le_bytes().to_vec();
         file.extend(header);
-        let tail = (0..u16::from_le_bytes(*len)).map(|at| (at * 31) as u8);
+        let tail = (0..u16::from_le_bytes(*len)).map(|at| at.wrapping_mul(31) as u8);
         file.extend(tail);
         check(&file);
     }
