@@ -20,7 +20,7 @@ pub use memory::peak_bytes;
 
 /// What following shared references may cost here: a small file can spend all of the default, so
 /// that one input would take as long as thousands of others.
-const EXPANDED_NODES: usize = 20_000;
+const EXPANDED_NODES: usize = 5_000;
 
 /// Whether the reader takes bytes for one of these formats.
 pub fn is_any(bytes: &[u8], formats: &[Format]) -> bool {
