@@ -19,6 +19,21 @@ struct Package {
     /// `Some` and empty where publishing is forbidden.
     publish: Option<Vec<String>>,
     features: BTreeMap<String, Vec<String>>,
+    /// Null where the manifest has none.
+    metadata: Option<Tables>,
+}
+
+#[derive(Deserialize)]
+struct Tables {
+    xtask: Option<Table>,
+}
+
+/// `[package.metadata.xtask]` of a manifest.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Table {
+    /// The sets worth checking, where features exclude or need each other.
+    feature_sets: Vec<String>,
 }
 
 pub(super) fn run() -> Result<Outcome> {
@@ -30,7 +45,9 @@ pub(super) fn run() -> Result<Outcome> {
         if package.publish.as_ref().is_some_and(Vec::is_empty) {
             continue;
         }
-        for set in sets(&package.features) {
+        let table = package.metadata.and_then(|tables| tables.xtask);
+        let named = table.map(|table| table.feature_sets);
+        for set in named.unwrap_or_else(|| sets(&package.features)) {
             let package = format!("--package={}", package.name);
             let mut check = cargo();
             check.args(["check", "--quiet", &package, "--no-default-features"]);
