@@ -1,50 +1,124 @@
-//! The fuzz targets build; where cargo-fuzz is installed, they run too.
+//! The fuzz targets build with a nightly toolchain, and survive a few seconds each.
+//!
+//! `cargo fuzz` is what finds things, and this is what it does: but in one folder for all crates,
+//! so that nothing is built twice, and without asking anybody to install it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
 
 use super::{Outcome, toolchain};
 use crate::Result;
-use crate::command::{cargo_of, output_of, root, run as run_command};
+use crate::command::{cargo, cargo_of, output_of, root, run as run_command};
 
 /// How long each target runs here; finding things takes minutes and more.
 const SECONDS: u32 = 5;
+/// What libFuzzer follows the code by, and what finds bad accesses.
+const FLAGS: &str = "-Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares \
+    -Cdebug-assertions -Zsanitizer=address --cfg=fuzzing";
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
 
 pub(super) fn run() -> Result<Outcome> {
-    let crates = crates()?;
-    if crates.is_empty() {
+    let folders = folders()?;
+    if folders.is_empty() {
         return Ok(Outcome::NotRun("no fuzz targets".to_owned()));
     }
-    if toolchain::installed("nightly").is_none() {
+    let Some(toolchain) = toolchain::installed("nightly") else {
         return Ok(Outcome::NotRun("no nightly toolchain".to_owned()));
+    };
+    if !cfg!(target_os = "linux") {
+        return Ok(Outcome::NotRun("written for Linux".to_owned()));
     }
-    if output_of("cargo", &["fuzz", "--version"]).is_none() {
-        return Ok(Outcome::NotRun("no cargo-fuzz".to_owned()));
-    }
-    for folder in crates {
-        let targets = cargo_of("nightly")
-            .args(["fuzz", "list"])
-            .current_dir(&folder)
-            .output()?;
-        for target in String::from_utf8(targets.stdout)?.lines() {
-            let mut fuzz = cargo_of("nightly");
-            fuzz.args(["fuzz", "run", target, "--"]);
+    let host = host(&toolchain).ok_or("rustc does not say what it builds for")?;
+    let built = root().join("target/fuzz");
+    for folder in folders {
+        let mut build = cargo_of(&toolchain);
+        build.args(["build", "--quiet", "--release", "--bins", "--target", &host]);
+        build.arg("--target-dir").arg(&built);
+        build.arg("--manifest-path").arg(folder.join("Cargo.toml"));
+        run_command(build.env("RUSTFLAGS", FLAGS))?;
+        for target in targets(&folder)? {
+            let program = built.join(&host).join("release").join(&target);
+            let mut fuzz = Command::new(program);
             fuzz.arg(format!("-max_total_time={SECONDS}"));
-            run_command(fuzz.current_dir(&folder))?;
+            fuzz.args(["-timeout=10", "-rss_limit_mb=4096", "-verbosity=0"]);
+            fuzz.arg(corpus(&folder, &built, &target)?);
+            run_command(fuzz.current_dir(&built))?;
         }
     }
     Ok(Outcome::Passed)
 }
 
-/// The packages that keep fuzz targets.
-fn crates() -> Result<Vec<PathBuf>> {
-    let mut crates = Vec::new();
+/// The packages of fuzz targets.
+fn folders() -> Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
     for entry in fs::read_dir(root().join("crates"))? {
-        let folder = entry?.path();
-        if folder.join("fuzz/Cargo.toml").is_file() {
-            crates.push(folder);
+        let folder = entry?.path().join("fuzz");
+        if folder.join("Cargo.toml").is_file() {
+            folders.push(folder);
         }
     }
-    crates.sort();
-    Ok(crates)
+    folders.sort();
+    Ok(folders)
+}
+
+fn host(toolchain: &str) -> Option<String> {
+    let version = output_of("rustc", &[&format!("+{toolchain}"), "-vV"])?;
+    let line = version.lines().find_map(|line| line.strip_prefix("host: "));
+    line.map(str::to_owned)
+}
+
+/// The names of a package's programs.
+fn targets(folder: &Path) -> Result<Vec<String>> {
+    let mut metadata = cargo();
+    metadata.args([
+        "metadata",
+        "--no-deps",
+        "--format-version=1",
+        "--manifest-path",
+    ]);
+    let output = metadata.arg(folder.join("Cargo.toml")).output()?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    let targets = metadata
+        .packages
+        .into_iter()
+        .flat_map(|package| package.targets);
+    let programs = targets.filter(|target| target.kind.iter().any(|kind| kind == "bin"));
+    Ok(programs.map(|target| target.name).collect())
+}
+
+/// Where a target begins, and keeps what it finds: the crate's own corpus, or an empty one.
+fn corpus(folder: &Path, built: &Path, target: &str) -> Result<PathBuf> {
+    let own = folder.join("corpus").join(target);
+    if own.is_dir() {
+        return Ok(own);
+    }
+    let package = folder
+        .parent()
+        .and_then(Path::file_name)
+        .unwrap_or_default();
+    let empty = built.join("corpus").join(package).join(target);
+    fs::create_dir_all(&empty)?;
+    Ok(empty)
 }
