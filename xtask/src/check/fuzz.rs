@@ -55,6 +55,8 @@ pub(super) fn run() -> Result<Outcome> {
     for folder in folders {
         let mut build = cargo_of(&toolchain);
         build.args(["build", "--quiet", "--release", "--bins", "--target", &host]);
+        // For a few seconds of running, more would not be worth its building.
+        build.arg("--config=profile.release.opt-level=1");
         build.arg("--target-dir").arg(&built);
         build.arg("--manifest-path").arg(folder.join("Cargo.toml"));
         run_command(build.env("RUSTFLAGS", FLAGS))?;
