@@ -72,12 +72,15 @@ pub struct View {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     name: Box<str>,
+    layout: Layout,
+    /// Two pairs that share a word: entries are many.
+    record: RecordId,
+    shard: ShardId,
+    view_offset: u64,
+    extent_offset: u64,
+    extent_len: u64,
     dtype: Dtype,
     requires_grad: bool,
-    layout: Layout,
-    view: View,
-    extent: Extent,
-    bytes: u64,
 }
 
 /// All entries of a checkpoint in file order, without their bytes.
@@ -237,21 +240,22 @@ impl Entry {
     /// The record it looks at.
     #[must_use]
     pub const fn view(&self) -> View {
-        self.view
+        View::at(self.record, self.view_offset)
     }
 
     /// The bytes of the shard that must be read for it: those from its first to its last element,
     /// or a whole compressed record.
     #[must_use]
     pub const fn extent(&self) -> Extent {
-        self.extent
+        Extent::new(self.shard, self.extent_offset, self.extent_len)
     }
 
     /// The bytes from its first to its last element once decoded; those between strided elements
     /// count.
     #[must_use]
-    pub const fn span_bytes(&self) -> u64 {
-        self.bytes
+    pub fn span_bytes(&self) -> u64 {
+        // Checked by the builder.
+        self.layout.span_bytes(self.dtype).unwrap_or(u64::MAX)
     }
 
     /// The bytes of all its elements in row-major order without gaps.
@@ -290,7 +294,7 @@ impl Catalog {
     /// The record that an entry of this catalog looks at.
     #[must_use]
     pub fn record(&self, entry: &Entry) -> &Record {
-        &self.records[entry.view.record.index()]
+        &self.records[entry.record.index()]
     }
 
     /// The entry of this name.
@@ -350,7 +354,7 @@ impl Catalog {
     pub fn shared(&self) -> Vec<Vec<usize>> {
         let mut by_record = vec![Vec::new(); self.records.len()];
         for (position, entry) in self.entries.iter().enumerate() {
-            by_record[entry.view.record.index()].push(position);
+            by_record[entry.record.index()].push(position);
         }
         by_record.retain(|positions| positions.len() > 1);
         by_record
@@ -451,12 +455,14 @@ impl CatalogBuilder {
         };
         let entry = Entry {
             name,
+            layout,
+            record: view.record,
+            shard: extent.shard,
+            view_offset: view.offset,
+            extent_offset: extent.offset,
+            extent_len: extent.len,
             dtype,
             requires_grad: false,
-            layout,
-            view,
-            extent,
-            bytes: span,
         };
         self.push(entry)?;
         Ok(self)
@@ -494,8 +500,8 @@ impl CatalogBuilder {
                 record
             }));
         for mut entry in catalog.entries {
-            entry.extent.shard = shard;
-            entry.view.record.0 += base;
+            entry.shard = shard;
+            entry.record.0 += base;
             self.push(entry)?;
         }
         for (key, value) in catalog.metadata {
@@ -607,14 +613,11 @@ impl fmt::Debug for Catalog {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Extent { shard, offset, .. } = self.extent;
+        let (shape, shard, offset) = (self.shape(), self.shard.0, self.extent_offset);
         write!(
             f,
-            "{:?}: {}{:?} at {}:{offset}",
-            self.name,
-            self.dtype,
-            self.shape(),
-            shard.0
+            "{:?}: {}{shape:?} at {shard}:{offset}",
+            self.name, self.dtype
         )
     }
 }

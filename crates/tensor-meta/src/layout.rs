@@ -19,9 +19,15 @@ pub enum ByteOrder {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     shape: Box<[usize]>,
+    /// Apart and absent by default: nearly all layouts are plain, and there is one for each tensor.
+    special: Option<Box<Special>>,
+}
+
+/// What sets a layout apart from row-major little-endian values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Special {
     /// Absent for row-major contiguous layouts.
     strides: Option<Box<[usize]>>,
-    elements: usize,
     byte_order: ByteOrder,
     conjugated: bool,
     negated: bool,
@@ -64,16 +70,13 @@ impl Layout {
     /// its other dimensions are.
     pub fn contiguous(shape: impl Into<Box<[usize]>>) -> Result<Self, LayoutError> {
         let shape = shape.into();
-        let elements = count(&shape).ok_or_else(|| LayoutError::ShapeOverflow {
-            shape: shape.to_vec(),
-        })?;
+        if count(&shape).is_none() {
+            let shape = shape.to_vec();
+            return Err(LayoutError::ShapeOverflow { shape });
+        }
         Ok(Self {
             shape,
-            strides: None,
-            elements,
-            byte_order: ByteOrder::Little,
-            conjugated: false,
-            negated: false,
+            special: None,
         })
     }
 
@@ -89,7 +92,7 @@ impl Layout {
         shape: impl Into<Box<[usize]>>,
         strides: impl Into<Box<[usize]>>,
     ) -> Result<Self, LayoutError> {
-        let mut layout = Self::contiguous(shape)?;
+        let layout = Self::contiguous(shape)?;
         let strides = strides.into();
         let (shape, strides_vec) = (&layout.shape, || strides.to_vec());
         if shape.len() != strides.len() {
@@ -98,39 +101,53 @@ impl Layout {
                 strides: strides_vec(),
             });
         }
-        if !is_row_major(shape, &strides) && layout.elements > 0 {
-            if reach(shape, &strides).is_none() {
-                return Err(LayoutError::StrideOverflow {
-                    shape: shape.to_vec(),
-                    strides: strides_vec(),
-                });
-            }
-            layout.strides = Some(strides);
+        if is_row_major(shape, &strides) || layout.elements() == 0 {
+            return Ok(layout);
         }
-        Ok(layout)
+        if reach(shape, &strides).is_none() {
+            return Err(LayoutError::StrideOverflow {
+                shape: shape.to_vec(),
+                strides: strides_vec(),
+            });
+        }
+        Ok(layout.with(|special| special.strides = Some(strides)))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Special)) -> Self {
+        let mut special = self.special.take().unwrap_or_default();
+        change(&mut special);
+        // Equal layouts are equal in form.
+        self.special = (*special != Special::default()).then_some(special);
+        self
     }
 
     /// The same layout over bytes of this order.
     #[must_use]
-    pub fn with_byte_order(mut self, byte_order: ByteOrder) -> Self {
-        self.byte_order = byte_order;
-        self
+    pub fn with_byte_order(self, byte_order: ByteOrder) -> Self {
+        if self.byte_order() == byte_order {
+            return self;
+        }
+        self.with(|special| special.byte_order = byte_order)
     }
 
     /// The same layout whose values are the complex conjugates of what the bytes say (PyTorch's
     /// lazy conjugate bit).
     #[must_use]
-    pub fn with_conjugated(mut self, conjugated: bool) -> Self {
-        self.conjugated = conjugated;
-        self
+    pub fn with_conjugated(self, conjugated: bool) -> Self {
+        if self.is_conjugated() == conjugated {
+            return self;
+        }
+        self.with(|special| special.conjugated = conjugated)
     }
 
     /// The same layout whose values are the negatives of what the bytes say (PyTorch's lazy
     /// negative bit).
     #[must_use]
-    pub fn with_negated(mut self, negated: bool) -> Self {
-        self.negated = negated;
-        self
+    pub fn with_negated(self, negated: bool) -> Self {
+        if self.is_negated() == negated {
+            return self;
+        }
+        self.with(|special| special.negated = negated)
     }
 }
 
@@ -146,58 +163,63 @@ impl Layout {
     /// contiguous tensors.
     #[must_use]
     pub fn strides(&self) -> Option<&[usize]> {
-        self.strides.as_deref()
+        self.special.as_ref()?.strides.as_deref()
     }
 
     /// The number of elements.
     #[must_use]
-    pub const fn elements(&self) -> usize {
-        self.elements
+    pub fn elements(&self) -> usize {
+        // Checked when it was made.
+        count(&self.shape).unwrap_or(usize::MAX)
     }
 
     /// Whether the elements lie in row-major order without gaps.
     #[must_use]
-    pub const fn is_contiguous(&self) -> bool {
-        self.strides.is_none()
+    pub fn is_contiguous(&self) -> bool {
+        self.strides().is_none()
     }
 
     /// The order of the bytes within an element in the shard.
     #[must_use]
-    pub const fn byte_order(&self) -> ByteOrder {
-        self.byte_order
+    pub fn byte_order(&self) -> ByteOrder {
+        self.special
+            .as_ref()
+            .map_or(ByteOrder::Little, |special| special.byte_order)
     }
 
     /// Whether the values are the conjugates of what the bytes say.
     #[must_use]
-    pub const fn is_conjugated(&self) -> bool {
-        self.conjugated
+    pub fn is_conjugated(&self) -> bool {
+        self.special
+            .as_ref()
+            .is_some_and(|special| special.conjugated)
     }
 
     /// Whether the values are the negatives of what the bytes say.
     #[must_use]
-    pub const fn is_negated(&self) -> bool {
-        self.negated
+    pub fn is_negated(&self) -> bool {
+        self.special.as_ref().is_some_and(|special| special.negated)
     }
 
     /// Whether the bytes in the shard are the values themselves, with nothing to resolve.
     #[must_use]
     pub fn is_plain(&self, dtype: Dtype) -> bool {
-        let swapped = self.byte_order == ByteOrder::Big && dtype.word_bytes() > 1;
-        !swapped && !self.conjugated && !self.negated
+        let swapped = self.byte_order() == ByteOrder::Big && dtype.word_bytes() > 1;
+        !swapped && !self.is_conjugated() && !self.is_negated()
     }
 
     /// The bytes of all elements in row-major order without gaps, or `None` where packed elements
     /// do not fill whole bytes or the count overflows.
     #[must_use]
     pub fn contiguous_bytes(&self, dtype: Dtype) -> Option<u64> {
-        whole_bytes(self.elements as u64, dtype)
+        whole_bytes(self.elements() as u64, dtype)
     }
 
     /// The bytes from the first to the last element as they lie in the shard, or `None` as for
     /// [`contiguous_bytes`](Self::contiguous_bytes).
     #[must_use]
     pub fn span_bytes(&self, dtype: Dtype) -> Option<u64> {
-        match &self.strides {
+        match self.strides() {
             None => self.contiguous_bytes(dtype),
             Some(strides) => whole_bytes(reach(&self.shape, strides)? as u64 + 1, dtype),
         }
