@@ -1,12 +1,14 @@
 //! Laying out one group: which extents are read together, and where they land.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::slice;
 
 use tensorlift_device::GroupRules;
 use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Extent, RecordId, ShardId, Source};
 
 use super::{Fix, GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource};
-use crate::options::PlanOptions;
+use crate::options::{Mode, PlanOptions};
 
 /// Direct reads need file offset and address to agree modulo this many bytes.
 const DIRECT_ALIGNMENT: u64 = 4096;
@@ -20,36 +22,25 @@ const FREE_GAP_BYTES: u64 = 4096;
 const ROUNDS: usize = 8;
 
 /// A selected entry, as the layout sees it; small, since there are as many as entries.
+#[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) entry: &'a Entry,
-    pub(super) extent: Extent,
-    pub(super) alignment: u64,
     position: u32,
     pub(super) device: u32,
-    dtype: Option<Dtype>,
-    /// Whether its bytes lie in the shard as they are, and need no mending.
-    pub(super) is_plain: bool,
 }
 
 impl<'a> Wanted<'a> {
-    pub(super) fn new(
-        catalog: &'a Catalog,
-        position: usize,
-        device: usize,
-        rules: &GroupRules,
-    ) -> Self {
-        let entry = &catalog.entries()[position];
-        let is_stored = matches!(catalog.record(entry).source, Source::Stored(_));
+    pub(super) fn new(entry: &'a Entry, position: usize, device: usize) -> Self {
         Self {
             entry,
-            extent: entry.extent(),
-            alignment: entry.dtype().alignment().max(rules.tensor_alignment) as u64,
             // A catalog has at most `u32::MAX` entries, and nobody has as many devices.
             position: position as u32,
             device: device as u32,
-            dtype: rules.one_dtype.then_some(entry.dtype()),
-            is_plain: is_stored && entry.layout().is_plain(entry.dtype()),
         }
+    }
+
+    fn extent(&self) -> Extent {
+        self.entry.extent()
     }
 
     fn place(&self, group: usize, offset: u64) -> Place {
@@ -61,77 +52,113 @@ impl<'a> Wanted<'a> {
     }
 
     /// Brings together what shares memory, in the order of the shard.
-    pub(super) fn key(&self) -> (ShardId, u32, Option<Dtype>, u64, u64) {
-        (
-            self.extent.shard,
-            self.device,
-            self.dtype,
-            self.extent.offset,
-            self.extent.len,
-        )
+    pub(super) fn key(&self, rules: &[GroupRules]) -> (Memory, u64, u64) {
+        let Extent { offset, len, .. } = self.extent();
+        (self.memory(rules), offset, len)
     }
 
-    pub(super) fn same_memory(&self, other: &Self) -> bool {
-        let memory = |wanted: &Self| (wanted.extent.shard, wanted.device, wanted.dtype);
-        memory(self) == memory(other)
+    /// Entries for which this is the same share a group.
+    pub(super) fn memory(&self, rules: &[GroupRules]) -> Memory {
+        let one_dtype = rules[self.device as usize].one_dtype;
+        let dtype = one_dtype.then_some(self.entry.dtype());
+        (self.extent().shard, self.device, dtype)
+    }
+}
+
+/// A shard, a device, and a dtype where groups have only one.
+pub(super) type Memory = (ShardId, u32, Option<Dtype>);
+
+/// What holds for all entries that share memory.
+pub(super) struct Terms<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) rules: &'a GroupRules,
+    pub(super) options: &'a PlanOptions,
+}
+
+impl Terms<'_> {
+    fn alignment(&self, wanted: &Wanted<'_>) -> u64 {
+        let own = wanted.entry.dtype().alignment();
+        own.max(self.rules.tensor_alignment) as u64
     }
 
-    /// Whether it is aligned if everything moves by `shift` bytes.
-    fn suits(&self, shift: u64) -> bool {
-        (self.extent.offset.wrapping_add(shift)).is_multiple_of(self.alignment)
+    /// Whether an entry's bytes lie in the shard as they are, and need no mending.
+    fn is_plain(&self, wanted: &Wanted<'_>) -> bool {
+        let entry = wanted.entry;
+        let is_stored = matches!(self.catalog.record(entry).source, Source::Stored(_));
+        is_stored && entry.layout().is_plain(entry.dtype())
     }
 
-    /// The least shift that aligns it.
-    fn shift(&self) -> u64 {
-        self.extent.offset.wrapping_neg() % self.alignment
+    /// Whether an entry can be viewed where it lies in a mapping of its shard.
+    fn views_in_place(&self, wanted: &Wanted<'_>) -> bool {
+        self.options.mode == Mode::Map && self.is_plain(wanted) && self.suits(wanted, 0)
+    }
+
+    /// Whether an entry is aligned if everything moves by `shift` bytes.
+    fn suits(&self, wanted: &Wanted<'_>, shift: u64) -> bool {
+        let moved = wanted.extent().offset.wrapping_add(shift);
+        moved.is_multiple_of(self.alignment(wanted))
+    }
+
+    /// The least shift that aligns an entry.
+    fn shift(&self, wanted: &Wanted<'_>) -> u64 {
+        wanted.extent().offset.wrapping_neg() % self.alignment(wanted)
+    }
+
+    /// The shift that aligns most bytes of a run; 0, which direct reads need, if it aligns all.
+    fn best_shift(&self, run: &[Wanted<'_>]) -> u64 {
+        if run.iter().all(|wanted| self.suits(wanted, 0)) {
+            return 0;
+        }
+        let mut weights: HashMap<u64, u64> = HashMap::new();
+        for wanted in run {
+            // Empty entries must be aligned too.
+            *weights.entry(self.shift(wanted)).or_default() += wanted.extent().len.max(1);
+        }
+        let heaviest = weights
+            .into_iter()
+            .max_by_key(|&(shift, weight)| (weight, u64::MAX - shift));
+        heaviest.map_or(0, |(shift, _)| shift)
     }
 }
 
 /// Adds the groups, segments and places of entries that share memory, sorted by their place in
 /// the shard.
-pub(super) fn lay(
-    plan: &mut Plan,
-    catalog: &Catalog,
-    wanted: &[Wanted<'_>],
-    rules: &GroupRules,
-    options: &PlanOptions,
-) {
-    let (mapped, rest): (Vec<_>, Vec<_>) = wanted
-        .iter()
-        .partition(|wanted| options.views_in_place(wanted));
-    if let Some(first) = mapped.first() {
-        lay_mapped(plan, first.extent.shard, &mapped, options);
+pub(super) fn lay(plan: &mut Plan, wanted: &[Wanted<'_>], memory: Memory, terms: &Terms<'_>) {
+    let (mapped, rest) = split(wanted, |wanted| terms.views_in_place(wanted));
+    let (shard, device, dtype) = memory;
+    if !mapped.is_empty() {
+        lay_mapped(plan, shard, &mapped, terms.options);
     }
     if rest.is_empty() {
         return;
     }
     let first = plan.groups.len();
     let mut open = OpenGroup {
-        device: rest[0].device as usize,
-        dtype: rest[0].dtype,
-        rules,
+        device: device as usize,
+        dtype,
+        terms,
         plan,
     };
     open.start();
-    let (together, alone): (Vec<_>, Vec<_>) = rest.into_iter().partition(|wanted| wanted.is_plain);
+    let (together, alone) = split(&rest, |wanted| terms.is_plain(wanted));
+    let (merge_gap, max_bytes) = (terms.options.merge_gap_bytes, terms.rules.max_bytes);
     let mut left = together;
     for _ in 0..ROUNDS {
         let mut strays = Vec::new();
-        for run in runs(&left, options.merge_gap_bytes, rules.max_bytes) {
-            let shift = best_shift(run);
-            let (suited, other): (Vec<_>, Vec<_>) =
-                run.iter().copied().partition(|wanted| wanted.suits(shift));
-            strays.extend(other);
-            for run in runs(&suited, options.merge_gap_bytes, rules.max_bytes) {
+        for run in runs(&left, merge_gap, max_bytes) {
+            let shift = terms.best_shift(run);
+            let (suited, other) = split(run, |wanted| terms.suits(wanted, shift));
+            strays.extend_from_slice(&other);
+            for run in runs(&suited, merge_gap, max_bytes) {
                 open.place_run(run, shift);
             }
         }
-        left = strays;
+        left = Cow::Owned(strays);
     }
-    for stray in left {
-        open.place_run(&[stray], stray.shift());
+    for stray in &*left {
+        open.place_run(slice::from_ref(stray), terms.shift(stray));
     }
-    open.place_alone(catalog, &alone);
+    open.place_alone(&alone);
     open.round_up();
     // Segments were added in the order of rounds.
     let added = plan
@@ -140,34 +167,52 @@ pub(super) fn lay(
     plan.segments[added..].sort_unstable_by_key(|segment| (segment.group, segment.to));
 }
 
-/// The bytes that the selection covers, each byte of a shard once; sorted by place.
-pub(super) fn union_bytes(catalog: &Catalog, wanted: &[Wanted<'_>]) -> u64 {
-    let mut bytes = 0;
-    let mut seen = HashSet::new();
-    for group in wanted.chunk_by(Wanted::same_memory) {
-        let mut end = 0;
-        for Wanted { entry, extent, .. } in group {
-            let record = catalog.record(entry);
-            if let Source::Stored(_) = record.source {
-                bytes += extent.end().saturating_sub(end.max(extent.offset));
-                end = end.max(extent.end());
-            } else if seen.insert(entry.view().record) {
-                bytes += record.len().unwrap_or(0);
-            }
+/// Those for which `holds` is true and the others; nothing is copied where all are alike.
+fn split<'s, 'a>(
+    wanted: &'s [Wanted<'a>],
+    holds: impl Fn(&Wanted<'a>) -> bool,
+) -> (Cow<'s, [Wanted<'a>]>, Cow<'s, [Wanted<'a>]>) {
+    let none = || Cow::Borrowed(&[][..]);
+    let alike = match wanted.first() {
+        None => return (none(), none()),
+        Some(first) => holds(first),
+    };
+    if wanted.iter().all(|wanted| holds(wanted) == alike) {
+        return match alike {
+            true => (Cow::Borrowed(wanted), none()),
+            false => (none(), Cow::Borrowed(wanted)),
+        };
+    }
+    let (yes, no): (Vec<_>, Vec<_>) = wanted.iter().partition(|wanted| holds(wanted));
+    (Cow::Owned(yes), Cow::Owned(no))
+}
+
+/// The bytes that entries of one memory cover, each byte of a shard once; sorted by place.
+///
+/// `seen` holds the decoded records that were counted already.
+pub(super) fn union_bytes(
+    catalog: &Catalog,
+    wanted: &[Wanted<'_>],
+    seen: &mut HashSet<RecordId>,
+) -> u64 {
+    let (mut bytes, mut end) = (0, 0);
+    for Wanted { entry, .. } in wanted {
+        let (record, extent) = (catalog.record(entry), entry.extent());
+        if let Source::Stored(_) = record.source {
+            bytes += extent.end().saturating_sub(end.max(extent.offset));
+            end = end.max(extent.end());
+        } else if seen.insert(entry.view().record) {
+            bytes += record.len().unwrap_or(0);
         }
     }
     bytes
 }
 
 /// Views into a mapping: nothing moves, and the segments say what to populate.
-fn lay_mapped(plan: &mut Plan, shard: ShardId, wanted: &[&Wanted<'_>], options: &PlanOptions) {
+fn lay_mapped(plan: &mut Plan, shard: ShardId, wanted: &[Wanted<'_>], options: &PlanOptions) {
     let group = plan.groups.len();
     let memory = GroupMemory::Mapped(shard);
-    let bytes = wanted
-        .iter()
-        .map(|wanted| wanted.extent.end())
-        .max()
-        .unwrap_or(0);
+    let bytes = hull(wanted).end();
     plan.groups.push(PlannedGroup {
         memory,
         bytes,
@@ -192,16 +237,16 @@ fn lay_mapped(plan: &mut Plan, shard: ShardId, wanted: &[&Wanted<'_>], options: 
     plan.places.extend(
         wanted
             .iter()
-            .map(|wanted| wanted.place(group, wanted.extent.offset)),
+            .map(|wanted| wanted.place(group, wanted.extent().offset)),
     );
 }
 
 /// The group that segments are added to.
-struct OpenGroup<'p, 'r> {
+struct OpenGroup<'p, 't> {
     plan: &'p mut Plan,
     device: usize,
     dtype: Option<Dtype>,
-    rules: &'r GroupRules,
+    terms: &'t Terms<'t>,
 }
 
 impl OpenGroup<'_, '_> {
@@ -219,7 +264,7 @@ impl OpenGroup<'_, '_> {
     fn take(&mut self, len: u64, residue: u64, modulus: u64) -> (usize, u64) {
         let place = |end: u64| end.saturating_add(residue.wrapping_sub(end) % modulus);
         let end = self.plan.groups.last().map_or(0, |group| group.bytes);
-        if end > 0 && place(end).saturating_add(len) > self.rules.max_bytes {
+        if end > 0 && place(end).saturating_add(len) > self.terms.rules.max_bytes {
             self.round_up();
             self.start();
         }
@@ -231,9 +276,10 @@ impl OpenGroup<'_, '_> {
     }
 
     /// Places entries that are read together.
-    fn place_run(&mut self, run: &[&Wanted<'_>], shift: u64) {
+    fn place_run(&mut self, run: &[Wanted<'_>], shift: u64) {
         let extent = hull(run);
-        let alignment = run.iter().map(|wanted| wanted.alignment).max().unwrap_or(1);
+        let alignments = run.iter().map(|wanted| self.terms.alignment(wanted));
+        let alignment = alignments.max().unwrap_or(1);
         let wish = if extent.len >= DIRECT_BYTES {
             DIRECT_ALIGNMENT
         } else {
@@ -255,7 +301,7 @@ impl OpenGroup<'_, '_> {
         self.plan.places.extend(run.iter().map(|wanted| {
             wanted.place(
                 group,
-                to.saturating_add(wanted.extent.offset - extent.offset),
+                to.saturating_add(wanted.extent().offset - extent.offset),
             )
         }));
     }
@@ -263,13 +309,15 @@ impl OpenGroup<'_, '_> {
     /// Places entries that cannot lie as they do in the shard: mended, inflated, inline.
     ///
     /// Plain views of one decoded record share it.
-    fn place_alone(&mut self, catalog: &Catalog, alone: &[&Wanted<'_>]) {
+    fn place_alone(&mut self, alone: &[Wanted<'_>]) {
+        let catalog = self.terms.catalog;
         let mut decoded: HashMap<(RecordId, u64), (usize, u64)> = HashMap::new();
         for wanted in alone {
             let view = wanted.entry.view();
             // Where the entry begins in what arrives, and how much arrives.
+            let (extent, alignment) = (wanted.extent(), self.terms.alignment(wanted));
             let (from, start, len) = match &catalog.record(wanted.entry).source {
-                Source::Stored(_) => (SegmentSource::Stored(wanted.extent), 0, wanted.extent.len),
+                Source::Stored(_) => (SegmentSource::Stored(extent), 0, extent.len),
                 Source::Deflated { extent, len } => {
                     (SegmentSource::Deflated(*extent), view.offset, *len)
                 }
@@ -281,14 +329,14 @@ impl OpenGroup<'_, '_> {
                 _ => continue,
             };
             let fix = Fix::of(wanted.entry).map(|fix| Fix { from: start, ..fix });
-            let residue = start.wrapping_neg() % wanted.alignment;
+            let residue = start.wrapping_neg() % alignment;
             let known = decoded
                 .get(&(view.record, residue))
                 .filter(|_| fix.is_none());
             let (group, to) = match known {
                 Some(&place) => place,
                 None => {
-                    let modulus = wanted.alignment.max(SMALL_ALIGNMENT);
+                    let modulus = alignment.max(SMALL_ALIGNMENT);
                     let place @ (group, to) = self.take(len, residue, modulus);
                     if len > 0 {
                         self.plan.segments.push(Segment {
@@ -314,7 +362,7 @@ impl OpenGroup<'_, '_> {
     /// Makes the group a whole number of elements and cache lines.
     fn round_up(&mut self) {
         if let Some(group) = self.plan.groups.last_mut() {
-            let unit = SMALL_ALIGNMENT.max(self.rules.tensor_alignment as u64);
+            let unit = SMALL_ALIGNMENT.max(self.terms.rules.tensor_alignment as u64);
             group.bytes = group
                 .bytes
                 .checked_next_multiple_of(unit)
@@ -324,32 +372,31 @@ impl OpenGroup<'_, '_> {
 }
 
 /// Cuts entries, sorted by place, into runs that are worth one read each.
-fn runs<'s, 'w, 'a>(
-    mut sorted: &'s [&'w Wanted<'a>],
+fn runs<'s, 'a>(
+    mut sorted: &'s [Wanted<'a>],
     merge_gap: u64,
     max_bytes: u64,
-) -> impl Iterator<Item = &'s [&'w Wanted<'a>]> {
+) -> impl Iterator<Item = &'s [Wanted<'a>]> {
     std::iter::from_fn(move || {
-        let first = sorted.first()?;
-        let (start, mut end) = (first.extent.offset, first.extent.end());
-        let mut useful = first.extent.len;
+        let first = sorted.first()?.extent();
+        let (start, mut end) = (first.offset, first.end());
+        let mut useful = first.len;
         let mut len = 1;
         for next in &sorted[1..] {
-            let Extent {
-                offset, len: bytes, ..
-            } = next.extent;
+            let next = next.extent();
+            let (offset, bytes) = (next.offset, next.len);
             let gap = offset.saturating_sub(end);
             // Never more waste than use, beyond what is free.
             let pays = gap
                 <= FREE_GAP_BYTES
                     .max(useful.saturating_add(bytes))
                     .min(merge_gap);
-            let longest = end.max(next.extent.end()) - start;
+            let longest = end.max(next.end()) - start;
             if (gap > 0 && !pays) || longest > max_bytes {
                 break;
             }
             useful = useful.saturating_add(bytes);
-            end = end.max(next.extent.end());
+            end = end.max(next.end());
             len += 1;
         }
         let (run, rest) = sorted.split_at(len);
@@ -358,28 +405,12 @@ fn runs<'s, 'w, 'a>(
     })
 }
 
-/// The shift that aligns most bytes of a run; 0, which direct reads need, if it aligns all.
-fn best_shift(run: &[&Wanted<'_>]) -> u64 {
-    if run.iter().all(|wanted| wanted.suits(0)) {
-        return 0;
-    }
-    let mut weights: HashMap<u64, u64> = HashMap::new();
-    for wanted in run {
-        // Empty entries must be aligned too.
-        *weights.entry(wanted.shift()).or_default() += wanted.extent.len.max(1);
-    }
-    let heaviest = weights
-        .into_iter()
-        .max_by_key(|&(shift, weight)| (weight, u64::MAX - shift));
-    heaviest.map_or(0, |(shift, _)| shift)
-}
-
 /// The extent that covers a run.
-fn hull(run: &[&Wanted<'_>]) -> Extent {
-    let Extent { shard, offset, .. } = run[0].extent;
+fn hull(run: &[Wanted<'_>]) -> Extent {
+    let Extent { shard, offset, .. } = run[0].extent();
     let end = run
         .iter()
-        .map(|wanted| wanted.extent.end())
+        .map(|wanted| wanted.extent().end())
         .max()
         .unwrap_or(offset);
     Extent::new(shard, offset, end - offset)

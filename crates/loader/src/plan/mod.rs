@@ -4,16 +4,18 @@ mod display;
 mod fix;
 mod lay;
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use tensorlift_device::GroupRules;
 use tensorlift_tensor_meta::{
     Catalog, Dtype, Entry, Error, ErrorKind, Extent, RecordId, ShardId, Source,
 };
 
-use crate::options::{Mode, PlanOptions};
+use crate::options::PlanOptions;
 
 pub use fix::Fix;
-use lay::Wanted;
+use lay::{Terms, Wanted};
 
 /// Ordered segments and the places where tensors will stand, before anything runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -116,29 +118,33 @@ pub fn plan(
         let Some(device) = assign(entry) else {
             continue;
         };
-        let Some(rules) = rules.get(device) else {
+        if device >= rules.len() {
             let found = format!("expected a device below {}, found {device}", rules.len());
             return Err(Error::new(ErrorKind::Misuse, found)
                 .with_tensor(entry.name())
                 .with_remedy("place it on a device that the placement has"));
-        };
+        }
         match catalog.record(entry).source {
             Source::Absent { .. } => plan.absent.push(position),
-            _ => wanted.push(Wanted::new(catalog, position, device, rules)),
+            _ => wanted.push(Wanted::new(entry, position, device)),
         }
     }
-    wanted.sort_by_key(Wanted::key);
-    for group in wanted.chunk_by(Wanted::same_memory) {
-        lay::lay(
-            &mut plan,
+    // Stable, so that entries of the same bytes keep their order.
+    if !wanted.is_sorted_by_key(|wanted| wanted.key(rules)) {
+        wanted.sort_by_key(|wanted| wanted.key(rules));
+    }
+    plan.places.reserve_exact(wanted.len());
+    let mut decoded = HashSet::new();
+    for wanted in wanted.chunk_by(|one, other| one.memory(rules) == other.memory(rules)) {
+        let terms = Terms {
             catalog,
-            group,
-            &rules[group[0].device as usize],
+            rules: &rules[wanted[0].device as usize],
             options,
-        );
+        };
+        lay::lay(&mut plan, wanted, wanted[0].memory(rules), &terms);
+        plan.bytes_wanted += lay::union_bytes(catalog, wanted, &mut decoded);
     }
     plan.places.sort_unstable_by_key(|place| place.entry);
-    plan.bytes_wanted = lay::union_bytes(catalog, &wanted);
     plan.bytes_to_read = plan.segments.iter().map(Segment::bytes_to_read).sum();
     for group in &plan.groups {
         // Room for the alignment of the memory.
@@ -207,15 +213,6 @@ impl Segment {
     #[must_use]
     pub fn bytes_to_read(&self) -> u64 {
         self.extent().map_or(0, |extent| extent.len)
-    }
-}
-
-impl PlanOptions {
-    /// Whether an entry can be viewed where it lies in a mapping of its shard.
-    fn views_in_place(&self, wanted: &Wanted<'_>) -> bool {
-        self.mode == Mode::Map
-            && wanted.is_plain
-            && wanted.extent.offset.is_multiple_of(wanted.alignment)
     }
 }
 
