@@ -1,4 +1,6 @@
 //! The header, parsed in one pass: names are borrowed, and every entry is checked as it comes.
+//!
+//! [`canonical`](crate::canonical) reads the form that writers leave; this is JSON in general.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,12 +13,14 @@ use serde::de::{
     value::Error as ValueError,
 };
 use tensorlift_storage::Storage;
+use tensorlift_storage::os::Anonymous;
 use tensorlift_tensor_meta::{
     Catalog, CatalogBuilder, CatalogError, Entry, Extent, Layout, LayoutError, Limits, Record,
     ShardId, View,
 };
 
 use crate::Error;
+use crate::canonical::{Canonical, Described, Item};
 
 /// The bytes of the header's length.
 const LENGTH_BYTES: u64 = 8;
@@ -65,7 +69,8 @@ pub fn read(storage: &dyn Storage, limits: &Limits) -> Result<Catalog, Error> {
     match storage.as_slice() {
         Some(file) => parse(&file[start..][..declared as usize], file_len, limits),
         None => {
-            let mut header = vec![0; declared as usize];
+            // In huge pages a long header is read in half the time.
+            let mut header = Anonymous::new(declared as usize).map_err(Error::Read)?;
             storage
                 .read_exact_at(LENGTH_BYTES, &mut header)
                 .map_err(Error::Read)?;
@@ -82,24 +87,13 @@ fn parse(header: &[u8], file_len: u64, limits: &Limits) -> Result<Catalog, Error
         });
     }
     let first_byte = LENGTH_BYTES + header.len() as u64;
-    let mut entries = Entries {
-        limits,
-        first_byte,
-        bytes: file_len - first_byte,
-        builder: Catalog::builder(),
-        refused: None,
-    };
-    entries
-        .builder
-        .reserve(header.len() / ENTRY_BYTES, header.len() / ENTRY_BYTES);
     // Fields that are passed over are text too.
     let text = std::str::from_utf8(header).map_err(Error::NotUtf8)?;
-    let mut json = serde_json::Deserializer::from_str(text);
-    let parsed = json.deserialize_map(&mut entries).and_then(|()| json.end());
-    if let Some(error) = entries.refused {
-        return Err(error);
+    let mut entries = Entries::new(limits, first_byte, file_len - first_byte);
+    if !entries.read_canonical(text)? {
+        entries = Entries::new(limits, first_byte, file_len - first_byte);
+        entries.read_json(text)?;
     }
-    parsed.map_err(Error::Json)?;
     let bytes = entries.bytes;
     let end = entries.check_order()?;
     if end != bytes {
@@ -123,13 +117,62 @@ struct Entries<'a> {
     refused: Option<Error>,
 }
 
-impl Entries<'_> {
-    fn add(&mut self, name: Cow<'_, str>, info: Info<'_>) -> Result<(), Error> {
-        let Info {
+impl<'a> Entries<'a> {
+    fn new(limits: &'a Limits, first_byte: u64, bytes: u64) -> Self {
+        let mut builder = Catalog::builder();
+        let expected = (first_byte as usize / ENTRY_BYTES).min(limits.tensors);
+        builder.reserve(expected, expected);
+        Self {
+            limits,
+            first_byte,
+            bytes,
+            builder,
+            refused: None,
+        }
+    }
+
+    /// Reads a header in the form that nearly all are in; tells whether it is in that form.
+    fn read_canonical(&mut self, header: &str) -> Result<bool, Error> {
+        let mut items = Canonical::new(header);
+        let mut metadata = Metadata::default();
+        while let Some(item) = items.next() {
+            match item {
+                Item::Tensor(described) => self.add(described, described.shape.len())?,
+                Item::Metadata(key, value) => {
+                    if metadata.pairs.contains_key(key) {
+                        return Ok(false);
+                    }
+                    metadata.found += 1;
+                    if metadata.found <= self.limits.metadata_entries {
+                        metadata.pairs.insert(key.to_owned(), value.to_owned());
+                    }
+                }
+                Item::End => {
+                    self.add_metadata(metadata)?;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn read_json(&mut self, header: &str) -> Result<(), Error> {
+        let mut json = serde_json::Deserializer::from_str(header);
+        let parsed = json.deserialize_map(&mut *self).and_then(|()| json.end());
+        match self.refused.take() {
+            Some(error) => Err(error),
+            None => parsed.map_err(Error::Json),
+        }
+    }
+
+    /// Adds a tensor of so many dimensions, of which no more than the limit were kept.
+    fn add(&mut self, described: Described<'_, '_>, rank: usize) -> Result<(), Error> {
+        let Described {
+            name,
             dtype,
-            shape: Shape { dimensions, rank },
+            shape,
             data_offsets: (begin, end),
-        } = info;
+        } = described;
         for (what, found, limit) in [
             (
                 "number of tensors",
@@ -141,7 +184,7 @@ impl Entries<'_> {
         ] {
             if found > limit {
                 // A name that is too long is not repeated.
-                let tensor = (name.len() <= self.limits.name_bytes).then(|| name.into_owned());
+                let tensor = (name.len() <= self.limits.name_bytes).then(|| name.to_owned());
                 return Err(Error::Limit {
                     tensor,
                     what,
@@ -151,26 +194,27 @@ impl Entries<'_> {
             }
         }
         let known =
-            FormatDtype::deserialize(IntoDeserializer::<ValueError>::into_deserializer(&*dtype));
+            FormatDtype::deserialize(IntoDeserializer::<ValueError>::into_deserializer(dtype));
         let Some(dtype) = known.ok().and_then(crate::from_format) else {
-            let found = dtype.into_owned();
+            let found = dtype.to_owned();
             return Err(Error::UnknownDtype {
-                tensor: name.into_owned(),
+                tensor: name.to_owned(),
                 found,
             });
         };
         // A zero does not save a product that overflows before it: the reference implementation
         // multiplies in this order.
         let product = |product: usize, &size: &usize| product.checked_mul(size);
-        if dimensions.iter().try_fold(1, product).is_none() {
-            let overflow = LayoutError::ShapeOverflow { shape: dimensions };
+        if shape.iter().try_fold(1, product).is_none() {
+            let shape = shape.to_vec();
+            let overflow = LayoutError::ShapeOverflow { shape };
             return Err(CatalogError::from(overflow).into());
         }
-        let layout = Layout::contiguous(dimensions).map_err(CatalogError::from)?;
+        let layout = Layout::contiguous(shape).map_err(CatalogError::from)?;
         let Some(expected) = layout.contiguous_bytes(dtype) else {
             let shape = layout.shape().to_vec();
             return Err(CatalogError::NoSize {
-                name: name.into_owned(),
+                name: name.to_owned(),
                 dtype,
                 shape,
             }
@@ -178,7 +222,7 @@ impl Entries<'_> {
         };
         if end.checked_sub(begin) != Some(expected) {
             return Err(Error::WrongSize {
-                tensor: name.into_owned(),
+                tensor: name.to_owned(),
                 dtype,
                 shape: layout.shape().to_vec(),
                 expected,
@@ -264,7 +308,14 @@ impl<'de> Visitor<'de> for &mut Entries<'_> {
                 continue;
             }
             let info = map.next_value_seed(InfoSeed(self.limits.rank))?;
-            self.add(name, info).map_err(|error| self.refuse(error))?;
+            let described = Described {
+                name: &name,
+                dtype: &info.dtype,
+                shape: &info.shape.dimensions,
+                data_offsets: info.data_offsets,
+            };
+            self.add(described, info.shape.rank)
+                .map_err(|error| self.refuse(error))?;
         }
         Ok(())
     }
@@ -490,5 +541,91 @@ impl<'de> Visitor<'de> for Text {
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
         Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FIRST_BYTE: u64 = 1000;
+    const BYTES: u64 = 1 << 40;
+
+    /// By each of the two ways alone: what was listed, or that it was refused.
+    fn both(header: &str) -> [Option<Result<Catalog, ()>>; 2] {
+        let limits = Limits::default();
+        let new = || Entries::new(&limits, FIRST_BYTE, BYTES);
+        let (mut canonical, mut json) = (new(), new());
+        let is_canonical = canonical.read_canonical(header);
+        let listed = json.read_json(header);
+        [
+            is_canonical
+                .map(|is| is.then(|| canonical.builder.finish()))
+                .map_or(Some(Err(())), |catalog| catalog.map(Ok)),
+            Some(listed.map(|()| json.builder.finish()).map_err(drop)),
+        ]
+    }
+
+    fn header() -> impl Strategy<Value = String> {
+        let text = || "[a-c.{}é]{0,4}";
+        let shape = prop::collection::vec(0u64..30, 0..4);
+        let tensor = (text(), "(F32|BF16|U8|X)", shape, 0u64..100).prop_map(
+            |(name, dtype, shape, begin)| {
+                let shape: Vec<_> = shape.iter().map(u64::to_string).collect();
+                let elements: u64 = shape.iter().flat_map(|size| size.parse::<u64>()).product();
+                let end = begin + 4 * elements;
+                let shape = shape.join(",");
+                format!(
+                    r#""{name}":{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[{begin},{end}]}}"#
+                )
+            },
+        );
+        let pair = (text(), text()).prop_map(|(key, value)| format!(r#""{key}":"{value}""#));
+        let metadata = prop::collection::vec(pair, 0..3)
+            .prop_map(|pairs| format!(r#""__metadata__":{{{}}}"#, pairs.join(",")));
+        let items = prop::collection::vec(prop_oneof![4 => tensor, 1 => metadata], 0..5);
+        (items, 0usize..3)
+            .prop_map(|(items, padding)| format!("{{{}}}{}", items.join(","), " ".repeat(padding)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn what_is_in_canonical_form_means_what_json_means(header in header()) {
+            let [canonical, json] = both(&header);
+            // Names that are given twice and the like are left to JSON, or refused by both.
+            prop_assert!(canonical.is_none() || canonical == json, "{header}");
+        }
+
+        #[test]
+        fn a_changed_byte_is_never_taken_for_canonical(
+            header in header(),
+            at in any::<prop::sample::Index>(),
+            byte in prop::sample::select(br#"{}[]",:\01 -e"#.to_vec()),
+            kind in 0..3,
+        ) {
+            let mut bytes = header.into_bytes();
+            let at = at.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => drop(bytes.remove(at)),
+            }
+            if let Ok(header) = String::from_utf8(bytes) {
+                let [canonical, json] = both(&header);
+                prop_assert!(canonical.is_none() || canonical == json, "{header}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_writers_leave_is_in_canonical_form() {
+        let header = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"U8","shape":[],"data_offsets":[24,25]}}   "#;
+        let [canonical, json] = both(header);
+        assert_eq!(canonical.unwrap().unwrap().len(), 2);
+        assert_eq!(json.unwrap().unwrap().len(), 2);
     }
 }
