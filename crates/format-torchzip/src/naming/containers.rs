@@ -1,9 +1,10 @@
 //! Entering containers once on each path, and the attributes of objects.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher;
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::pickle::{Arena, Id, Node};
 use crate::rebuild::Objects;
@@ -165,21 +166,30 @@ impl<'a> Walk<'a> {
         if pairs.len() <= 2 {
             return Cow::Borrowed(pairs);
         }
-        let mut seen: HashMap<Key<'_>, usize> = HashMap::with_capacity(pairs.len() / 2);
+        let hasher = DefaultHashBuilder::default();
+        let key_at = |number: u32| Key::of(arena, pickle, pairs[2 * number as usize]);
+        // By number of the pair, and not by key: dicts of tensors have as many as there are.
+        let mut seen: HashTable<Seen> = HashTable::with_capacity(pairs.len() / 2);
         let mut kept: Option<Vec<Id>> = None;
         let (mut key_bytes, mut dropped) = (0, 0);
-        for (number, pair) in pairs.chunks_exact(2).enumerate() {
-            let at = kept.as_ref().map_or(2 * number, Vec::len);
-            let key = Key::of(arena, pickle, pair[0]);
+        for (pair, number) in pairs.chunks_exact(2).zip(0..) {
+            let at = kept.as_ref().map_or(2 * number as usize, Vec::len);
+            let key = key_at(number);
             key_bytes += key.bytes();
-            match seen.entry(key) {
+            match seen.entry(
+                hasher.hash_one(&key),
+                |other| key_at(other.number) == key,
+                |other| hasher.hash_one(key_at(other.number)),
+            ) {
                 Entry::Occupied(before) => {
                     dropped += 1;
-                    let kept = kept.get_or_insert_with(|| pairs[..2 * number].to_vec());
-                    kept[*before.get() + 1] = pair[1];
+                    let kept = kept.get_or_insert_with(|| pairs[..2 * number as usize].to_vec());
+                    kept[before.get().at as usize + 1] = pair[1];
                 }
                 Entry::Vacant(free) => {
-                    free.insert(at);
+                    // Arenas number their nodes in 32 bits.
+                    let at = at as u32;
+                    free.insert(Seen { number, at });
                     if let Some(kept) = &mut kept {
                         kept.extend_from_slice(pair);
                     }
@@ -240,6 +250,13 @@ fn is_module(arena: &Arena, pickle: &[u8], state: Id) -> bool {
 fn is_state(arena: &Arena, id: Id) -> bool {
     arena.node(id) == Node::None || arena.pairs(id).is_some() || arena.tuple_items(id).is_some()
 }
+/// A pair of a dict whose key was not there before.
+struct Seen {
+    number: u32,
+    /// Where it stands among the pairs that are kept.
+    at: u32,
+}
+
 /// A key as Python compares it: `1`, `1.0` and `True` are one.
 #[derive(PartialEq, Eq, Hash)]
 enum Key<'a> {

@@ -1,8 +1,8 @@
 //! The way through a file, format by format.
 
-use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom};
 
+use tensorlift_storage::os::Anonymous;
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{ByteOrder, Catalog};
 
@@ -33,7 +33,7 @@ pub(super) struct Reader<'a> {
 struct Parsed {
     arena: Arena,
     root: Id,
-    bytes: Vec<u8>,
+    bytes: Anonymous,
 }
 
 impl Reader<'_> {
@@ -111,9 +111,13 @@ impl Reader<'_> {
         let found = match archive.size(entry) {
             // No name of an order is longer.
             0..=16 => archive.read(entry, self.options.verify_crc, &mut self.budget)?,
-            _ => Vec::new(),
+            size => {
+                return Err(Error::ByteOrder {
+                    found: format!("{size} bytes"),
+                });
+            }
         };
-        match found.as_slice() {
+        match &found[..] {
             b"little" => Ok(ByteOrder::Little),
             b"big" => Ok(ByteOrder::Big),
             other => Err(Error::ByteOrder {
@@ -159,10 +163,11 @@ impl Reader<'_> {
         )?;
         self.check_pickle_len(tar.pickle.len)?;
         self.budget.charge(tar.pickle.len).map_err(Error::budget)?;
-        let mut bytes = vec![0; tar.pickle.len as usize];
+        let io = |source| Error::io("the pickle of the tar archive", source);
+        let mut bytes = Anonymous::new(tar.pickle.len as usize).map_err(io)?;
         self.storage
             .read_exact_at(tar.pickle.offset, &mut bytes)
-            .map_err(|source| Error::io("the pickle of the tar archive", source))?;
+            .map_err(io)?;
         let (arena, root, _) = self.run(&bytes, "the object's pickle")?;
         let parsed = Parsed { arena, root, bytes };
         let storages = Storages::Tar(tar.objects);
@@ -182,7 +187,7 @@ impl Reader<'_> {
     fn windowed<T>(
         &mut self,
         parse: impl Fn(&[u8], &mut Budget) -> Result<T>,
-    ) -> Result<(Cow<'static, [u8]>, T)> {
+    ) -> Result<(Anonymous, T)> {
         let file_len = self.storage.len();
         let ceiling = file_len
             .min(self.options.limits.pickle_bytes)
@@ -191,10 +196,9 @@ impl Reader<'_> {
         loop {
             let before = self.budget.left();
             self.budget.charge(len).map_err(Error::budget)?;
-            let mut bytes = vec![0; len as usize];
-            self.storage
-                .read_exact_at(0, &mut bytes)
-                .map_err(|source| Error::io("the pickle", source))?;
+            let io = |source| Error::io("the pickle", source);
+            let mut bytes = Anonymous::new(len as usize).map_err(io)?;
+            self.storage.read_exact_at(0, &mut bytes).map_err(io)?;
             let parsed = parse(&bytes, &mut self.budget);
             match parsed {
                 Err(Error::Pickle {
@@ -209,19 +213,17 @@ impl Reader<'_> {
                     self.budget.refund(before - self.budget.left());
                     len = ceiling.min(len * 8);
                 }
-                parsed => return Ok((Cow::Owned(bytes), parsed?)),
+                parsed => return Ok((bytes, parsed?)),
             }
         }
     }
 
     /// The bytes of the pickle alone.
-    fn keep(&mut self, bytes: Cow<'static, [u8]>, len: usize) -> Result<Vec<u8>> {
-        let mut bytes = bytes.into_owned();
-        let spare = bytes.len() - len;
-        bytes.truncate(len);
-        bytes.shrink_to_fit();
-        self.budget.refund(spare as u64);
-        Ok(bytes)
+    fn keep(&mut self, bytes: Anonymous, len: usize) -> Result<Anonymous> {
+        let mut kept = Anonymous::new(len).map_err(|source| Error::io("the pickle", source))?;
+        kept.copy_from_slice(&bytes[..len]);
+        self.budget.refund((bytes.len() - len) as u64);
+        Ok(kept)
     }
 
     fn run(&mut self, bytes: &[u8], name: &'static str) -> Result<(Arena, Id, usize)> {

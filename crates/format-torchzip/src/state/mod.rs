@@ -7,6 +7,7 @@ use std::fmt;
 
 use num_bigint::BigInt;
 use serde_pickle::Value;
+use tensorlift_storage::os::Anonymous;
 use tensorlift_tensor_meta::Catalog;
 
 use crate::error::Result;
@@ -25,7 +26,7 @@ const MEMORY_FACTOR: u64 = 12;
 /// opens without building a value for each.
 pub struct State {
     arena: Arena,
-    pickle: Vec<u8>,
+    pickle: Anonymous,
     root: Id,
     names: FirstNames,
     /// Objects that may be given out, and the memory for that.
@@ -43,7 +44,7 @@ struct FirstNames {
 impl State {
     pub(crate) fn new(
         arena: Arena,
-        pickle: Vec<u8>,
+        pickle: Anonymous,
         root: Id,
         first_names: &[(Id, u32)],
         catalog: &Catalog,

@@ -1,13 +1,17 @@
 //! The zip directory of an archive, checked once as a whole.
 //!
-//! The `zip` crate reads the directory; what it leaves to its callers is checked here: no name
-//! twice, no byte claimed twice, nothing past the directory, sizes from the directory alone.
+//! A directory in the usual form is read by [`canonical`], any other by the `zip` crate; what that
+//! leaves to its callers is checked here: no name twice, no byte claimed twice, nothing past the
+//! directory, sizes from the directory alone.
 //! Nothing is ever extracted to a path.
 
+mod canonical;
+
 use std::hash::BuildHasher;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use tensorlift_storage::os::Anonymous;
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
 use zip::CompressionMethod;
@@ -15,6 +19,7 @@ use zip::read::{ArchiveOffset, Config, ZipArchive};
 
 use crate::error::{EntryProblem, Error, Result};
 use crate::pickle::{Budget, display_text};
+use canonical::{Directory, Item};
 
 /// The longest tail of a zip file that can hold its end record: the record and a comment.
 const TAIL_BYTES: u64 = 22 + 65_535;
@@ -60,6 +65,61 @@ impl<'a> Archive<'a> {
         limits: &Limits,
         budget: &mut Budget,
     ) -> Result<Self> {
+        let archive = match Self::read_canonical(storage, limits, budget)? {
+            Some(archive) => archive,
+            None => Self::read_any(storage, limits, budget)?,
+        };
+        budget.grow_for(archive.entries.len() as u64, storage.len());
+        Ok(archive)
+    }
+
+    fn new(storage: &'a dyn Storage, entries: usize) -> Self {
+        Self {
+            storage,
+            entries: Vec::with_capacity(entries),
+            names: Vec::new(),
+            by_name: HashTable::with_capacity(entries),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// Reads a directory in the form in which nearly all are; `None` if it is in another one.
+    fn read_canonical(
+        storage: &'a dyn Storage,
+        limits: &Limits,
+        budget: &mut Budget,
+    ) -> Result<Option<Self>> {
+        let Some(directory) = Directory::read(storage)? else {
+            return Ok(None);
+        };
+        let entries = directory.entries;
+        check_count(entries as u64, limits)?;
+        let listed = entries as u64 * LISTED_BYTES;
+        let (directory_len, before) = (directory.len() as u64, budget.left());
+        budget
+            .charge(directory_len + listed)
+            .map_err(Error::budget)?;
+        let mut archive = Self::new(storage, entries);
+        let mut order = Vec::with_capacity(entries);
+        for item in directory.items() {
+            let known = match &item {
+                Some(item) => archive.find(item.name).is_some(),
+                None => true,
+            };
+            let Some(item) = item.filter(|_| !known) else {
+                budget.refund(before - budget.left());
+                return Ok(None);
+            };
+            order.push((item.header_start, archive.entries.len()));
+            archive.add(&item)?;
+        }
+        archive.locate(order, directory.start)?;
+        budget.refund(directory_len);
+        Ok(Some(archive))
+    }
+
+    /// Reads any directory that the `zip` crate can read.
+    fn read_any(storage: &'a dyn Storage, limits: &Limits, budget: &mut Budget) -> Result<Self> {
         let declared = declared_entries(storage)?;
         check_count(declared, limits)?;
         let possible = storage.len() / MIN_ENTRY_BYTES;
@@ -84,64 +144,60 @@ impl<'a> Archive<'a> {
                 "the archive lists {declared} entries under {names} names: some name is given twice"
             )));
         }
-        let archive = Self::condense(storage, &zip)?;
-        budget.refund(possible * ENTRY_BYTES);
-        budget.grow_for(archive.entries.len() as u64, storage.len());
-        Ok(archive)
-    }
-
-    /// Finds every entry's data, checks that no byte is claimed twice, and keeps what is needed.
-    fn condense(storage: &'a dyn Storage, zip: &ZipArchive<Cursor<'a>>) -> Result<Self> {
-        let mut archive = Self {
-            storage,
-            entries: Vec::with_capacity(zip.len()),
-            names: Vec::new(),
-            by_name: HashTable::with_capacity(zip.len()),
-            hasher: DefaultHashBuilder::default(),
-        };
+        let mut archive = Self::new(storage, zip.len());
         let mut order = Vec::with_capacity(zip.len());
         for index in 0..zip.len() {
             let entry = zip.by_index_data(index)?;
-            let name = entry.name_raw();
             order.push((entry.header_start(), index));
-            let listed = Listed {
-                name_start: archive.names.len(),
-                name_len: u16::try_from(name.len()).unwrap_or(u16::MAX),
+            archive.add(&Item {
+                name: entry.name_raw(),
                 method: entry.compression(),
                 crc32: entry.crc32(),
-                data: 0,
                 compressed: entry.compressed_size(),
                 size: entry.size(),
-            };
-            archive.names.extend_from_slice(name);
-            archive.entries.push(listed);
-            let problem = match name {
-                _ if entry.encrypted() => EntryProblem::Encrypted,
-                name if has_parent_component(name) => EntryProblem::Escapes,
-                name => {
-                    let hash = archive.hasher.hash_one(name);
-                    let (hasher, entries, names) =
-                        (&archive.hasher, &archive.entries, &archive.names);
-                    archive.by_name.insert_unique(hash, index as u32, |&other| {
-                        hasher.hash_one(entries[other as usize].name(names))
-                    });
-                    continue;
-                }
-            };
-            return Err(archive.error(Entry(index), problem));
+                header_start: entry.header_start(),
+            })?;
+            if entry.encrypted() {
+                return Err(archive.error(Entry(index), EntryProblem::Encrypted));
+            }
         }
-        order.sort_unstable();
-        archive.locate(&order, zip.central_directory_start())?;
+        archive.locate(order, zip.central_directory_start())?;
+        budget.refund(possible * ENTRY_BYTES);
         Ok(archive)
     }
 
+    /// Adds an entry of a name that is not there yet.
+    fn add(&mut self, item: &Item<'_>) -> Result<()> {
+        let index = self.entries.len();
+        self.entries.push(Listed {
+            name_start: self.names.len(),
+            name_len: u16::try_from(item.name.len()).unwrap_or(u16::MAX),
+            method: item.method,
+            crc32: item.crc32,
+            data: 0,
+            compressed: item.compressed,
+            size: item.size,
+        });
+        self.names.extend_from_slice(item.name);
+        if has_parent_component(item.name) {
+            return Err(self.error(Entry(index), EntryProblem::Escapes));
+        }
+        let hash = self.hasher.hash_one(item.name);
+        let (hasher, entries, names) = (&self.hasher, &self.entries, &self.names);
+        self.by_name.insert_unique(hash, index as u32, |&other| {
+            hasher.hash_one(entries[other as usize].name(names))
+        });
+        Ok(())
+    }
+
     /// Finds where each entry's data begin, from the entries' headers in the order of the file.
-    fn locate(&mut self, order: &[(u64, usize)], directory: u64) -> Result<()> {
+    fn locate(&mut self, mut order: Vec<(u64, usize)>, directory: u64) -> Result<()> {
+        order.sort_unstable();
         let mut cursor = Cursor::new(self.storage);
         let mut name = Vec::new();
         let mut free_from = 0;
         let mut before = None;
-        for &(start, index) in order {
+        for (start, index) in order {
             let entry = Entry(index);
             let past = |end| EntryProblem::PastDirectory {
                 start,
@@ -250,17 +306,23 @@ impl<'a> Archive<'a> {
     }
 
     /// The data of an entry, decoded.
-    pub(crate) fn read(&self, entry: Entry, verify: bool, budget: &mut Budget) -> Result<Vec<u8>> {
+    pub(crate) fn read(
+        &self,
+        entry: Entry,
+        verify: bool,
+        budget: &mut Budget,
+    ) -> Result<Anonymous> {
         let record = self.record(entry)?;
         let size = self.size(entry);
         budget.charge(size).map_err(Error::budget)?;
         let bytes = match record.source {
             Source::Deflated { extent, len } => self.inflate(entry, extent, len)?,
             _ => {
-                let mut bytes = vec![0; size as usize];
+                let io = |source| Error::io("an entry of the archive", source);
+                let mut bytes = Anonymous::new(size as usize).map_err(io)?;
                 self.storage
                     .read_exact_at(self.entries[entry.0].data, &mut bytes)
-                    .map_err(|source| Error::io("an entry of the archive", source))?;
+                    .map_err(io)?;
                 bytes
             }
         };
@@ -274,27 +336,27 @@ impl<'a> Archive<'a> {
         Ok(bytes)
     }
 
-    fn inflate(&self, entry: Entry, extent: Extent, declared: u64) -> Result<Vec<u8>> {
+    fn inflate(&self, entry: Entry, extent: Extent, declared: u64) -> Result<Anonymous> {
+        let io = |source| Error::io("an entry of the archive", source);
         let mut cursor = Cursor::new(self.storage);
-        cursor
-            .seek(SeekFrom::Start(extent.offset))
-            .map_err(|source| Error::io("an entry of the archive", source))?;
+        cursor.seek(SeekFrom::Start(extent.offset)).map_err(io)?;
         let mut stream = flate2::bufread::DeflateDecoder::new(cursor.take(extent.len));
-        let mut bytes = Vec::with_capacity(declared as usize);
+        let mut bytes = Anonymous::new(declared as usize).map_err(io)?;
         let problem = |found| self.error(entry, EntryProblem::Inflate { declared, found });
-        // One byte more than declared, so that a longer stream shows.
-        (&mut stream)
-            .take(declared.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| problem(error.to_string()))?;
-        if bytes.len() as u64 != declared {
-            let found = match bytes.len() as u64 {
-                len if len > declared => "it is longer".to_owned(),
-                len => format!("it ends after {len}"),
-            };
-            return Err(problem(found));
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match stream.read(&mut bytes[filled..]) {
+                Ok(0) => return Err(problem(format!("it ends after {filled}"))),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(problem(error.to_string())),
+            }
         }
-        Ok(bytes)
+        match stream.read(&mut [0]) {
+            Ok(0) => Ok(bytes),
+            Ok(_) => Err(problem("it is longer".to_owned())),
+            Err(error) => Err(problem(error.to_string())),
+        }
     }
 }
 
@@ -373,4 +435,85 @@ fn has_parent_component(name: &[u8]) -> bool {
         && name
             .split(|&byte| matches!(byte, b'/' | b'\\'))
             .any(|component| component == b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+
+    use proptest::prelude::*;
+    use tensorlift_storage::MemoryStorage;
+    use zip::write::{SimpleFileOptions, ZipWriter};
+
+    use super::*;
+
+    type Listing = Vec<(Vec<u8>, Result<Record, String>)>;
+
+    fn budget() -> Budget {
+        Budget::for_file(0, 1 << 20)
+    }
+
+    fn listing(archive: &Archive<'_>) -> Listing {
+        let entries = (0..archive.len()).map(Entry);
+        let of = |entry| {
+            let record = archive.record(entry).map_err(|error| error.to_string());
+            (archive.name(entry).to_vec(), record)
+        };
+        entries.map(of).collect()
+    }
+
+    /// An archive as PyTorch's writer leaves it, but for the padding.
+    fn plain(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::STORE);
+        for (name, data) in entries {
+            // A name that is given twice is left out.
+            if writer.start_file(name.as_str(), options).is_ok() {
+                writer.write_all(data).unwrap();
+            }
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+        let entry = ("[a-c/.]{1,6}", prop::collection::vec(0u8..4, 20..40));
+        prop::collection::vec(entry, 1..5)
+    }
+
+    fn check(file: Vec<u8>) -> Option<Listing> {
+        let (limits, storage) = (Limits::default(), MemoryStorage::new(file));
+        let any = Archive::read_any(&storage, &limits, &mut budget());
+        let canonical = Archive::read_canonical(&storage, &limits, &mut budget());
+        let canonical = canonical.transpose()?.map(|archive| listing(&archive));
+        match (canonical, any) {
+            (Ok(canonical), Ok(any)) => {
+                assert_eq!(canonical, listing(&any));
+                Some(canonical)
+            }
+            // Of two faults, each may meet another one first.
+            (Err(_), Err(_)) => None,
+            (canonical, any) => panic!("{canonical:?}, {:?}", any.map(|any| listing(&any))),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_plain_directory_is_read_as_the_zip_crate_does(entries in entries()) {
+            let file = plain(&entries);
+            let listing = check(file);
+            prop_assert!(listing.is_some() || entries.iter().any(|(name, ..)| name.contains("..")));
+        }
+
+        #[test]
+        fn a_changed_directory_is_never_read_otherwise(
+            entries in entries(),
+            back in 1usize..200,
+            byte in any::<u8>(),
+        ) {
+            let mut file = plain(&entries);
+            let at = file.len().saturating_sub(back);
+            file[at] = byte;
+            check(file);
+        }
+    }
 }
