@@ -274,8 +274,9 @@ impl<'a> Walk<'a> {
                         .is_some_and(|(_, known)| known == Known::LoadFromBytes) =>
                     {
                         self.check_overlong(overlong)?;
-                        let name = self.name(depth);
-                        Ok(self.listing.whole_storage(id, &name, budget)?)
+                        Ok(self.list(depth, |listing, name| {
+                            listing.whole_storage(id, name, budget)
+                        })?)
                     }
                     None => {
                         self.enter_object(id, path_len, depth, overlong);
@@ -305,12 +306,12 @@ impl<'a> Walk<'a> {
     }
 
     fn outside(&mut self, id: Id, depth: usize, budget: &mut Budget) -> Result<(), Stop> {
-        let name = self.name(depth);
-        match self.listing.outside_tensor(id) {
-            Some(dense) => self.listing.dense(id, &name, dense, false, budget)?,
-            None => self.listing.whole_storage(id, &name, budget)?,
-        }
-        Ok(())
+        Ok(
+            self.list(depth, |listing, name| match listing.outside_tensor(id) {
+                Some(dense) => listing.dense(id, name, dense, false, budget),
+                None => listing.whole_storage(id, name, budget),
+            })?,
+        )
     }
 
     fn tensor(
@@ -334,21 +335,24 @@ impl<'a> Walk<'a> {
         match form {
             Form::Dense(dense) => {
                 let grad = grad(dense.requires_grad);
-                let name = self.name(depth);
-                self.listing.dense(id, &name, dense, grad, budget)?;
+                self.list(depth, |listing, name| {
+                    listing.dense(id, name, dense, grad, budget)
+                })?;
             }
             Form::Wrapper(dense) => {
                 // What it wraps is among its attributes; without any it is all there is.
                 if states.iter().all(|&state| !self.is_container(state)) {
                     let grad = grad(dense.requires_grad);
-                    let name = self.name(depth);
-                    self.listing.dense(id, &name, dense, grad, budget)?;
+                    self.list(depth, |listing, name| {
+                        listing.dense(id, name, dense, grad, budget)
+                    })?;
                 }
             }
             Form::Quantized(dense, quantizer) => {
                 let grad = grad(dense.requires_grad);
-                let name = self.name(depth);
-                self.listing.dense(id, &name, dense, grad, budget)?;
+                self.list(depth, |listing, name| {
+                    listing.dense(id, name, dense, grad, budget)
+                })?;
                 let prefix = match self.path.as_str() {
                     "" if depth == 0 => String::new(),
                     path => format!("{path}."),
@@ -365,20 +369,32 @@ impl<'a> Walk<'a> {
             }
             Form::Parts(parts) => self.parts(parts, path_len, depth, overlong),
             Form::Array(array) => {
-                let name = self.name(depth);
-                self.listing.array(id, &name, &array, grad(false), budget)?;
+                self.list(depth, |listing, name| {
+                    listing.array(id, name, &array, grad(false), budget)
+                })?;
             }
             Form::Outside(inner) => {
-                let name = self.name(depth);
-                match self.listing.outside_tensor(inner) {
-                    Some(dense) => {
-                        self.listing.dense(id, &name, dense, grad(false), budget)?;
-                    }
-                    None => self.listing.whole_storage(inner, &name, budget)?,
-                }
+                self.list(depth, |listing, name| match listing.outside_tensor(inner) {
+                    Some(dense) => listing.dense(id, name, dense, grad(false), budget),
+                    None => listing.whole_storage(inner, name, budget),
+                })?;
             }
         }
         Ok(())
+    }
+
+    /// Lists something under the name of the current path; a tensor that is the root itself is
+    /// called `tensor`.
+    fn list(
+        &mut self,
+        depth: usize,
+        add: impl FnOnce(&mut Listing<'a>, &str) -> Result<()>,
+    ) -> Result<()> {
+        let name = match depth {
+            0 if !self.has_prefix => "tensor",
+            _ => &self.path,
+        };
+        add(&mut self.listing, name)
     }
 
     /// The parts get frames of their own, since what they hold is visited later.

@@ -1,6 +1,5 @@
 //! Paths from the root to a tensor, as names.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::error::Error;
@@ -14,14 +13,6 @@ use super::{Stop, Walk};
 
 /// # Paths
 impl Walk<'_> {
-    /// The name of the current path; a tensor that is the root itself is called `tensor`.
-    pub(super) fn name(&self, depth: usize) -> Cow<'static, str> {
-        match depth {
-            0 if !self.has_prefix => Cow::Borrowed("tensor"),
-            _ => Cow::Owned(self.path.clone()),
-        }
-    }
-
     /// Puts a dot between what is there and a child of a container at this depth.
     fn push_dot(&mut self, depth: usize) {
         if depth > 0 || self.has_prefix {
