@@ -84,12 +84,6 @@ pub enum Error {
         /// What the file asks for, as far as it was followed.
         found: u64,
     },
-    /// A checkpoint was asked for, but no tensor is there.
-    #[error("the file holds no tensor, but {holds}")]
-    NoTensors {
-        /// What it holds.
-        holds: String,
-    },
     /// A value has no form in [`serde_pickle::Value`].
     #[error("the state cannot be given out: {0}")]
     State(String),
@@ -307,7 +301,6 @@ impl Error {
                 problem: TensorProblem::Rank { .. },
                 ..
             } => ErrorKind::LimitExceeded,
-            Error::NoTensors { .. } => ErrorKind::NotFound,
             _ => ErrorKind::Malformed,
         }
     }
@@ -315,7 +308,6 @@ impl Error {
     fn remedy(&self) -> &'static str {
         match self {
             Error::NotTorch(content) => content.remedy(),
-            Error::NoTensors { .. } => "ask for its state, or open another file",
             Error::NoPickle { .. } => "open it with a program for that kind of archive",
             Error::Pickle { problem, .. } if problem.is_forbidden() => {
                 "read it with the inert policy, which keeps unknown classes as plain data"

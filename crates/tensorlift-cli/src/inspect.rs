@@ -49,10 +49,9 @@ impl Inspect {
             }
             return Ok(());
         }
-        let hashes = if self.hash {
-            hash(&checkpoint)?
-        } else {
-            HashMap::new()
+        let hashes = match self.hash && !checkpoint.catalog().is_empty() {
+            true => hash(&checkpoint)?,
+            false => HashMap::new(),
         };
         let files: Vec<String> = checkpoint
             .files()
@@ -75,6 +74,9 @@ impl Inspect {
         }
         write_table(out, lines.collect(), self.hash)?;
         write_totals(out, checkpoint.catalog().entries())?;
+        if checkpoint.require_tensors().is_err() {
+            writeln!(out, "\nno tensors: --state shows what the file holds")?;
+        }
         let root = checkpoint.automatic_root();
         if checkpoint.current_root().is_empty() && !root.is_empty() {
             writeln!(

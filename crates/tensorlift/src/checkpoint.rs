@@ -136,6 +136,22 @@ impl Checkpoint {
         })
     }
 
+    /// Fails if a PyTorch file holds no tensor: such a file opens for its state, but is no model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], saying what the file holds instead.
+    pub fn require_tensors(&self) -> Result<()> {
+        match &self.extras[..] {
+            [extras] if self.catalog.is_empty() => {
+                let found = format!("the file holds no tensor, but {}", extras.state.summary());
+                Err(Error::new(ErrorKind::NotFound, found)
+                    .with_path(self.choice.chosen.clone())
+                    .with_remedy("open another file, or ask this one for its state"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The paths within a PyTorch file that hold tensors, each with their number; the empty path
     /// is the file's own.
     pub fn roots(&self) -> impl Iterator<Item = (&str, usize)> {

@@ -73,7 +73,7 @@ fn parse_unnamed(
     let mut read = torch::ReadOptions::default();
     read.limits = options.limits.clone();
     read.policy = options.policy;
-    let file = torch::read(storage, &read)?.require_tensors()?;
+    let file = torch::read(storage, &read)?;
     let format = match file.format() {
         torch::Format::Zip => "torch zip",
         torch::Format::Legacy => "torch legacy",

@@ -154,8 +154,10 @@ impl Loader<'_> {
     /// What would be read, and where to.
     ///
     /// # Errors
-    /// If names were selected that are not there, or the placement names no device.
+    /// If names were selected that are not there, the placement names no device, or a PyTorch file
+    /// holds no tensor at all.
     pub fn plan(&self) -> Result<Plan> {
+        self.checkpoint.require_tensors()?;
         if !self.missing.is_empty() {
             return Err(self.not_found());
         }

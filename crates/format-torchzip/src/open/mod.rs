@@ -61,7 +61,7 @@ pub struct TorchFile {
 
 /// Reads the description of a PyTorch file; the bytes of its tensors stay where they are.
 ///
-/// A file without tensors is fine here: see [`TorchFile::require_tensors`].
+/// A file without tensors is fine here.
 ///
 /// # Errors
 /// If the file is something else, breaks its format, contradicts itself or crosses a limit.
@@ -134,18 +134,6 @@ impl TorchFile {
     #[must_use]
     pub const fn aliases_omitted(&self) -> bool {
         self.aliases_omitted
-    }
-
-    /// The file itself, if it holds a tensor.
-    ///
-    /// # Errors
-    /// [`Error::NoTensors`], saying what the file holds.
-    pub fn require_tensors(self) -> Result<Self> {
-        if self.catalog.is_empty() {
-            let holds = self.state.summary();
-            return Err(Error::NoTensors { holds });
-        }
-        Ok(self)
     }
 }
 

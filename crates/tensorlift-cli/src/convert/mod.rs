@@ -67,6 +67,7 @@ impl Convert {
         let output = Output::choose(&self.out, self.to, self.shard_size.is_some())?;
         output.check_free(self.force)?;
         let checkpoint = self.target.open()?;
+        checkpoint.require_tensors()?;
         let contents = Contents::survey(&checkpoint, output.format())?;
         let shards = shards::split(&contents, self.shard_size.map(Size::bytes), output.format());
         let names: Vec<&str> = shards.iter().map(|shard| shard.name.as_str()).collect();
