@@ -11,6 +11,9 @@ use crate::state::decimal;
 
 use super::{Stop, Walk};
 
+/// Nesting within a key that is written out.
+const MAX_KEY_DEPTH: usize = 8;
+
 /// # Paths
 impl Walk<'_> {
     /// Puts a dot between what is there and a child of a container at this depth.
@@ -87,19 +90,17 @@ pub(crate) fn push_key_text(
             out.write_str(&decimal(objects, key).unwrap_or_default())
         }
         // Few keys are nested, and none deeply.
-        Node::Tuple { start, len } if depth < 8 => {
+        Node::Tuple { start, len } if depth < MAX_KEY_DEPTH => {
             out.push('(');
-            for (position, &item) in arena.members(start, len).iter().enumerate() {
-                if out.len() > ceiling {
-                    return;
-                }
-                if position > 0 {
-                    out.push_str(", ");
-                }
-                push_key_text(objects, item, depth + 1, ceiling, out);
-            }
+            push_key_texts(objects, arena.members(start, len), depth, ceiling, out);
             out.write_str(if len == 1 { ",)" } else { ")" })
         }
+        Node::Set(seq) if depth < MAX_KEY_DEPTH => {
+            out.push_str("frozenset({");
+            push_key_texts(objects, arena.seq(seq), depth, ceiling, out);
+            out.write_str("})")
+        }
+        Node::Global(number) => out.write_str(&arena.global_at(number).path()),
         // Bytes, as protocols before 3 write them.
         Node::Object(_) if matches!(arena.as_object(key), Some((_, Known::Encode))) => {
             let text = encoded_text(objects, key);
@@ -111,6 +112,33 @@ pub(crate) fn push_key_text(
                 None => out.write_str(&display_text(within)),
             }
         }
+        // A text of a class of its own, an enum's value: told apart by what they are made of.
+        Node::Object(number) if depth < MAX_KEY_DEPTH => {
+            let args = arena.tuple_items(arena.object_at(number).args);
+            out.push_str(&arena.type_name(key));
+            out.push('(');
+            push_key_texts(objects, args.unwrap_or(&[]), depth, ceiling, out);
+            out.write_str(")")
+        }
         _ => out.write_str(&arena.type_name(key)),
     };
+}
+
+/// Writes the parts of a key with commas between them.
+fn push_key_texts(
+    objects: &Objects<'_>,
+    parts: &[Id],
+    depth: usize,
+    ceiling: usize,
+    out: &mut String,
+) {
+    for (position, &part) in parts.iter().enumerate() {
+        if out.len() > ceiling {
+            return;
+        }
+        if position > 0 {
+            out.push_str(", ");
+        }
+        push_key_text(objects, part, depth + 1, ceiling, out);
+    }
 }

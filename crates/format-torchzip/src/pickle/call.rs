@@ -134,6 +134,19 @@ pub(super) fn build(arena: &mut Arena, target: Id, state: Id, budget: &mut Budge
     Ok(())
 }
 
+/// Does what a dropped call did: `setter(target, state)`, as the sixth item of `__reduce__` asks.
+pub(super) fn set_state(arena: &mut Arena, dropped: Id, budget: &mut Budget) -> Made<()> {
+    let Some((object, Known::Unknown)) = arena.as_object(dropped) else {
+        return Ok(());
+    };
+    match arena.tuple_items(object.args) {
+        Some(&[target, state]) if matches!(arena.node(target), Node::Object(_)) => {
+            build(arena, target, state, budget)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A dict of the pairs in `from`: a dict, or a list of pairs as Python 2 wrote ordered dicts.
 fn dict(arena: &mut Arena, from: Option<Id>, budget: &mut Budget) -> Made<Option<Id>> {
     let mut flat = Vec::new();

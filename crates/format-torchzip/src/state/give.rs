@@ -101,11 +101,9 @@ impl<'a> Giver<'a> {
             return self.dict([("$cycle", Value::String(kind))]);
         }
         if self.path.len() >= MAX_DEPTH {
-            return Err(Error::Limit {
-                what: "nesting of the state",
-                limit: MAX_DEPTH as u64,
-                found: MAX_DEPTH as u64 + 1,
-            });
+            return Err(Error::State(format!(
+                "it nests deeper than {MAX_DEPTH} objects"
+            )));
         }
         self.path.push(id);
         let arena = self.objects.arena;
@@ -153,6 +151,7 @@ impl<'a> Giver<'a> {
     }
 
     fn add_pairs(&mut self, pairs: &[Id], dict: &mut Dict) -> Result<()> {
+        let mut taken = HashMap::new();
         for pair in pairs.chunks_exact(2) {
             self.spend(PAIR_BYTES)?;
             let key = match self.value(pair[0])?.into_hashable() {
@@ -160,7 +159,7 @@ impl<'a> Giver<'a> {
                 Err(_) => {
                     let mut text = String::new();
                     push_key_text(&self.objects, pair[0], 0, 256, &mut text);
-                    HashableValue::String(text)
+                    free_key(text, dict, &mut taken)
                 }
             };
             let value = self.value(pair[1])?;
@@ -358,6 +357,19 @@ impl<'a> Giver<'a> {
     fn spend(&mut self, bytes: u64) -> Result<()> {
         self.budget.charge(bytes).map_err(Error::budget)
     }
+}
+
+/// The text of a key that has no form of its own, with a number behind it where it is taken.
+fn free_key(text: String, dict: &Dict, taken: &mut HashMap<String, u32>) -> HashableValue {
+    let mut key = HashableValue::String(text.clone());
+    if dict.contains_key(&key) {
+        let number = taken.entry(text.clone()).or_insert(1);
+        while dict.contains_key(&key) {
+            *number += 1;
+            key = HashableValue::String(format!("{text}#{number}"));
+        }
+    }
+    key
 }
 
 fn is_slots(arena: &Arena, id: Id) -> bool {

@@ -37,6 +37,22 @@ fn four(pickle: Pickle) -> Pickle {
 }
 
 #[test]
+fn keys_of_classes_of_their_own_are_kept_apart() {
+    let key = |pickle: Pickle, text: &str| pickle.raw(b"cmy\nText\n(").text(text).raw(b"tR");
+    let pickle = Pickle::new().raw(b"}(").text("my.Text(a)").int(1);
+    let pickle = key(key(pickle, "a").int(2), "b").int(3);
+    let file = open(&archive("a", &pickle.raw(b"u").stop(), &[])).unwrap();
+    let state = file.state().unwrap().to_string();
+    for pair in [
+        r#""my.Text(a)": 1"#,
+        r#""my.Text(a)#2": 2"#,
+        r#""my.Text(b)": 3"#,
+    ] {
+        assert!(state.contains(pair), "{pair} in {state}");
+    }
+}
+
+#[test]
 fn keys_of_every_type_and_colliding_names() {
     let mut pickle = Pickle::new().raw(b"}(");
     let int = |pickle: Pickle| pickle.int(1);

@@ -346,8 +346,11 @@ impl<'a> Machine<'a> {
             op::POP => {
                 if self.marks.last() == Some(&(self.stack.len() as u32)) {
                     self.marks.pop();
-                } else if self.stack.pop().is_none() {
-                    return Err(PickleProblem::Underflow(op::name(opcode)));
+                } else {
+                    let Some(dropped) = self.stack.pop() else {
+                        return Err(PickleProblem::Underflow(op::name(opcode)));
+                    };
+                    super::call::set_state(arena, dropped, budget)?;
                 }
             }
             op::POP_MARK => {
