@@ -19,8 +19,8 @@ pub(crate) fn write_readable(out: &mut impl Write, value: &Value) -> io::Result<
     writeln!(out)
 }
 
-/// The value as JSON: byte strings as hexadecimal text, keys that are no text as their text,
-/// numbers that JSON lacks as their names.
+/// The value as JSON: byte strings as hexadecimal text, keys that are no text as their text, kept
+/// apart by `#2` and so on, numbers that JSON lacks as their names.
 pub(crate) fn to_json(value: &Value) -> Json {
     match value {
         Value::None => Json::Null,
@@ -44,11 +44,21 @@ pub(crate) fn to_json(value: &Value) -> Json {
         Value::Dict(pairs) => {
             let mut map = Map::new();
             for (key, value) in pairs {
-                map.insert(key_text(key), to_json(value));
+                map.insert(free_key(key_text(key), &map), to_json(value));
             }
             Json::Object(map)
         }
     }
+}
+
+/// The text of a key, with the first free number where another key has it, as `1` and `'1'` do.
+fn free_key(text: String, map: &Map<String, Json>) -> String {
+    if !map.contains_key(&text) {
+        return text;
+    }
+    let numbered = (2..).map(|number| format!("{text}#{number}"));
+    let mut free = numbered.filter(|key| !map.contains_key(key));
+    free.next().unwrap_or(text)
 }
 
 fn key_text(key: &HashableValue) -> String {
@@ -138,11 +148,15 @@ mod tests {
     fn values_become_json_without_loss_of_keys() {
         let pairs = [
             (HashableValue::I64(1), Value::Bytes(vec![0, 255])),
+            (HashableValue::String("1".into()), Value::I64(5)),
             (HashableValue::String("nan".into()), Value::F64(f64::NAN)),
             (HashableValue::None, Value::Tuple(vec![Value::Bool(true)])),
         ];
         let json = to_json(&Value::Dict(pairs.into_iter().collect()));
-        assert_eq!(json, json!({"1": "00ff", "nan": "NaN", "null": [true]}));
+        assert_eq!(
+            json,
+            json!({"1": "00ff", "1#2": 5, "nan": "NaN", "null": [true]})
+        );
     }
 
     #[test]
