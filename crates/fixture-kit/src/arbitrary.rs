@@ -240,7 +240,7 @@ impl Draft {
         }
         let strides = strides.into_iter().chain([1]).take(shape.len());
         let mut view = StorageView::new(storage, offset, strides.collect::<Vec<_>>());
-        view.conjugated = self.bits.0 && shared.dtype.is_complex() && shared.dtype != Dtype::C32;
+        view.conjugated = self.bits.0 && matches!(shared.dtype, Dtype::C64 | Dtype::C128);
         view.negated = self.bits.1 && has_sign(shared.dtype);
         let mut tensor = TensorSpec::new(self.name.clone(), shared.dtype, shape);
         tensor.view = Some(view);

@@ -107,6 +107,7 @@ impl Format {
             Self::Safetensors(_) => !matches!(
                 dtype,
                 Dtype::C32
+                    | Dtype::BC32
                     | Dtype::C128
                     | Dtype::QInt8
                     | Dtype::QUInt8

@@ -295,6 +295,7 @@ pub(crate) fn torch_dtype(name: &str) -> Option<TorchDtype> {
         "uint64" => Dtype::U64,
         "bool" => Dtype::Bool,
         "complex32" | "chalf" => Dtype::C32,
+        "bcomplex32" => Dtype::BC32,
         "complex64" | "cfloat" => Dtype::C64,
         "complex128" | "cdouble" => Dtype::C128,
         "qint8" => Dtype::QInt8,

@@ -45,6 +45,8 @@ pub enum Dtype {
     F32,
     /// Complex of two [`Dtype::F16`]; PyTorch only.
     C32,
+    /// Complex of two [`Dtype::BF16`]; PyTorch only.
+    BC32,
     /// IEEE double precision.
     F64,
     /// 64-bit signed integer.
@@ -69,7 +71,7 @@ pub enum Dtype {
 
 impl Dtype {
     /// Every dtype, by growing width.
-    pub const ALL: [Dtype; 29] = [
+    pub const ALL: [Dtype; 30] = [
         Dtype::QUInt2x4,
         Dtype::F4,
         Dtype::QUInt4x2,
@@ -93,6 +95,7 @@ impl Dtype {
         Dtype::U32,
         Dtype::F32,
         Dtype::C32,
+        Dtype::BC32,
         Dtype::QInt32,
         Dtype::F64,
         Dtype::I64,
@@ -119,7 +122,7 @@ impl Dtype {
             | Dtype::QInt8
             | Dtype::QUInt8 => 8,
             Dtype::I16 | Dtype::U16 | Dtype::F16 | Dtype::BF16 => 16,
-            Dtype::I32 | Dtype::U32 | Dtype::F32 | Dtype::C32 | Dtype::QInt32 => 32,
+            Dtype::I32 | Dtype::U32 | Dtype::F32 | Dtype::C32 | Dtype::BC32 | Dtype::QInt32 => 32,
             Dtype::F64 | Dtype::I64 | Dtype::U64 | Dtype::C64 => 64,
             Dtype::C128 => 128,
         }
@@ -147,7 +150,7 @@ impl Dtype {
     #[must_use]
     pub const fn word_bytes(self) -> usize {
         match self {
-            Dtype::C32 | Dtype::C64 | Dtype::C128 => self.alignment() / 2,
+            _ if self.is_complex() => self.alignment() / 2,
             _ => self.alignment(),
         }
     }
@@ -155,7 +158,7 @@ impl Dtype {
     /// Whether an element is a pair of real and imaginary part.
     #[must_use]
     pub const fn is_complex(self) -> bool {
-        matches!(self, Dtype::C32 | Dtype::C64 | Dtype::C128)
+        matches!(self, Dtype::C32 | Dtype::BC32 | Dtype::C64 | Dtype::C128)
     }
 
     /// The name, as safetensors writes it where safetensors has the type.
@@ -181,6 +184,7 @@ impl Dtype {
             Dtype::U32 => "U32",
             Dtype::F32 => "F32",
             Dtype::C32 => "C32",
+            Dtype::BC32 => "BC32",
             Dtype::F64 => "F64",
             Dtype::I64 => "I64",
             Dtype::U64 => "U64",

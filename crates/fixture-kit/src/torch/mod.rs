@@ -47,6 +47,7 @@ pub(crate) fn kind(dtype: Dtype) -> Option<Kind> {
         Dtype::C64 => Typed("ComplexFloatStorage"),
         Dtype::C128 => Typed("ComplexDoubleStorage"),
         Dtype::C32 => Untyped("complex32"),
+        Dtype::BC32 => Untyped("bcomplex32"),
         Dtype::U16 => Untyped("uint16"),
         Dtype::U32 => Untyped("uint32"),
         Dtype::U64 => Untyped("uint64"),

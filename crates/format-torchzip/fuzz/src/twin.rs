@@ -55,8 +55,8 @@ pub(crate) fn bytes(file: &[u8], catalog: &Catalog, entry: &Entry) -> Option<Vec
 }
 
 fn negate(dtype: Dtype, word: &mut [u8]) {
-    use Dtype::{BF16, C32, C64, C128, F16, F32, F64};
-    if matches!(dtype, F16 | BF16 | F32 | F64 | C32 | C64 | C128) {
+    use Dtype::{BC32, BF16, C32, C64, C128, F16, F32, F64};
+    if matches!(dtype, F16 | BF16 | F32 | F64 | C32 | BC32 | C64 | C128) {
         *word.last_mut().expect("elements have bytes") ^= 0x80;
         return;
     }

@@ -28,6 +28,7 @@ impl Kind {
             Dtype::C64 => Kind::Typed("ComplexFloatStorage"),
             Dtype::C128 => Kind::Typed("ComplexDoubleStorage"),
             Dtype::C32 => Kind::Untyped("complex32"),
+            Dtype::BC32 => Kind::Untyped("bcomplex32"),
             Dtype::U16 => Kind::Untyped("uint16"),
             Dtype::U32 => Kind::Untyped("uint32"),
             Dtype::U64 => Kind::Untyped("uint64"),

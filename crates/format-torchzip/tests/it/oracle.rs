@@ -85,6 +85,7 @@ fn negate(dtype: Dtype, word: &mut [u8]) {
         | Dtype::F32
         | Dtype::F64
         | Dtype::C32
+        | Dtype::BC32
         | Dtype::C64
         | Dtype::C128 => {
             if let Some(last) = word.last_mut() {

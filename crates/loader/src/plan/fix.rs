@@ -71,7 +71,7 @@ impl Fix {
             Dtype::F16 | Dtype::C32 => each(bytes, which, |value: f16| -value),
             Dtype::F32 | Dtype::C64 => each(bytes, which, |value: f32| -value),
             Dtype::F64 | Dtype::C128 => each(bytes, which, |value: f64| -value),
-            Dtype::BF16 => each(bytes, which, |value: half::bf16| -value),
+            Dtype::BF16 | Dtype::BC32 => each(bytes, which, |value: half::bf16| -value),
             Dtype::I8 => each(bytes, which, i8::wrapping_neg),
             Dtype::I16 => each(bytes, which, i16::wrapping_neg),
             Dtype::I32 => each(bytes, which, i32::wrapping_neg),
