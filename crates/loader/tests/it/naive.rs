@@ -42,7 +42,7 @@ fn negate(dtype: Dtype, bytes: &mut [u8]) -> bool {
         Dtype::I8 => as_type!(i8, i8::wrapping_neg),
         Dtype::I32 => as_type!(i32, i32::wrapping_neg),
         Dtype::I64 => as_type!(i64, i64::wrapping_neg),
-        Dtype::C32 | Dtype::C64 | Dtype::C128 => {
+        Dtype::C32 | Dtype::BC32 | Dtype::C64 | Dtype::C128 => {
             let part = part_of(dtype);
             let (real, imaginary) = bytes.split_at_mut(part.alignment());
             negate(part, real);
@@ -56,6 +56,7 @@ fn negate(dtype: Dtype, bytes: &mut [u8]) -> bool {
 fn part_of(complex: Dtype) -> Dtype {
     match complex {
         Dtype::C32 => Dtype::F16,
+        Dtype::BC32 => Dtype::BF16,
         Dtype::C64 => Dtype::F32,
         _ => Dtype::F64,
     }

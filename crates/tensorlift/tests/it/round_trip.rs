@@ -1,7 +1,7 @@
 //! Whatever fixture-kit can write is read back equal; whatever is broken is refused or equal.
 
 use proptest::prelude::*;
-use tensorlift::{Checkpoint, Loaded, Mode};
+use tensorlift::{Checkpoint, HostDevice, LoadOptions, Loaded, Mode, PageCache, Reader};
 use tensorlift_fixture_kit::{CheckpointSpec, ExpectedTensor, arbitrary_spec};
 
 /// Every tensor of the recipe is there with its bytes.
@@ -28,20 +28,56 @@ fn check(spec: &CheckpointSpec, loaded: &Loaded) {
     }
 }
 
+/// Every reader, and sizes at which chunks, pages and gaps meet in all ways.
+fn options() -> impl Strategy<Value = LoadOptions> {
+    let reader = prop::sample::select(vec![
+        Reader::Auto,
+        Reader::Buffered,
+        Reader::Direct,
+        Reader::Uring,
+    ]);
+    let chunk_bytes = prop_oneof![Just(4096usize), Just(4 << 20), 1usize..20_000];
+    let merge_gap_bytes = prop_oneof![Just(0u64), 0u64..100_000];
+    let keeps = prop::sample::select(vec![
+        PageCache::Keep,
+        PageCache::DropAfter,
+        PageCache::Bypass,
+    ]);
+    (
+        any::<bool>(),
+        reader,
+        1usize..4,
+        chunk_bytes,
+        merge_gap_bytes,
+        keeps,
+    )
+        .prop_map(
+            |(map, reader, threads, chunk_bytes, merge_gap_bytes, page_cache)| {
+                LoadOptions::default()
+                    .mode(if map { Mode::Map } else { Mode::Copy })
+                    .reader(reader)
+                    .read_threads(threads)
+                    .chunk_bytes(chunk_bytes)
+                    .merge_gap_bytes(merge_gap_bytes)
+                    .page_cache(page_cache)
+            },
+        )
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
     fn any_checkpoint_is_read_back_equal(
         spec in arbitrary_spec(),
-        map in any::<bool>(),
-        threads in 1usize..4,
+        options in options(),
+        alignment in prop_oneof![Just(1usize), Just(64), Just(256)],
     ) {
         let folder = tempfile::tempdir().unwrap();
         spec.write(folder.path()).unwrap();
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        let mode = if map { Mode::Map } else { Mode::Copy };
-        check(&spec, &checkpoint.loader().mode(mode).read_threads(threads).load().unwrap());
+        let host = HostDevice::new().with_tensor_alignment(alignment);
+        check(&spec, &checkpoint.loader().options(options).place_on(host).load().unwrap());
     }
 
     /// A file cut anywhere is refused: no byte of it is to spare.
