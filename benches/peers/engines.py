@@ -1,19 +1,16 @@
-"""One measured process: loads one checkpoint with one Python engine, once.
+"""One measured process: loads one checkpoint into host memory with one Python engine, once.
 
     engines.py ENGINE PATH [--prime BYTES]
 
 Imports come before the clock; the last line printed is what benches/protocol calls an outcome.
 """
 
-import json
 import os
-import sys
 import time
-import zlib
-from pathlib import Path
 
-import numpy
 import torch
+
+import measured
 
 
 def safetensors_clone(files):
@@ -61,65 +58,26 @@ ENGINES = {
 }
 
 
-def memory():
-    """Resident bytes and their peak."""
-    fields = dict.fromkeys(("VmRSS", "VmHWM"), 0)
-    for line in Path("/proc/self/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name in fields:
-            fields[name] = int(value.split()[0]) * 1024
-    return fields["VmRSS"], fields["VmHWM"]
-
-
-def prime(size):
-    """Touches and frees memory, so that no engine pays for what its host had taken back."""
-    if size:
-        block = numpy.empty(size, numpy.uint8)
-        block.fill(1)
-        del block
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
-
-
-def checksum(tensors):
-    """The same sum as the checksum of benches/protocol."""
-    total, size, unnamed = 0, 0, 0
-    for name, tensor in tensors.items():
-        data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-        size += data.nbytes
-        unnamed += zlib.crc32(data)
-        total += zlib.crc32(data) * (zlib.crc32(name.encode()) | 1)
-    return {"tensors": len(tensors), "bytes": size, "sum": total % 2**64, "unnamed": unnamed}
-
-
-def main(engine, path, prime_bytes):
-    path = Path(path)
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".bin"))
+def main(engine, files, prime_bytes):
     load = ENGINES[engine]
-
-    prime(prime_bytes)
-    before, _ = memory()
+    measured.prime(prime_bytes)
+    before, _ = measured.memory()
     start = time.perf_counter()
     tensors = load(files)
     seconds = time.perf_counter() - start
-    _, peak = memory()
-    outcome = {
-        "seconds": seconds,
-        "resident_before": before,
-        "resident_peak": peak,
-        "checksum": checksum(tensors),
-    }
-    print(json.dumps(outcome), flush=True)
-    # Nobody waits for gigabytes to be given back one tensor at a time.
-    os._exit(0)
+    _, peak = measured.memory()
+    measured.answer(
+        {
+            "seconds": seconds,
+            "resident_before": before,
+            "resident_peak": peak,
+            "checksum": measured.checksum(tensors),
+        }
+    )
 
 
 if __name__ == "__main__":
-    engine, path = sys.argv[1:3]
+    engine, files, prime_bytes = measured.request()
     if engine.startswith("safetensors"):
         import safetensors.torch
     elif engine == "fastsafetensors":
@@ -127,4 +85,4 @@ if __name__ == "__main__":
     elif engine.startswith("runai"):
         os.environ["RUNAI_STREAMER_CONCURRENCY"] = engine.partition("-")[2]
         import runai_model_streamer
-    main(engine, path, int(sys.argv[4]) if len(sys.argv) > 4 else 0)
+    main(engine, files, prime_bytes)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::check::Step;
 
@@ -43,8 +43,20 @@ pub(crate) struct Fixtures {
     pub(crate) tiny: usize,
 }
 
+/// Where the measured loads go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchDevice {
+    /// Host memory
+    Host,
+    /// A GPU: builds a program to carry to a machine that has one, and runs it if this one has
+    Cuda,
+}
+
 #[derive(Args)]
 pub(crate) struct Bench {
+    /// Where to
+    #[arg(long, value_enum, default_value = "host")]
+    pub(crate) device: BenchDevice,
     /// Run only cases whose name contains this, such as `llama-2b/torch` or `/cold`
     #[arg(long)]
     pub(crate) filter: Option<String>,

@@ -1,6 +1,7 @@
 //! Tasks for people who work on tensorlift: `cargo xtask --help` lists them.
 
 mod bench;
+mod carry;
 mod check;
 mod command;
 mod conform;
@@ -10,11 +11,11 @@ mod page;
 mod peers;
 mod programs;
 mod real_files;
-mod watched;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tensorlift_bench_harness::watched;
 
 /// What goes wrong ends the task, and its text is shown.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

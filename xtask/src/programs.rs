@@ -49,7 +49,7 @@ impl Built {
 }
 
 /// Where cargo builds to: it says so to nobody but by this variable.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => root().join(folder),
         None => root().join("target"),

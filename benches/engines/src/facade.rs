@@ -1,6 +1,6 @@
 //! tensorlift as a user calls it.
 
-use tensorlift::{Checkpoint, LoadOptions, Reader};
+use tensorlift::{Checkpoint, LoadOptions, LoadReport, Reader};
 use tensorlift_bench_protocol::{Phase, Request, Result, measure};
 
 /// With a reader forced.
@@ -21,18 +21,24 @@ pub(crate) fn run(request: &Request, options: LoadOptions) -> Result<()> {
                 let tensor = tensor.to_contiguous()?;
                 checksum.tensor(tensor.name(), tensor.as_bytes()?);
             }
-            let report = loaded.report();
-            let phases = report.phases.all().into_iter();
-            outcome.phases = phases
-                .map(|(name, time)| Phase {
-                    name: name.to_owned(),
-                    seconds: time.as_secs_f64(),
-                })
-                .collect();
-            let mut readers: Vec<_> = report.files.iter().map(|file| file.reader).collect();
-            readers.dedup();
-            outcome.note = format!("{} x {}", readers.join(", "), report.threads);
+            outcome.phases = phases(loaded.report());
+            outcome.note = readers(loaded.report());
             Ok(())
         },
     )
+}
+
+pub(crate) fn phases(report: &LoadReport) -> Vec<Phase> {
+    let phase = |(name, time): (&str, std::time::Duration)| Phase {
+        name: name.to_owned(),
+        seconds: time.as_secs_f64(),
+    };
+    report.phases.all().into_iter().map(phase).collect()
+}
+
+/// The readers that ran, and how many reads were in flight.
+pub(crate) fn readers(report: &LoadReport) -> String {
+    let mut readers: Vec<_> = report.files.iter().map(|file| file.reader).collect();
+    readers.dedup();
+    format!("{} x {}", readers.join(", "), report.threads)
 }

@@ -76,7 +76,7 @@ pub(crate) fn mapping(request: &Request) -> Result<()> {
 }
 
 /// Sums up the tensors that lie in the files, which the clock did not ask for.
-fn sum<'a>(
+pub(crate) fn sum<'a>(
     request: &Request,
     files: impl Iterator<Item = (&'a PathBuf, &'a [u8])>,
     checksum: &mut Checksum,

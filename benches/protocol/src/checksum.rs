@@ -2,16 +2,17 @@ use serde::{Deserialize, Serialize};
 
 /// A sum over all tensors, whatever their order: readers that hand out a map have none.
 ///
-/// Python's `zlib.crc32` gives the same, so that every engine can be checked alike.
+/// It is made of sums and products alone, so that a GPU computes it where the tensors are, and
+/// every engine can be checked alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
     /// How many tensors there are.
     pub tensors: u64,
     /// The bytes of all of them.
     pub bytes: u64,
-    /// The sum of the CRC-32 of each tensor's bytes times that of its name, modulo 2⁶⁴.
+    /// The sum of each tensor's own sum times the CRC-32 of its name, modulo 2⁶⁴.
     pub sum: u64,
-    /// The sum of the CRC-32 of each tensor's bytes: for readers that have names of their own.
+    /// The sum of each tensor's own sum: for readers that have names of their own.
     pub unnamed: u64,
 }
 
@@ -23,14 +24,14 @@ impl Checksum {
 
     /// Adds a tensor whose bytes come in parts.
     pub fn parts<'a>(&mut self, name: &str, parts: impl Iterator<Item = &'a [u8]>) {
-        let mut of_bytes = crc32fast::Hasher::new();
+        let mut own = TensorSum::default();
         for part in parts {
-            of_bytes.update(part);
+            own.update(part);
             self.bytes += part.len() as u64;
         }
         // An even factor would lose bits of the other one.
         let of_name = u64::from(crc32fast::hash(name.as_bytes())) | 1;
-        let of_bytes = u64::from(of_bytes.finalize());
+        let of_bytes = own.finish();
         self.sum = self.sum.wrapping_add(of_bytes.wrapping_mul(of_name));
         self.unnamed = self.unnamed.wrapping_add(of_bytes);
         self.tensors += 1;
@@ -41,6 +42,50 @@ impl Checksum {
     pub fn has_bytes_of(&self, other: &Self) -> bool {
         let unnamed = |it: &Self| (it.tensors, it.bytes, it.unnamed);
         unnamed(self) == unnamed(other)
+    }
+}
+
+/// The sum of a tensor's words of eight bytes, the last one filled up with zeros, each times an
+/// odd number of its own: no change of one word goes unseen, and words cannot be exchanged.
+#[derive(Default)]
+struct TensorSum {
+    sum: u64,
+    words: u64,
+    /// What is left of the last part.
+    tail: [u8; 8],
+    tail_len: usize,
+}
+
+impl TensorSum {
+    fn update(&mut self, mut bytes: &[u8]) {
+        if self.tail_len > 0 {
+            let (head, rest) = bytes.split_at(bytes.len().min(8 - self.tail_len));
+            self.tail[self.tail_len..][..head.len()].copy_from_slice(head);
+            self.tail_len += head.len();
+            bytes = rest;
+            if self.tail_len < 8 {
+                return;
+            }
+            self.word(self.tail);
+            (self.tail, self.tail_len) = ([0; 8], 0);
+        }
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.word(*word));
+        self.tail[..rest.len()].copy_from_slice(rest);
+        self.tail_len = rest.len();
+    }
+
+    fn word(&mut self, word: [u8; 8]) {
+        let product = u64::from_le_bytes(word).wrapping_mul(2 * self.words + 1);
+        self.sum = self.sum.wrapping_add(product);
+        self.words += 1;
+    }
+
+    fn finish(mut self) -> u64 {
+        if self.tail_len > 0 {
+            self.word(self.tail);
+        }
+        self.sum
     }
 }
 
@@ -63,6 +108,8 @@ mod tests {
         assert_ne!(right, of(&[("a", b"12"), ("c", b"34")]));
         assert_ne!(right, of(&[("a", b"12"), ("b", b"35")]));
         assert_ne!(right, of(&[("a", b"12")]));
+        let words = of(&[("a", b"11111111222222223")]);
+        assert_ne!(words, of(&[("a", b"22222222111111113")]));
     }
 
     #[test]
@@ -75,14 +122,24 @@ mod tests {
 
     #[test]
     fn parts_are_the_whole() {
-        let mut parts = Checksum::default();
-        parts.parts("a", [b"1".as_slice(), b"", b"23"].into_iter());
-        assert_eq!(parts, of(&[("a", b"123")]));
+        let whole = b"0123456789abcdefghijk";
+        for first in 0..whole.len() {
+            for second in first..whole.len() {
+                let mut parts = Checksum::default();
+                let cuts = [&whole[..first], &whole[first..second], &whole[second..]];
+                parts.parts("a", cuts.into_iter());
+                assert_eq!(parts, of(&[("a", whole)]), "{first} {second}");
+            }
+        }
     }
 
     #[test]
     fn it_is_what_python_computes() {
-        // zlib.crc32(b"12") * (zlib.crc32(b"a") | 1) % 2**64
-        assert_eq!(of(&[("a", b"12")]).sum, 0x4f53_44cd * 0xe8b7_be43);
+        // (int.from_bytes(b"12345678", "little") + 3 * ord("9")) * (zlib.crc32(b"a") | 1) % 2**64
+        let words = 0x3837_3635_3433_3231u64 + 3 * 0x39;
+        assert_eq!(
+            of(&[("a", b"123456789")]).sum,
+            words.wrapping_mul(0xe8b7_be43)
+        );
     }
 }

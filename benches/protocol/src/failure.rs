@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,15 @@ pub struct Failure {
 /// The `main` of a program with engines: takes the arguments, runs, prints a [`Failure`] if need
 /// be.
 pub fn main_of(run: impl FnOnce(&Request) -> Result<()>) -> ExitCode {
-    let outcome = Request::from_arguments(std::env::args_os()).and_then(|request| run(&request));
+    main_with(std::env::args_os(), run)
+}
+
+/// As [`main_of`], with other arguments than the process's own; the first is the program.
+pub fn main_with(
+    arguments: impl IntoIterator<Item = OsString>,
+    run: impl FnOnce(&Request) -> Result<()>,
+) -> ExitCode {
+    let outcome = Request::from_arguments(arguments).and_then(|request| run(&request));
     let Err(error) = outcome else {
         return ExitCode::SUCCESS;
     };

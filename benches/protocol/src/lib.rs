@@ -23,8 +23,8 @@ mod outcome;
 mod request;
 
 pub use checksum::Checksum;
-pub use failure::{Failure, main_of};
-pub use measure::measure;
+pub use failure::{Failure, main_of, main_with};
+pub use measure::{forget_peak, measure};
 pub use outcome::{Outcome, Phase};
 pub use request::Request;
 

@@ -27,6 +27,7 @@ pub fn measure<L>(
         note: String::new(),
         resident_before,
         resident_peak: os::memory().peak,
+        device_growth: None,
         checksum: Checksum::default(),
     };
     let mut checksum = Checksum::default();
@@ -53,7 +54,12 @@ fn prime(bytes: u64) -> Result<()> {
     }
     std::hint::black_box(&memory[..]);
     drop(memory);
-    // Where this is refused the peak counts from the start, and includes the priming.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    forget_peak();
     Ok(())
+}
+
+/// Lets the peak of this process's memory count from now on.
+pub fn forget_peak() {
+    // Where this is refused the peak counts from the start, and includes what came before.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

@@ -17,6 +17,9 @@ pub struct Outcome {
     pub resident_before: u64,
     /// The most memory that the process had from the call on, in bytes.
     pub resident_peak: u64,
+    /// The most memory of the device that the load took, in bytes, where there is a device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_growth: Option<u64>,
     /// What it loaded.
     pub checksum: Checksum,
 }

@@ -8,24 +8,25 @@ use serde::{Deserialize, Serialize};
 use tensorlift_bench_protocol::Checksum;
 use tensorlift_fixture_kit::CheckpointSpec;
 
-use super::definition::Case;
 use crate::Result;
+use crate::definition::Case;
 
-/// A folder of checkpoints.
-pub(super) struct Store {
+/// A folder of checkpoints, of which the oldest go where the budget does not suffice.
+#[derive(Debug)]
+pub struct Store {
     folder: PathBuf,
     budget: u64,
 }
 
 /// A checkpoint on disk.
 #[derive(Clone, Debug)]
-pub(super) struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// What engines open: a file, or a folder of shards.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The files, index aside.
-    pub(super) files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// What every engine must find.
-    pub(super) expected: Checksum,
+    pub(crate) expected: Checksum,
 }
 
 /// What stands beside the files, written last.
@@ -39,17 +40,26 @@ struct Stamp {
 }
 
 const STAMP: &str = "bench.json";
+/// Which of the checksums that there have been: stamps with another one are of no use.
+const SUM: u32 = 2;
 
 impl Store {
-    pub(super) fn open(folder: PathBuf, budget: u64) -> Result<Self> {
+    /// The folder, made if need be, for so many bytes.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn open(folder: PathBuf, budget: u64) -> Result<Self> {
         fs::create_dir_all(&folder)?;
         Ok(Self { folder, budget })
     }
 
     /// The checkpoint of a case, written if it is not there yet.
-    pub(super) fn checkpoint(&self, case: &Case) -> Result<Checkpoint> {
+    pub(crate) fn checkpoint(&self, case: &Case) -> Result<Checkpoint> {
         let spec = case.spec();
-        let recipe = format!("{:?} {:?} in {}", case.recipe, spec.format, spec.shards);
+        let recipe = format!(
+            "{:?} {:?} in {}, sum {SUM}",
+            case.recipe, spec.format, spec.shards
+        );
         let folder = self.folder.join(case.checkpoint_name().replace('/', "-"));
         if let Some(stamp) = read_stamp(&folder).filter(|stamp| stamp.recipe == recipe) {
             return Ok(stamp.at(&folder));
@@ -103,7 +113,9 @@ impl Store {
         }
         if used + bytes > self.budget {
             let (budget, bytes) = (self.budget, bytes);
-            return Err(format!("{bytes} bytes do not fit into the {budget} of --disk-gb").into());
+            return Err(
+                format!("{bytes} bytes do not fit into the {budget} that may be used").into(),
+            );
         }
         Ok(())
     }
@@ -143,8 +155,8 @@ fn size(folder: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::definition::{Cache, FileFormat};
-    use crate::bench::recipe::Recipe;
+    use crate::definition::{Cache, FileFormat};
+    use crate::recipe::Recipe;
 
     fn case(group: &str, mebibytes: u64) -> Case {
         Case {

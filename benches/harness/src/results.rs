@@ -1,127 +1,136 @@
 //! What was measured, every raw value kept.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tensorlift_bench_protocol::Outcome;
 
-use super::data::Checkpoint;
-use super::definition::{Cache, Case, FileFormat, Series};
-use super::engine::{Engine, Mode, Program};
-use super::stats::Spread;
-use super::{FOLDER, plot, table};
-use crate::Result;
-use crate::command::root;
+use crate::data::Checkpoint;
+use crate::definition::{Cache, Case, FileFormat, Series};
+use crate::engine::{Engine, Mode, Program};
+use crate::stats::Spread;
+use crate::{Result, plot, table};
 
 /// Some cases, measured on one machine.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Results {
+pub struct Results {
+    /// The file, without its extension.
     #[serde(skip)]
-    name: String,
+    path: PathBuf,
     /// What it was measured on.
-    pub(super) machine: String,
-    pub(super) cases: Vec<Measured>,
+    pub machine: String,
+    pub(crate) cases: Vec<Measured>,
 }
 
 /// A case, measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Measured {
-    pub(super) name: String,
-    pub(super) date: String,
-    pub(super) format: FileFormat,
-    pub(super) cache: Cache,
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) date: String,
+    pub(crate) format: FileFormat,
+    pub(crate) cache: Cache,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) series: Option<Series>,
+    pub(crate) series: Option<Series>,
     /// Bytes of all tensors.
-    pub(super) bytes: u64,
-    pub(super) tensors: u64,
+    pub(crate) bytes: u64,
+    pub(crate) tensors: u64,
     /// Why it was not measured, or not to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) not_run: Option<String>,
-    pub(super) rows: Vec<Row>,
+    pub(crate) not_run: Option<String>,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// An engine's runs, in one setting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Row {
-    pub(super) engine: String,
-    pub(super) setting: String,
-    pub(super) program: Program,
-    pub(super) mode: Mode,
-    pub(super) limit: bool,
+pub(crate) struct Row {
+    pub(crate) engine: String,
+    pub(crate) setting: String,
+    pub(crate) program: Program,
+    pub(crate) mode: Mode,
+    pub(crate) limit: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) failure: Option<String>,
-    pub(super) runs: Vec<Run>,
+    pub(crate) failure: Option<String>,
+    pub(crate) runs: Vec<Run>,
 }
 
 /// One run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Run {
-    pub(super) round: usize,
+pub(crate) struct Run {
+    pub(crate) round: usize,
     #[serde(flatten)]
-    pub(super) outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 /// # On disk
 impl Results {
-    pub(super) fn new(name: &str) -> Self {
+    /// None yet, to be written to `path` and the extensions of each kind of page.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
         Self {
-            name: name.to_owned(),
+            path: path.to_owned(),
             machine: String::new(),
             cases: Vec::new(),
         }
     }
 
-    pub(super) fn open(name: &str) -> Result<Self> {
-        let path = path(name, "json");
-        let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    /// Those of an earlier run.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = with_suffix(path, ".json");
+        let text = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         let mut results: Self = serde_json::from_slice(&text)?;
-        results.name = name.to_owned();
+        results.path = path.to_owned();
         Ok(results)
     }
 
-    pub(super) fn open_or_new(name: &str) -> Result<Self> {
-        match path(name, "json").exists() {
-            true => Self::open(name),
-            false => Ok(Self::new(name)),
+    /// Those of an earlier run, if there are any.
+    ///
+    /// # Errors
+    /// If there are, and they cannot be read.
+    pub fn open_or_new(path: &Path) -> Result<Self> {
+        match with_suffix(path, ".json").exists() {
+            true => Self::open(path),
+            false => Ok(Self::new(path)),
         }
     }
 
-    pub(super) fn write(&self) -> Result<()> {
-        let path = path(&self.name, "json");
+    pub(crate) fn write(&self) -> Result<()> {
+        let path = with_suffix(&self.path, ".json");
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
         let mut text = serde_json::to_string(self)?;
         text.push('\n');
         Ok(fs::write(path, text)?)
     }
 
-    /// Writes tables and plots; results with a name of their own show up in BENCHMARKS.md too.
-    pub(super) fn render(&self) -> Result<()> {
-        fs::write(path(&self.name, "md"), table::details(self))?;
-        fs::write(path(&self.name, "svg"), plot::bars(self))?;
-        fs::write(
-            path(&format!("{}-growth", self.name), "svg"),
-            plot::growth(self),
-        )?;
-        println!("written: {}", path(&self.name, "md").display());
-        if self.name.contains('/') {
-            return Ok(());
+    /// Writes tables and plots beside the results.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn render(&self) -> Result<()> {
+        let page = with_suffix(&self.path, ".md");
+        fs::write(&page, table::details(self))?;
+        fs::write(with_suffix(&self.path, ".svg"), plot::bars(self))?;
+        if self.cases.iter().any(|case| case.series.is_some()) {
+            fs::write(with_suffix(&self.path, "-growth.svg"), plot::growth(self))?;
         }
-        let page = root().join("BENCHMARKS.md");
-        let text = fs::read_to_string(&page)?;
-        fs::write(
-            &page,
-            crate::page::insert(&text, &self.name, &table::summary(self))?,
-        )?;
+        println!("written: {}", page.display());
         Ok(())
+    }
+
+    /// The main rows as Markdown.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        table::summary(self)
     }
 }
 
 /// # Cases
 impl Results {
     /// Adds a case, in place of an older one of its name.
-    pub(super) fn put(&mut self, measured: Measured) {
+    pub(crate) fn put(&mut self, measured: Measured) {
         self.cases.retain(|other| other.name != measured.name);
         self.cases.push(measured);
         let key = |case: &Measured| {
@@ -137,10 +146,10 @@ impl Results {
 }
 
 impl Measured {
-    pub(super) fn new(case: &Case, checkpoint: &Checkpoint) -> Self {
+    pub(crate) fn new(case: &Case, checkpoint: &Checkpoint) -> Self {
         Self {
             name: case.name(),
-            date: super::machine::today(),
+            date: crate::machine::today(),
             format: case.format,
             cache: case.cache,
             series: case.series,
@@ -151,12 +160,22 @@ impl Measured {
         }
     }
 
-    pub(super) fn good_runs(&self) -> usize {
+    /// Forgets a round that did not come to its end.
+    pub(crate) fn keep_rounds_before(&mut self, round: usize) {
+        for row in &mut self.rows {
+            row.runs.retain(|run| run.round < round);
+        }
+        if round == 0 {
+            self.not_run = Some("the time was over before the first round was".into());
+        }
+    }
+
+    pub(crate) fn good_runs(&self) -> usize {
         self.rows.iter().map(|row| row.runs.len()).sum()
     }
 
     /// What failed that should not.
-    pub(super) fn failures(&self) -> Vec<String> {
+    pub(crate) fn failures(&self) -> Vec<String> {
         let ours = self
             .rows
             .iter()
@@ -172,7 +191,7 @@ impl Measured {
     }
 
     /// Each engine in its best setting.
-    pub(super) fn best(&self) -> Vec<&Row> {
+    pub(crate) fn best(&self) -> Vec<&Row> {
         let mut best: Vec<&Row> = Vec::new();
         for row in &self.rows {
             match best.iter_mut().find(|other| other.engine == row.engine) {
@@ -185,14 +204,15 @@ impl Measured {
     }
 
     /// The limit for a mode.
-    pub(super) fn limit(&self, mode: Mode) -> Option<&Row> {
+    pub(crate) fn limit(&self, mode: Mode) -> Option<&Row> {
         let best = self.best().into_iter();
+        // Of several limits the narrowest holds.
         best.filter(|row| row.limit && row.mode == mode && row.seconds().is_some())
-            .min_by(|one, other| one.median().total_cmp(&other.median()))
+            .max_by(|one, other| one.median().total_cmp(&other.median()))
     }
 
     /// tensorlift as it comes, in a mode.
-    pub(super) fn ours(&self, mode: Mode) -> Option<&Row> {
+    pub(crate) fn ours(&self, mode: Mode) -> Option<&Row> {
         let best = self.best().into_iter();
         best.filter(|row| row.seconds().is_some())
             .find(|row| row.mode == mode && row.is_tensorlift())
@@ -200,7 +220,7 @@ impl Measured {
 }
 
 impl Row {
-    pub(super) fn new(engine: &Engine, setting: &str) -> Self {
+    pub(crate) fn new(engine: &Engine, setting: &str) -> Self {
         Self {
             engine: engine.name.clone(),
             setting: setting.to_owned(),
@@ -213,12 +233,12 @@ impl Row {
     }
 
     /// Whether it is this project's engine, in its defaults.
-    pub(super) fn is_tensorlift(&self) -> bool {
+    pub(crate) fn is_tensorlift(&self) -> bool {
         matches!(self.engine.as_str(), "tensorlift" | "tensorlift-map")
     }
 
     /// The times, unless a run failed.
-    pub(super) fn seconds(&self) -> Option<Spread> {
+    pub(crate) fn seconds(&self) -> Option<Spread> {
         if self.failure.is_some() {
             return None;
         }
@@ -234,7 +254,7 @@ impl Row {
     }
 
     /// This engine's time in times of the other's, round by round.
-    pub(super) fn times(&self, other: &Row) -> Option<Spread> {
+    pub(crate) fn times(&self, other: &Row) -> Option<Spread> {
         let round = |round| other.runs.iter().find(|run| run.round == round);
         Spread::of(
             self.runs
@@ -244,24 +264,26 @@ impl Row {
     }
 
     /// The most memory that a load took, in bytes; the median of the runs.
-    pub(super) fn growth(&self) -> Option<f64> {
+    pub(crate) fn growth(&self) -> Option<f64> {
         let growth = self.runs.iter().map(|run| run.outcome.growth() as f64);
         Spread::of(growth).map(|spread| spread.median)
     }
 }
 
-fn path(name: &str, extension: &str) -> PathBuf {
-    let folder = root().join(FOLDER).join("results");
-    folder.join(format!("{name}.{extension}"))
+/// The file whose name is that of the results and this.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use tensorlift_bench_protocol::Checksum;
 
     use super::*;
 
-    pub(in crate::bench) fn row(engine: &str, setting: &str, seconds: &[f64]) -> Row {
+    pub(crate) fn row(engine: &str, setting: &str, seconds: &[f64]) -> Row {
         let run = |(round, &seconds): (usize, &f64)| Run {
             round,
             outcome: Outcome {
@@ -270,6 +292,7 @@ pub(super) mod tests {
                 note: String::new(),
                 resident_before: 0,
                 resident_peak: 2_000_000_000,
+                device_growth: None,
                 checksum: Checksum::default(),
             },
         };
@@ -284,7 +307,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::bench) fn measured(rows: Vec<Row>) -> Measured {
+    pub(crate) fn measured(rows: Vec<Row>) -> Measured {
         Measured {
             name: "case/safetensors/1-file/warm".into(),
             date: "2026-11-23".into(),
@@ -318,6 +341,17 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_round_that_was_cut_off_does_not_count() {
+        let mut case = measured(vec![row("a", "", &[1.0, 2.0]), row("b", "", &[1.0])]);
+        case.keep_rounds_before(1);
+        assert_eq!(case.good_runs(), 2);
+        assert_eq!(case.not_run, None);
+        case.keep_rounds_before(0);
+        assert_eq!(case.good_runs(), 0);
+        assert!(case.not_run.is_some());
+    }
+
+    #[test]
     fn a_failed_engine_has_no_time() {
         let mut failed = row("a", "", &[1.0]);
         failed.failure = Some("wrong bytes".into());
@@ -327,7 +361,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_case_replaces_the_older_one_of_its_name() {
-        let mut results = Results::new("local/test");
+        let mut results = Results::new(Path::new("test"));
         results.put(measured(vec![row("a", "", &[1.0])]));
         results.put(measured(vec![row("b", "", &[1.0])]));
         assert_eq!(results.cases.len(), 1);

@@ -1,23 +1,29 @@
 //! One measured process.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tensorlift_bench_protocol::{Checksum, Outcome};
 
 use crate::watched::{self, Allowance, How};
 
-/// No engine of a case that is worth a row takes longer. It is looked at rarely: looking takes
-/// time from what is measured.
-const ALLOWANCE: Allowance = Allowance {
-    time: Duration::from_secs(120),
-    memory: None,
-    interval: Duration::from_millis(10),
-};
+/// No engine of a case that is worth a row takes longer.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// Starts the process, waits for its outcome and checks what it loaded.
-pub(super) fn run(command: &mut Command, expected: &Checksum) -> Result<Outcome, String> {
-    let ended = watched::run(command, ALLOWANCE)?;
+pub(crate) fn run(
+    command: &mut Command,
+    expected: &Checksum,
+    deadline: Option<Instant>,
+) -> Result<Outcome, String> {
+    let left = deadline.map_or(LONGEST, |end| end.saturating_duration_since(Instant::now()));
+    let allowance = Allowance {
+        time: left.min(LONGEST),
+        memory: None,
+        // Rarely: looking takes time from what is measured.
+        interval: Duration::from_millis(10),
+    };
+    let ended = watched::run(command, allowance)?;
     match ended.how {
         How::ByItself(status) if status.success() => {}
         How::ByItself(status) => {
@@ -25,7 +31,7 @@ pub(super) fn run(command: &mut Command, expected: &Checksum) -> Result<Outcome,
             return Err(format!("{status}: {}", last.unwrap_or("no message")));
         }
         How::TookTooLong | How::TookTooMuch => {
-            return Err(format!("over {} s", ALLOWANCE.time.as_secs()));
+            return Err(format!("over {:.0} s", allowance.time.as_secs_f64()));
         }
     }
     // Libraries print what they like before the outcome.
@@ -49,6 +55,7 @@ mod tests {
         run(
             Command::new("sh").args(["-c", script]),
             &Checksum::default(),
+            None,
         )
     }
 

@@ -8,34 +8,46 @@ use std::time::{Duration, Instant};
 
 /// What a process may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Allowance {
-    pub(crate) time: Duration,
+pub struct Allowance {
+    /// How long it may run.
+    pub time: Duration,
     /// Resident bytes, where the system tells.
-    pub(crate) memory: Option<u64>,
+    pub memory: Option<u64>,
     /// How often it is looked at.
-    pub(crate) interval: Duration,
+    pub interval: Duration,
+}
+
+/// How a process ended, and what it left.
+#[derive(Debug)]
+pub struct Ended {
+    /// By itself, or not.
+    pub how: How,
+    /// How long it ran.
+    pub seconds: f64,
+    /// The most memory that was seen, in bytes; what came and went between two looks was not.
+    pub peak: u64,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
 }
 
 /// How a process ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) how: How,
-    pub(crate) seconds: f64,
-    /// The most memory that was seen, in bytes; what came and went between two looks was not.
-    pub(crate) peak: u64,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
+pub enum How {
+    /// With this status.
     ByItself(ExitStatus),
+    /// It was ended: more time than allowed.
     TookTooLong,
+    /// It was ended: more memory than allowed.
     TookTooMuch,
 }
 
 /// Runs a process to its end, or to that of its allowance.
-pub(crate) fn run(command: &mut Command, allowance: Allowance) -> Result<Ended, String> {
+///
+/// # Errors
+/// If it cannot be started or waited for.
+pub fn run(command: &mut Command, allowance: Allowance) -> Result<Ended, String> {
     let clock = Instant::now();
     let mut child = command
         .stdin(Stdio::null())

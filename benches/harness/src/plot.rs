@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::definition::{FileFormat, Series};
-use super::engine::Mode;
-use super::results::{Measured, Results, Row};
-use super::stats::Digits;
-use super::table::speed;
+use crate::definition::{FileFormat, Series};
+use crate::engine::Mode;
+use crate::results::{Measured, Results, Row};
+use crate::stats::Digits;
+use crate::table::speed;
 
 const OURS: &str = "#c2410c";
 const LIMIT: &str = "#9ca3af";
@@ -15,7 +15,7 @@ const TEXT: &str = "#1f2937";
 const FAINT: &str = "#d1d5db";
 
 /// GB/s of every engine in every case: medians as bars, ranges as lines across their ends.
-pub(super) fn bars(results: &Results) -> String {
+pub(crate) fn bars(results: &Results) -> String {
     const WIDTH: f64 = 460.0;
     const BAR: f64 = 15.0;
     let cases = results
@@ -89,7 +89,7 @@ fn panel(picture: &mut Picture, case: &Measured, left: f64, top: f64, width: f64
 }
 
 /// Seconds against bytes, and against tensors, both axes in powers of ten.
-pub(super) fn growth(results: &Results) -> String {
+pub(crate) fn growth(results: &Results) -> String {
     const WIDTH: f64 = 540.0;
     const HEIGHT: f64 = 360.0;
     let mut picture = Picture::default();
@@ -253,12 +253,14 @@ impl Picture {
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::tests::{measured, row};
+    use crate::results::tests::{measured, row};
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn every_engine_has_a_bar_and_every_tag_its_end() {
-        let mut results = Results::new("local/test");
+        let mut results = Results::new(Path::new("test"));
         results.put(measured(vec![
             row("limit", "a", &[1.0]),
             row("a < b", "b", &[2.0]),
@@ -274,7 +276,7 @@ mod tests {
 
     #[test]
     fn growth_joins_the_points_of_an_engine() {
-        let mut results = Results::new("local/test");
+        let mut results = Results::new(Path::new("test"));
         for (index, bytes) in [1_000, 10_000, 100_000].into_iter().enumerate() {
             let mut case = measured(vec![row("tensorlift", "", &[0.1 * bytes as f64])]);
             (case.name, case.series, case.bytes) = (index.to_string(), Some(Series::Bytes), bytes);

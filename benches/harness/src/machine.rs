@@ -3,10 +3,9 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::command::output_of;
-
-/// Cores, memory, kernel, processor and compiler, in one line.
-pub(super) fn describe() -> String {
+/// Cores, memory, kernel and processor, in one line.
+#[must_use]
+pub fn describe() -> String {
     let mut parts = Vec::new();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     parts.push(format!("{cores} cores"));
@@ -20,14 +19,11 @@ pub(super) fn describe() -> String {
     if let Ok(release) = fs::read_to_string("/proc/sys/kernel/osrelease") {
         parts.push(format!("Linux {}", release.trim()));
     }
-    if let Some(version) = output_of("rustc", &["--version"]) {
-        parts.push(version.trim().to_owned());
-    }
     parts.join(", ")
 }
 
 /// The date in UTC, such as `2026-11-23`.
-pub(super) fn today() -> String {
+pub(crate) fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
     date(seconds.map_or(0, |seconds| seconds.as_secs() / 86_400))
 }

@@ -7,7 +7,7 @@ use tensorlift_tensor_meta::Dtype;
 /// A recipe, as definitions write it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) enum Recipe {
+pub(crate) enum Recipe {
     /// A language model in the shape of Llama, BF16.
     Llama {
         layers: usize,
@@ -26,7 +26,7 @@ pub(super) enum Recipe {
 }
 
 impl Recipe {
-    pub(super) fn spec(&self, format: Format) -> CheckpointSpec {
+    pub(crate) fn spec(&self, format: Format) -> CheckpointSpec {
         match *self {
             Recipe::Llama {
                 layers,
@@ -66,8 +66,25 @@ impl Recipe {
         }
     }
 
+    /// A model of about so many GiB; what is small by definition stays.
+    pub(crate) fn of_gibibytes(&self, gibibytes: f64) -> Self {
+        let bytes = |recipe: &Self| recipe.spec(Format::safetensors()).total_bytes() as f64;
+        let with_layers = |layers: usize| {
+            let mut recipe = self.clone();
+            if let Recipe::Llama { layers: all, .. } = &mut recipe {
+                *all = layers;
+            }
+            recipe
+        };
+        let without = bytes(&with_layers(0));
+        let layer = bytes(&with_layers(1)) - without;
+        // Only models have layers.
+        let layers = (gibibytes * f64::from(1 << 30) - without) / layer.max(1.0);
+        with_layers(layers.round().max(1.0) as usize)
+    }
+
     /// The same in small, which runs in no time and measures nothing.
-    pub(super) fn shrunk(&self) -> Self {
+    pub(crate) fn shrunk(&self) -> Self {
         match *self {
             Recipe::Llama { .. } => Recipe::Llama {
                 layers: 3,
@@ -90,6 +107,21 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_make_a_model_as_large_as_asked() {
+        let recipe = Recipe::Llama {
+            layers: 19,
+            hidden: 4096,
+            inner: 14336,
+            narrow: 1024,
+            vocabulary: 32000,
+        };
+        let bytes = |recipe: Recipe| recipe.spec(Format::safetensors()).total_bytes() >> 20;
+        assert_eq!(bytes(recipe.of_gibibytes(8.2)), bytes(recipe.clone()));
+        assert!((1800..2300).contains(&bytes(recipe.of_gibibytes(2.0))));
+        assert_eq!(Recipe::MiniLm.of_gibibytes(2.0), Recipe::MiniLm);
+    }
 
     #[test]
     fn a_llama_has_nine_tensors_in_a_layer_and_three_beside() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tensorlift_storage::os;
 
-use super::definition::Cache;
+use crate::definition::Cache;
 
 /// The largest share that may be left of a cold file: what others have mapped stays.
 const COLD_SHARE: f64 = 0.01;
@@ -14,11 +14,13 @@ const COLD_SHARE: f64 = 0.01;
 const WARM_SHARE: f64 = 0.99;
 
 /// Brings the files into a state; `Err` says why it cannot be had.
-pub(super) fn bring_to(cache: Cache, files: &[PathBuf]) -> io::Result<()> {
+pub(crate) fn bring_to(cache: Cache, files: &[PathBuf]) -> io::Result<()> {
     for path in files {
         let file = File::open(path)?;
         match cache {
             Cache::Cold => cool(&file)?,
+            // It is nowhere but in memory.
+            Cache::Tmpfs => {}
             Cache::Warm => warm(file)?,
         }
     }

@@ -2,29 +2,32 @@
 
 use std::fmt::Write;
 
-use super::engine::{Mode, Program};
-use super::results::{Measured, Results, Row};
-use super::stats::{Digits, Spread};
+use crate::engine::{Mode, Program};
+use crate::results::{Measured, Results, Row};
+use crate::stats::{Digits, Spread};
 
-const COLUMNS: [&str; 7] = [
+/// Those that say nothing of any engine are left out.
+const COLUMNS: [&str; 9] = [
     "engine",
     "seconds",
     "GB/s",
     "of the limit",
     "time / tensorlift's",
     "memory / bytes",
+    "device memory / bytes",
+    "of it starting",
     "how",
 ];
 
 /// A case in columns.
-pub(super) fn for_terminal(measured: &Measured) -> String {
-    let mut lines = vec![COLUMNS.map(str::to_owned)];
-    lines.extend(cells(measured));
+pub(crate) fn for_terminal(measured: &Measured) -> String {
+    let (head, rows) = without_empty(&COLUMNS.map(str::to_owned), &cells(measured));
+    let lines = [vec![head], rows].concat();
     let width = |column: usize| {
         let cells = lines.iter().map(|line| line[column].chars().count());
         cells.max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
     let mut text = format!("\n{}\n", title(measured));
     for line in &lines {
         let cells = line.iter().zip(&widths);
@@ -37,7 +40,7 @@ pub(super) fn for_terminal(measured: &Measured) -> String {
 }
 
 /// All cases as Markdown.
-pub(super) fn details(results: &Results) -> String {
+pub(crate) fn details(results: &Results) -> String {
     let mut text = String::from("# Every case, every engine\n\n");
     text.push_str("`cargo xtask bench` writes this page; BENCHMARKS.md explains it.\n\n");
     text.push_str(&format!("Machine: {}.\n", results.machine));
@@ -53,7 +56,7 @@ pub(super) fn details(results: &Results) -> String {
 }
 
 /// The main rows: for each case tensorlift, the limit and the best peers.
-pub(super) fn summary(results: &Results) -> String {
+pub(crate) fn summary(results: &Results) -> String {
     let head = [
         "case",
         "limit, GB/s",
@@ -63,6 +66,7 @@ pub(super) fn summary(results: &Results) -> String {
         "fastest Rust peer",
         "fastest Python peer",
         "memory / bytes",
+        "device memory / bytes",
     ];
     let mut lines = Vec::new();
     let cases = results.cases.iter().filter(|case| case.series.is_none());
@@ -99,6 +103,7 @@ pub(super) fn summary(results: &Results) -> String {
                 peer(&[Program::Engines, Program::Peers]),
                 peer(&[Program::Python]),
                 memory(case, ours),
+                device_memory(case, ours),
             ]);
         }
     }
@@ -141,6 +146,8 @@ fn cells(case: &Measured) -> Vec<[String; COLUMNS.len()]> {
                 none(),
                 none(),
                 none(),
+                none(),
+                none(),
                 failure,
             ];
         };
@@ -158,6 +165,8 @@ fn cells(case: &Measured) -> Vec<[String; COLUMNS.len()]> {
             ours.and_then(|ours| row.times(ours))
                 .map_or_else(none, |times| times.to_string()),
             memory(case, row),
+            device_memory(case, row),
+            starting(row),
             how(row),
         ]
     };
@@ -170,7 +179,7 @@ fn is_peer(row: &Row) -> bool {
 }
 
 /// GB/s over all runs.
-pub(super) fn speed(case: &Measured, row: &Row) -> Option<Spread> {
+pub(crate) fn speed(case: &Measured, row: &Row) -> Option<Spread> {
     let bytes = case.bytes as f64 / 1e9;
     row.seconds()?;
     Spread::of(row.runs.iter().map(|run| bytes / run.outcome.seconds))
@@ -190,6 +199,26 @@ fn memory(case: &Measured, row: &Row) -> String {
     }
 }
 
+fn device_memory(case: &Measured, row: &Row) -> String {
+    let growth = row.runs.iter().filter_map(|run| run.outcome.device_growth);
+    let growth = Spread::of(growth.map(|bytes| bytes as f64));
+    growth.map_or_else(String::new, |growth| {
+        Digits(growth.median / case.bytes as f64).to_string()
+    })
+}
+
+/// The part of the time that the driver and pinned memory took to start, where the engine tells.
+fn starting(row: &Row) -> String {
+    let starting = row.runs.iter().filter_map(|run| {
+        let phases = run.outcome.phases.iter();
+        let parts = phases.filter(|phase| matches!(&*phase.name, "start-up" | "pinning"));
+        parts
+            .map(|phase| phase.seconds)
+            .reduce(|sum, part| sum + part)
+    });
+    Spread::of(starting).map_or_else(String::new, |it| it.to_string())
+}
+
 fn how(row: &Row) -> String {
     let note = row.runs.first().map(|run| run.outcome.note.as_str());
     match note {
@@ -199,20 +228,34 @@ fn how(row: &Row) -> String {
     }
 }
 
+/// The columns in which some line says something.
+fn without_empty<const N: usize>(
+    head: &[String; N],
+    lines: &[[String; N]],
+) -> (Vec<String>, Vec<Vec<String>>) {
+    let says = |column: &usize| lines.iter().any(|line| !line[*column].is_empty());
+    let columns: Vec<usize> = (0..N).filter(says).collect();
+    let kept = |line: &[String; N]| columns.iter().map(|&column| line[column].clone()).collect();
+    (kept(head), lines.iter().map(kept).collect())
+}
+
 fn markdown<const N: usize>(head: &[String; N], lines: &[[String; N]]) -> String {
+    let (head, lines) = without_empty(head, lines);
     let mut text = String::new();
-    let mut row = |cells: &[String; N]| {
+    let mut row = |cells: &Vec<String>| {
         text.push_str(&format!("| {} |\n", cells.join(" | ")));
     };
-    row(head);
-    row(&std::array::from_fn(|_| "---".to_owned()));
+    row(&head);
+    row(&vec!["---".to_owned(); head.len()]);
     lines.iter().for_each(row);
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::tests::{measured, row};
+    use crate::results::tests::{measured, row};
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -238,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_summary_names_the_fastest_peer() {
-        let mut results = Results::new("local/test");
+        let mut results = Results::new(Path::new("test"));
         results.put(measured(vec![
             row("limit", "pread-4x4", &[0.5]),
             row("tensorlift", "tensorlift", &[1.0]),

@@ -1,33 +1,27 @@
-//! `cargo xtask bench`: cases and engines are data, every run is a fresh process, every run's
-//! bytes are checked.
+//! `cargo xtask bench`: the harness over the programs of this repository.
 
-mod cache;
-mod child;
-mod data;
-mod definition;
-mod engine;
-mod machine;
-mod plot;
-mod recipe;
-mod results;
-mod round;
-mod stats;
-mod table;
+use std::process::Command;
 
-use crate::command::{from_root, root};
+use tensorlift_bench_harness::{
+    Bench, Case, Definition, Engine, Program, Results, Size, Store, describe_machine,
+};
+use tensorlift_bench_protocol::Request;
+
+use crate::command::{from_root, output_of, root};
 use crate::programs::Built;
-use crate::{Result, flags};
-use data::Store;
-use definition::{Case, Definition};
-use engine::{Engine, Program};
-use results::Results;
+use crate::{Result, carry, flags, page, peers};
 
 /// Where definitions, engines and results are.
 const FOLDER: &str = "benches";
 
 pub(crate) fn run(flags: &flags::Bench) -> Result<()> {
     if let Some(name) = &flags.render {
-        return results::Results::open(name)?.render();
+        let results = Results::open(&root().join(FOLDER).join("results").join(name))?;
+        results.render()?;
+        return show(name, &results);
+    }
+    if flags.device == flags::BenchDevice::Cuda {
+        return carry::run(flags);
     }
     let cases = cases(flags)?;
     let engines = engines(flags)?;
@@ -47,55 +41,58 @@ pub(crate) fn run(flags: &flags::Bench) -> Result<()> {
         // Beside the real ones, which bear the same names.
         data.push("smoke");
     }
-    let store = Store::open(data, flags.disk_gb * 1_000_000_000)?;
+    let folder = root().join(FOLDER).join("results");
     let mut results = match &flags.save {
-        Some(name) => Results::open_or_new(name)?,
-        None => Results::new("local/latest"),
+        Some(name) => Results::open_or_new(&folder.join(name))?,
+        None if flags.smoke => Results::new(&folder.join("local/smoke")),
+        None => Results::new(&folder.join("local/latest")),
     };
-    results.machine = machine::describe();
-    let mut failures = Vec::new();
-    for case in &cases {
-        let checkpoint = store.checkpoint(case)?;
-        let rounds = flags.rounds.unwrap_or(case.rounds);
-        let engines: Vec<&Engine> = engines.iter().filter(|it| it.runs(case)).collect();
-        let measured = round::run_all(case, &checkpoint, &engines, rounds, flags.smoke)?;
-        if flags.smoke {
-            println!(
-                "{}: {} runs, all bytes right",
-                case.name(),
-                measured.good_runs()
-            );
-        } else {
-            print!("{}", table::for_terminal(&measured));
-        }
-        failures.extend(measured.failures());
-        results.put(measured);
-        // After every case: a long run that is cut off keeps what it has.
-        if !flags.smoke {
-            results.write()?;
-        }
+    results.machine = describe_machine();
+    if let Some(version) = output_of("rustc", &["--version"]) {
+        results.machine += &format!(", {}", version.trim());
     }
+    let bench = Bench {
+        cases,
+        engines,
+        launch: &|program, request| command(program, request, flags.smoke),
+        store: Store::open(data, flags.disk_gb * 1_000_000_000)?,
+        tmpfs: None,
+        rounds: flags.rounds,
+        smoke: flags.smoke,
+        deadline: None,
+    };
+    let outcome = bench.run(&mut results);
     if !flags.smoke {
         results.render()?;
+        if let Some(name) = &flags.save {
+            show(name, &results)?;
+        }
     }
-    if failures.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "engines of this repository failed:\n{}",
-        failures.join("\n")
-    )
-    .into())
+    outcome
+}
+
+/// Brings the main rows of saved results into BENCHMARKS.md.
+fn show(name: &str, results: &Results) -> Result<()> {
+    let file = root().join("BENCHMARKS.md");
+    let text = std::fs::read_to_string(&file)?;
+    Ok(std::fs::write(
+        &file,
+        page::insert(&text, name, &results.summary())?,
+    )?)
 }
 
 /// The cases that the flags leave, in the order of the definitions.
 fn cases(flags: &flags::Bench) -> Result<Vec<Case>> {
+    let size = match flags.smoke {
+        true => Size::Smoke,
+        false => Size::Full,
+    };
     let mut cases = Vec::new();
     for definition in Definition::read_all(&root().join(FOLDER).join("definitions"))? {
-        cases.extend(definition.cases(flags.smoke));
+        cases.extend(definition.cases(size));
     }
     // What people ask first comes first.
-    cases.sort_by_key(|case| case.series);
+    cases.sort_by_key(Case::is_of_series);
     if let Some(filter) = &flags.filter {
         cases.retain(|case| case.name().contains(filter));
     }
@@ -128,6 +125,22 @@ fn build(flags: &flags::Bench, engines: &[Engine]) -> Result<()> {
     Ok(())
 }
 
+/// The process that answers a request.
+fn command(program: Program, request: &Request, smoke: bool) -> Command {
+    let mut command = match program {
+        Program::Engines => Built::Engines.command(!smoke),
+        // Built once: they take minutes in any profile.
+        Program::Peers => Built::Peers.command(true),
+        Program::Python => {
+            let mut python = Command::new(peers::python());
+            python.arg(root().join("benches/peers/engines.py"));
+            python
+        }
+    };
+    command.args(request.arguments());
+    command
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,12 +149,12 @@ mod tests {
     fn definitions_name_engines_that_there_are() {
         let folder = root().join(FOLDER);
         let engines = Engine::read_all(&folder.join("engines.toml")).unwrap();
-        let known = |name: &String| engines.iter().any(|engine| engine.name == *name);
         let mut names = Vec::new();
         for definition in Definition::read_all(&folder.join("definitions")).unwrap() {
-            for case in definition.cases(false) {
-                for name in case.engines.iter().chain(&case.without) {
-                    assert!(known(name), "{}: no engine {name:?}", case.name());
+            for case in definition.cases(Size::Full) {
+                for name in case.named_engines() {
+                    let known = engines.iter().any(|engine| engine.name == *name);
+                    assert!(known, "{}: no engine {name:?}", case.name());
                 }
                 let runs = |engine: &&Engine| engine.runs(&case);
                 assert!(

@@ -6,13 +6,24 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tensorlift_fixture_kit::{CheckpointSpec, Format};
 
-use super::recipe::Recipe;
 use crate::Result;
+use crate::recipe::Recipe;
+
+/// How large the checkpoints are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Size {
+    /// As the definitions say.
+    Full,
+    /// Models of about so many GiB; what is small by definition stays.
+    Gibibytes(f64),
+    /// So small that nothing is measured, in one round.
+    Smoke,
+}
 
 /// One file of definitions.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Definition {
+pub struct Definition {
     case: Vec<CaseGroup>,
 }
 
@@ -40,46 +51,57 @@ struct CaseGroup {
 
 /// What is measured: one checkpoint in one state of the page cache.
 #[derive(Clone, Debug)]
-pub(super) struct Case {
-    pub(super) group: String,
-    pub(super) recipe: Recipe,
-    pub(super) format: FileFormat,
-    pub(super) shards: usize,
-    pub(super) cache: Cache,
-    pub(super) rounds: usize,
-    pub(super) series: Option<Series>,
-    pub(super) engines: Vec<String>,
-    pub(super) without: Vec<String>,
+pub struct Case {
+    pub(crate) group: String,
+    pub(crate) recipe: Recipe,
+    pub(crate) format: FileFormat,
+    pub(crate) shards: usize,
+    pub(crate) cache: Cache,
+    /// How often each engine runs.
+    pub rounds: usize,
+    pub(crate) series: Option<Series>,
+    pub(crate) engines: Vec<String>,
+    pub(crate) without: Vec<String>,
 }
 
 /// The formats of checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum FileFormat {
+pub enum FileFormat {
+    /// safetensors.
     Safetensors,
+    /// PyTorch zip archives.
     Torch,
+    /// What PyTorch wrote before 1.6.
     TorchLegacy,
 }
 
-/// Whether the page cache holds the files.
+/// Where the files are when an engine starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Cache {
+pub enum Cache {
+    /// On the disk alone.
     Cold,
+    /// On the disk and in the page cache.
     Warm,
+    /// On a tmpfs.
+    Tmpfs,
 }
 
 /// What grows along a row of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Series {
+pub(crate) enum Series {
     Bytes,
     Tensors,
 }
 
 impl Definition {
     /// All definitions of a folder, in the order of their names.
-    pub(super) fn read_all(folder: &Path) -> Result<Vec<Self>> {
+    ///
+    /// # Errors
+    /// If one cannot be read, or is no definition.
+    pub fn read_all(folder: &Path) -> Result<Vec<Self>> {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(folder)? {
             paths.push(entry?.path());
@@ -87,18 +109,28 @@ impl Definition {
         paths.sort();
         let read = |path: &std::path::PathBuf| {
             let text = std::fs::read_to_string(path)?;
-            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()).into())
+            Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()).into())
         };
         paths.iter().map(read).collect()
     }
 
+    /// The definitions in a text.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(toml::from_str(text)?)
+    }
+
     /// The cases, each combination for itself.
-    pub(super) fn cases(self, smoke: bool) -> Vec<Case> {
+    #[must_use]
+    pub fn cases(self, size: Size) -> Vec<Case> {
         let mut cases = Vec::new();
         for group in self.case {
-            let recipe = match smoke {
-                true => group.recipe.shrunk(),
-                false => group.recipe,
+            let recipe = match size {
+                Size::Full => group.recipe,
+                Size::Gibibytes(gibibytes) => group.recipe.of_gibibytes(gibibytes),
+                Size::Smoke => group.recipe.shrunk(),
             };
             for &format in &group.formats {
                 for &shards in &group.shards {
@@ -109,7 +141,7 @@ impl Definition {
                             format,
                             shards,
                             cache,
-                            rounds: if smoke { 1 } else { group.rounds },
+                            rounds: if size == Size::Smoke { 1 } else { group.rounds },
                             series: group.series,
                             engines: group.engines.clone(),
                             without: group.without.clone(),
@@ -123,13 +155,25 @@ impl Definition {
 }
 
 impl Case {
+    /// The engines that it names, to take part or not to.
+    pub fn named_engines(&self) -> impl Iterator<Item = &String> {
+        self.engines.iter().chain(&self.without)
+    }
+
+    /// Whether it is a point of a plot of growth, and no case for itself.
+    #[must_use]
+    pub fn is_of_series(&self) -> bool {
+        self.series.is_some()
+    }
+
     /// `llama-2b/torch/4-files/cold`.
-    pub(super) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         format!("{}/{}", self.checkpoint_name(), self.cache)
     }
 
     /// The name without the state of the cache.
-    pub(super) fn checkpoint_name(&self) -> String {
+    pub(crate) fn checkpoint_name(&self) -> String {
         let files = match self.shards {
             1 => "1-file".to_owned(),
             shards => format!("{shards}-files"),
@@ -138,7 +182,7 @@ impl Case {
     }
 
     /// The recipe of the checkpoint.
-    pub(super) fn spec(&self) -> CheckpointSpec {
+    pub(crate) fn spec(&self) -> CheckpointSpec {
         let format = match self.format {
             FileFormat::Safetensors => Format::safetensors(),
             FileFormat::Torch => Format::torch_zip(),
@@ -163,6 +207,7 @@ impl fmt::Display for Cache {
         f.write_str(match self {
             Cache::Cold => "cold",
             Cache::Warm => "warm",
+            Cache::Tmpfs => "tmpfs",
         })
     }
 }

@@ -1,0 +1,42 @@
+//! One measured process: loads one checkpoint with one engine, once.
+//!
+//! `benches/engines.toml` says which engine is which, and `benches/cuda/engines.toml` which one
+//! loads to a GPU.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+mod facade;
+mod naive;
+mod raw;
+mod safetensors_crate;
+
+use tensorlift::{LoadOptions, Mode, Reader};
+use tensorlift_bench_protocol::{Request, Result};
+
+/// Loads as the request says, and prints the outcome.
+///
+/// # Errors
+/// If there is no such engine, or it failed.
+pub fn run(request: &Request) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Some(setting) = cuda::Setting::parse(&request.engine) {
+        return cuda::run(request, setting);
+    }
+    match request.engine.as_str() {
+        "tensorlift" => facade::run(request, LoadOptions::default()),
+        "tensorlift-map" => facade::run(request, LoadOptions::default().mode(Mode::Map)),
+        "tensorlift-buffered" => facade::by(request, Reader::Buffered),
+        "tensorlift-direct" => facade::by(request, Reader::Direct),
+        "tensorlift-uring" => facade::by(request, Reader::Uring),
+        #[cfg(feature = "cuda")]
+        "pinned-copy" => cuda::pinned_copy(request),
+        "naive" => naive::run(request),
+        "safetensors-map-copy" => safetensors_crate::map_and_copy(request),
+        "safetensors-read" => safetensors_crate::read(request),
+        "mapping" => raw::mapping(request),
+        other => match raw::Setting::parse(other) {
+            Some(setting) => raw::run(request, setting),
+            None => Err(format!("no engine {other:?}").into()),
+        },
+    }
+}

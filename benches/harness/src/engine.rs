@@ -1,0 +1,88 @@
+//! Engines as data: `benches/engines.toml`.
+
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+use crate::Result;
+use crate::definition::{Cache, Case, FileFormat};
+
+/// A way to load a checkpoint.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// Its name in tables.
+    pub name: String,
+    /// What it is.
+    pub about: String,
+    /// Who has it.
+    pub program: Program,
+    /// What the program calls it; several settings compete, and the best one counts.
+    pub(crate) settings: Vec<String>,
+    #[serde(default)]
+    pub(crate) mode: Mode,
+    pub(crate) formats: Vec<FileFormat>,
+    /// Without it, both.
+    #[serde(default)]
+    cache: Option<Cache>,
+    /// Whether it is what others are held against.
+    #[serde(default)]
+    pub limit: bool,
+}
+
+/// Which program has an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Program {
+    /// benches/engines, or benches/cuda.
+    Engines,
+    /// benches/peers.
+    Peers,
+    /// A script of benches/peers.
+    Python,
+}
+
+/// Where the bytes are in the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// In memory of the process's own.
+    #[default]
+    Copy,
+    /// In the page cache, every page mapped.
+    Map,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    engine: Vec<Engine>,
+}
+
+impl Engine {
+    /// All engines of a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or has none.
+    pub fn read_all(path: &Path) -> Result<Vec<Self>> {
+        let text = std::fs::read_to_string(path)?;
+        Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()).into())
+    }
+
+    /// All engines in a text.
+    ///
+    /// # Errors
+    /// If it is no list of engines.
+    pub fn parse(text: &str) -> Result<Vec<Self>> {
+        let file: File = toml::from_str(text)?;
+        Ok(file.engine)
+    }
+
+    /// Whether it takes part in a case.
+    #[must_use]
+    pub fn runs(&self, case: &Case) -> bool {
+        self.formats.contains(&case.format)
+            && self.cache.is_none_or(|cache| cache == case.cache)
+            && !case.without.contains(&self.name)
+            && (self.limit || case.engines.is_empty() || case.engines.contains(&self.name))
+    }
+}
