@@ -49,27 +49,38 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// Marks a container as entered and pushes its frames, unless it is on the path already.
+    /// Marks a container as entered and pushes its frames, unless it is on the path already or
+    /// known to hold no tensor.
     pub(super) fn enter(&mut self, id: Id, is_mapping: bool, push: impl FnOnce(&mut Self, Leaves)) {
         let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
+        if self.barren[word] & bit != 0 {
+            return;
+        }
         if self.entered[word] & bit != 0 {
+            self.cycles += 1;
             return;
         }
         self.entered[word] |= bit;
         let leaves = Leaves {
             node: id,
             entries_before: self.listing.len(),
+            cycles_before: self.cycles,
             is_mapping,
         };
         push(self, leaves);
     }
 
     pub(super) fn leave(&mut self, leaves: Leaves) {
+        let index = leaves.node.index();
+        let (word, bit) = (index / 64, 1 << (index % 64));
         if !self.once {
-            let index = leaves.node.index();
-            self.entered[index / 64] &= !(1 << (index % 64));
+            self.entered[word] &= !bit;
         }
         let tensors = self.listing.len() - leaves.entries_before;
+        // Where a cycle was cut, another path may find more.
+        if tensors == 0 && self.cycles == leaves.cycles_before {
+            self.barren[word] |= bit;
+        }
         let is_worthy = self.path.len() <= MAX_ROOT_BYTES && self.roots.len() < MAX_ROOTS;
         if tensors > 0 && is_worthy {
             let first = leaves.entries_before;

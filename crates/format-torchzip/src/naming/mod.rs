@@ -9,6 +9,7 @@
 //! A container that several paths lead to is named along each of them. Shared references can
 //! make more paths than atoms in the world, so when the paths exceed a limit, the walk begins
 //! anew and enters each container once: every tensor is still listed, under its first name.
+//! What holds no tensor is entered once in any case.
 
 mod containers;
 mod path;
@@ -109,6 +110,10 @@ struct Walk<'a> {
     frames: Vec<Frame<'a>>,
     /// Containers on the current path, or all that were entered if each is entered once.
     entered: Vec<u64>,
+    /// Containers without a tensor, however they are reached: entering them again would be vain.
+    barren: Vec<u64>,
+    /// How often a container was met within itself.
+    cycles: u64,
     roots: Vec<Root>,
 }
 
@@ -129,6 +134,7 @@ struct Frame<'a> {
 struct Leaves {
     node: Id,
     entries_before: usize,
+    cycles_before: u64,
     is_mapping: bool,
 }
 
@@ -166,6 +172,8 @@ impl<'a> Walk<'a> {
             has_prefix: false,
             frames: Vec::new(),
             entered: vec![0; nodes.div_ceil(64)],
+            barren: vec![0; nodes.div_ceil(64)],
+            cycles: 0,
             roots: Vec::new(),
         }
     }

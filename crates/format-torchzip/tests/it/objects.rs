@@ -157,21 +157,30 @@ fn too_many_paths_still_list_every_tensor() {
 fn repeated_and_long_keys_count_as_paths() {
     // A dict of one key given often, and one of a long key, each at the end of 2^10 paths.
     let long = "k".repeat(50_000);
-    let repeated = [&b"}("[..], &b"K\0N".repeat(2000), b"u"].concat();
-    let long = Pickle::new().raw(b"}").text(&long).raw(b"]s").stop();
-    let long = &long[2..long.len() - 1];
-    for dict in [&repeated[..], long] {
-        let mut pickle = Pickle::new().raw(dict).raw(b"q\0");
+    let repeated = Pickle::new().raw(b"}(").raw(&b"K\0N".repeat(2000));
+    let repeated = four(repeated.int(1)).raw(b"u");
+    let long = four(Pickle::new().raw(b"}").text(&long)).raw(b"s");
+    for dict in [repeated, long] {
+        let mut pickle = dict.raw(b"q\0");
         for level in 0..10u8 {
             let (below, this) = (level, level + 1);
             pickle = pickle.raw(&[b'0', b']', b'(', b'h', below, b'h', below, b'e', b'q', this]);
         }
-        let bytes = archive("a", &pickle.stop(), &[]);
+        let bytes = archive("a", &pickle.stop(), &[("0", &FOUR)]);
         let mut options = ReadOptions::default();
         options.limits.expanded_nodes = 10_000;
         let file = read(&MemoryStorage::new(bytes), &options).unwrap();
         assert!(file.aliases_omitted());
     }
+}
+
+#[test]
+fn what_holds_no_tensor_is_entered_once_and_cycles_again() {
+    // A list `a` of a list `b` and a tensor; `b` holds `a`, so that beneath `a` it seems empty.
+    let pickle = Pickle::new().raw(b"]q\0](h\0]q\x01h\0ae");
+    let pickle = four(pickle.raw(b"0h\0h\x01a")).raw(b"a0](h\0h\x01e");
+    let (_, file) = with_four(pickle);
+    assert_eq!(names(&file), ["0.1", "1.0.1"]);
 }
 
 #[test]

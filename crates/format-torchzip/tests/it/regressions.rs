@@ -14,10 +14,11 @@ fn open(name: &str) -> TorchFile {
 
 #[test]
 fn pickle_repeated_keys() {
-    // 2^20 paths lead to a dict of 2,000 equal keys. Only the key that counts was counted.
+    // 2^20 paths lead to a dict of 2,000 equal keys, which was looked at on each of them. It holds
+    // no tensor, and is entered once.
     let file = open("pickle-repeated-keys.bin");
     assert!(file.catalog().is_empty());
-    assert!(file.aliases_omitted());
+    assert!(!file.aliases_omitted());
 }
 
 #[test]
