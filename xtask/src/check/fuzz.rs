@@ -64,7 +64,13 @@ pub(super) fn run() -> Result<Outcome> {
             let program = built.join(&host).join("release").join(&target);
             let mut fuzz = Command::new(program);
             fuzz.arg(format!("-max_total_time={SECONDS}"));
-            fuzz.args(["-timeout=10", "-rss_limit_mb=4096", "-verbosity=0"]);
+            // The same inputs each time, and patience: a change shall not fail by chance.
+            fuzz.args([
+                "-seed=1",
+                "-timeout=60",
+                "-rss_limit_mb=4096",
+                "-verbosity=0",
+            ]);
             fuzz.arg(corpus(&folder, &built, &target)?);
             run_command(fuzz.current_dir(&built))?;
         }
