@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Outcome, toolchain};
 use crate::Result;
-use crate::command::{cargo, cargo_of, output_of, root, run as run_command};
+use crate::command::{cargo, cargo_of, root, run as run_command};
 
 /// How long each target runs here; finding things takes minutes and more.
 const SECONDS: u32 = 5;
@@ -50,7 +50,7 @@ pub(super) fn run() -> Result<Outcome> {
     if !cfg!(target_os = "linux") {
         return Ok(Outcome::NotRun("written for Linux".to_owned()));
     }
-    let host = host(&toolchain).ok_or("rustc does not say what it builds for")?;
+    let host = toolchain::host(&toolchain).ok_or("rustc does not say what it builds for")?;
     let built = root().join("target/fuzz");
     for folder in folders {
         let mut build = cargo_of(&toolchain);
@@ -89,12 +89,6 @@ fn folders() -> Result<Vec<PathBuf>> {
     }
     folders.sort();
     Ok(folders)
-}
-
-fn host(toolchain: &str) -> Option<String> {
-    let version = output_of("rustc", &[&format!("+{toolchain}"), "-vV"])?;
-    let line = version.lines().find_map(|line| line.strip_prefix("host: "));
-    line.map(str::to_owned)
 }
 
 /// The names of a package's programs.

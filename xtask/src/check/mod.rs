@@ -21,6 +21,15 @@ const OTHER_TARGETS: [&str; 3] = [
 /// Packages that Miri can interpret: no files mapped, no foreign functions.
 const MIRI_PACKAGES: [&str; 2] = ["tensorlift-tensor-meta", "tensorlift-format-safetensors"];
 
+/// The package with the system calls, and those that drive it. That of CUDA is not among them: the
+/// double of the driver is a library that a sanitised program cannot load.
+const SANITIZED_PACKAGES: [&str; 4] = [
+    "tensorlift-storage",
+    "tensorlift-device",
+    "tensorlift-loader",
+    "tensorlift",
+];
+
 /// A step, selectable by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Step {
@@ -44,6 +53,8 @@ pub(crate) enum Step {
     Targets,
     /// What Miri can interpret has no undefined behaviour
     Miri,
+    /// System calls and what drives them pass their tests under AddressSanitizer
+    Sanitizer,
     /// The fuzz targets build and survive a few seconds
     Fuzz,
 }
@@ -113,6 +124,7 @@ impl Step {
             Step::Oldest => oldest(),
             Step::Targets => targets(),
             Step::Miri => miri(),
+            Step::Sanitizer => sanitizer(),
             Step::Fuzz => fuzz::run(),
         }
     }
@@ -163,6 +175,24 @@ fn miri() -> Result<Outcome> {
         cargo_of("nightly")
             .args(["miri", "test", "--lib", "--target-dir=target/miri"])
             .args(packages),
+    )
+}
+
+fn sanitizer() -> Result<Outcome> {
+    let Some(toolchain) = toolchain::installed("nightly") else {
+        return Ok(Outcome::NotRun("no nightly toolchain".to_owned()));
+    };
+    let Some(host) = toolchain::host(&toolchain).filter(|host| host.contains("linux")) else {
+        return Ok(Outcome::NotRun("written for Linux".to_owned()));
+    };
+    let packages = SANITIZED_PACKAGES.map(|package| format!("--package={package}"));
+    passes(
+        cargo_of(&toolchain)
+            // Documentation tests would be linked without the sanitizer.
+            .args(["test", "--lib", "--tests", "--target-dir=target/sanitizer"])
+            .args(packages)
+            .args(["--target", &host])
+            .env("RUSTFLAGS", "-Zsanitizer=address"),
     )
 }
 

@@ -30,6 +30,13 @@ pub(crate) fn has_component(toolchain: &str, component: &str) -> bool {
     list.lines().any(|line| line.starts_with(component))
 }
 
+/// What a toolchain builds for by itself.
+pub(crate) fn host(toolchain: &str) -> Option<String> {
+    let version = output_of("rustc", &[&format!("+{toolchain}"), "-vV"])?;
+    let line = version.lines().find_map(|line| line.strip_prefix("host: "));
+    line.map(str::to_owned)
+}
+
 fn find<'a>(list: &'a str, version: &str) -> Option<&'a str> {
     let names = list.lines().filter_map(|line| line.split(' ').next());
     let of_version = |name: &&str| {
