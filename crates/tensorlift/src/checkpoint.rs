@@ -113,7 +113,10 @@ impl Checkpoint {
                 ErrorKind::NotFound,
                 "safetensors files hold nothing beside tensors",
             ),
-            [extras] if self.shards.len() == 1 => Ok(extras.state.value()?),
+            [extras] if self.shards.len() == 1 => extras
+                .state
+                .value()
+                .map_err(|error| Error::from(error).with_path(self.choice.chosen.clone())),
             _ => refused(
                 ErrorKind::Misuse,
                 "each shard has a state: open the one you mean",
