@@ -9,6 +9,7 @@ mod facade;
 mod naive;
 mod raw;
 mod safetensors_crate;
+mod several;
 
 use tensorlift::{LoadOptions, Mode, Reader};
 use tensorlift_bench_protocol::{Request, Result};
@@ -30,6 +31,9 @@ pub fn run(request: &Request) -> Result<()> {
         "tensorlift-uring" => facade::by(request, Reader::Uring),
         #[cfg(feature = "cuda")]
         "pinned-copy" => cuda::pinned_copy(request),
+        "tensorlift-in-turn" => several::in_turn(request),
+        "tensorlift-at-once" => several::at_once(request),
+        "tensorlift-again" => several::again(request),
         "naive" => naive::run(request),
         "safetensors-map-copy" => safetensors_crate::map_and_copy(request),
         "safetensors-read" => safetensors_crate::read(request),

@@ -24,6 +24,9 @@ pub struct Engine {
     /// Without it, both.
     #[serde(default)]
     cache: Option<Cache>,
+    /// Whether it takes part in those cases alone that name it.
+    #[serde(default)]
+    only_named: bool,
     /// Whether it is what others are held against.
     #[serde(default)]
     pub limit: bool,
@@ -80,9 +83,13 @@ impl Engine {
     /// Whether it takes part in a case.
     #[must_use]
     pub fn runs(&self, case: &Case) -> bool {
+        let named = match &case.engines[..] {
+            [] => !self.only_named,
+            names => names.contains(&self.name),
+        };
         self.formats.contains(&case.format)
             && self.cache.is_none_or(|cache| cache == case.cache)
             && !case.without.contains(&self.name)
-            && (self.limit || case.engines.is_empty() || case.engines.contains(&self.name))
+            && (self.limit || named)
     }
 }
