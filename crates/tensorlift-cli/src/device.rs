@@ -71,7 +71,11 @@ fn cuda(ordinal: usize, gds: GdsArg) -> tensorlift::Result<Placement> {
         .gds(gds)
         .build()
         .map_err(Error::from)?;
-    tracing::info!("{}", device.report());
+    let report = device.report();
+    tracing::info!("{report}");
+    if let (Gds::On, Err(reason)) = (gds, &report.gds) {
+        tracing::warn!("no GPUDirect Storage: {reason}");
+    }
     Ok(Placement::on(device))
 }
 

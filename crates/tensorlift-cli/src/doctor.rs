@@ -64,6 +64,8 @@ impl Finding {
 impl Doctor {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
         let mut findings = vec![cores(), memory()];
+        #[cfg(target_os = "linux")]
+        findings.push(page_size());
         findings.extend(huge_pages());
         findings.push(direct(&self.path));
         findings.push(page_cache(&self.path));
@@ -112,6 +114,12 @@ fn memory() -> Finding {
             "give loads a ceiling of their own",
         ),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn page_size() -> Finding {
+    let bytes = rustix::param::page_size();
+    Finding::good("page size", format!("{bytes} bytes"))
 }
 
 fn huge_pages() -> Option<Finding> {
@@ -200,12 +208,20 @@ fn cuda() -> Vec<Finding> {
             device.name,
             Bytes(device.memory)
         );
-        findings.push(match CudaDevice::new(device.ordinal) {
-            Ok(opened) => Finding::good("gpu", format!("{name}; {}", opened.report())),
-            Err(error) => {
-                Finding::lacking("gpu", format!("{name}: {error}"), "see the driver's log")
+        match CudaDevice::new(device.ordinal) {
+            Ok(opened) => {
+                let report = opened.report();
+                let remedy = "nothing to do: files come through pinned buffers";
+                let show =
+                    |()| format!("tried for each file, opened in {:.1?}", report.gds_opening);
+                findings.push(Finding::good("gpu", format!("{name}; {report}")));
+                findings.push(Finding::of("GPUDirect Storage", report.gds, show, remedy));
             }
-        });
+            Err(error) => {
+                let found = format!("{name}: {error}");
+                findings.push(Finding::lacking("gpu", found, "see the driver's log"));
+            }
+        }
     }
     findings
 }

@@ -1,6 +1,8 @@
 //! The command line, as a program.
 
 mod convert;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod cuda;
 
 use std::path::Path;
 use std::process::{Command, Output};

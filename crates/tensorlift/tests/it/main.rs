@@ -1,6 +1,8 @@
 //! Whole checkpoints, through the facade.
 
 mod committed;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod cuda;
 mod faults;
 mod memory;
 mod round_trip;

@@ -1,0 +1,117 @@
+//! The command line with a GPU, over the double of the driver, which is not CUDA.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tensorlift_fake_cuda::harness::{link, search_path};
+
+use crate::path;
+
+/// Runs where the driver is the double; without it there is none at all.
+fn with_gpu(arguments: &[&str], cufile: bool) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    link(folder.path(), cufile);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tensorlift"));
+    command.args(arguments);
+    command.env("LD_LIBRARY_PATH", search_path(folder.path()));
+    command.output().unwrap()
+}
+
+fn report(arguments: &[&str], cufile: bool) -> Value {
+    let output = with_gpu(arguments, cufile);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn load_takes_both_formats_to_a_gpu() {
+    for name in ["tiny-model", "sharded-safetensors", "sharded-torch"] {
+        let target = path(name);
+        let host = crate::output(&["load", &target, "--json"]);
+        let host: Value = serde_json::from_str(&host).unwrap();
+        for (device, gds) in [
+            ("cuda:0", "off"),
+            ("cuda:0", "auto"),
+            ("cuda", "on"),
+            ("auto", "on"),
+        ] {
+            let arguments = ["load", &target, "--json", "--device", device, "--gds", gds];
+            let report = report(&arguments, true);
+            assert_eq!(report["devices"], serde_json::json!(["cuda:0"]));
+            assert_eq!(report["tensors"], host["tensors"]);
+            assert_eq!(report["bytes_wanted"], host["bytes_wanted"]);
+            let files = report["files"].as_array().unwrap();
+            for file in files {
+                assert_eq!(file["pulled_by_device"], gds != "off", "{file}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gds_that_was_asked_for_and_is_not_there_is_a_warning() {
+    let target = path("tiny-model");
+    let output = with_gpu(
+        &["load", &target, "--device", "cuda:0", "--gds", "on"],
+        false,
+    );
+    assert!(output.status.success());
+    let warning = String::from_utf8_lossy(&output.stderr);
+    assert!(warning.contains("no GPUDirect Storage: "), "{warning}");
+    let report = report(
+        &[
+            "load", &target, "--device", "cuda:0", "--gds", "on", "--json",
+        ],
+        false,
+    );
+    assert_eq!(report["files"][0]["pulled_by_device"], false);
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_an_error_and_auto_takes_the_host() {
+    let target = path("tiny-model");
+    let output = with_gpu(&["load", &target, "--device", "cuda:7"], false);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(errors.contains("7 is not among them"), "{errors}");
+    // No driver at all: this machine's own would be found where it has one.
+    let report = crate::output(&["load", &target, "--json", "--device", "auto"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert!(["host", "cuda:0"].contains(&report["devices"][0].as_str().unwrap()));
+}
+
+#[test]
+fn doctor_names_the_gpu_and_what_reads_files() {
+    for cufile in [true, false] {
+        let output = with_gpu(&["doctor", &path("tiny-model"), "--json"], cufile);
+        assert!(output.status.success());
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let findings: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let finding = |what: &str| findings.iter().find(|it| it["what"] == what).unwrap();
+        assert_eq!(finding("cuda")["found"], "driver for CUDA 13.0");
+        assert_eq!(finding("gpu")["ok"], true);
+        let cufile_found = finding("GPUDirect Storage");
+        assert_eq!(cufile_found["ok"], cufile, "{cufile_found}");
+        // A remedy for what is lacking, and for nothing else.
+        for finding in &findings {
+            assert_eq!(
+                finding["ok"] == false,
+                finding["remedy"].is_string(),
+                "{finding}"
+            );
+        }
+        for what in [
+            "io_uring",
+            "direct reads",
+            "huge pages",
+            "locked memory",
+            "page size",
+        ] {
+            finding(what);
+        }
+    }
+}
