@@ -51,6 +51,7 @@ impl Group for CudaGroup {
             return Ok(());
         };
         device.files.release(&self.memory);
+        device.mapped.release(&self.memory);
         let settled = device.ring.settle(&self.memory);
         settled.map_err(failed(device.ordinal(), "copy to the device"))?;
         self.complete = true;
@@ -68,6 +69,7 @@ impl Drop for CudaGroup {
         // Cancelled: copies under way end first, and their outcome is nobody's any more.
         if let Some(device) = self.loading.take() {
             device.files.release(&self.memory);
+            device.mapped.release(&self.memory);
             let _settled = device.ring.settle(&self.memory);
         }
     }

@@ -16,6 +16,6 @@
 //! ```
 
 pub use tensorlift_device_cuda::{
-    CudaBuffer, CudaDevice, CudaOptions, CudaReport, DeviceInfo, Gds, Survey, cudarc, dlpack,
-    survey,
+    Cached, CudaBuffer, CudaDevice, CudaOptions, CudaReport, DeviceInfo, Gds, Survey, cudarc,
+    dlpack, survey,
 };

@@ -23,6 +23,8 @@ pub(crate) mod interop;
 mod library;
 mod memory;
 mod pinned;
+#[cfg(target_os = "linux")]
+mod registered;
 mod stream;
 mod transfer;
 

@@ -10,15 +10,15 @@
 //! again.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tensorlift_device::{CopyRun, Pull, Pulled};
 
+use super::per_file::{PerFile, lock};
 use crate::Gds;
 use crate::driver::cufile::{ALIGNMENT, CuFile, CuFileError, DeviceBuffer, RegisteredFile};
 use crate::driver::{Context, DeviceMemory, Stream};
@@ -36,23 +36,14 @@ pub(crate) struct Files {
     buffer_bytes: usize,
     /// cuFile or why not, and how long it took to know.
     cufile: OnceLock<(Result<&'static CuFile, String>, Duration)>,
-    open: Mutex<HashMap<FileId, OpenFile>>,
+    open: PerFile<Mutex<FileState>>,
     buffers: Mutex<Buffers>,
     given_back: Condvar,
 }
 
-/// Device and inode: what a file is, however often it is opened.
-type FileId = (u64, u64);
-
-#[derive(Debug)]
-struct OpenFile {
-    state: Arc<Mutex<FileState>>,
-    /// The groups that read it, by address: none left, and the file is closed.
-    groups: Vec<usize>,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum FileState {
+    #[default]
     New,
     /// So many reads are still to be compared.
     Good(Arc<RegisteredFile>, u32),
@@ -83,7 +74,7 @@ impl Files {
             mode,
             buffer_bytes,
             cufile: OnceLock::new(),
-            open: Mutex::default(),
+            open: PerFile::default(),
             buffers: Mutex::default(),
             given_back: Condvar::new(),
         }
@@ -136,8 +127,8 @@ impl Files {
             let reason = format!("reads are of at most {} bytes", self.buffer_bytes);
             return Pulled::Refused(reason.into());
         }
-        let state = match pull.file.metadata() {
-            Ok(metadata) => self.state(memory, (metadata.dev(), metadata.ino())),
+        let state = match self.open.of(memory, pull.file) {
+            Ok(state) => state,
             Err(error) => return Pulled::Refused(error.to_string().into()),
         };
         // Only the first reads of a file hold this lock while they run.
@@ -228,28 +219,9 @@ impl Files {
         (Permit { files: self }, buffers.free.pop())
     }
 
-    fn state(&self, memory: &Arc<DeviceMemory>, id: FileId) -> Arc<Mutex<FileState>> {
-        let group = Arc::as_ptr(memory).addr();
-        let mut open = lock(&self.open);
-        let file = open.entry(id).or_insert_with(|| OpenFile {
-            state: Arc::new(Mutex::new(FileState::New)),
-            groups: Vec::new(),
-        });
-        if !file.groups.contains(&group) {
-            file.groups.push(group);
-        }
-        Arc::clone(&file.state)
-    }
-
     /// Closes the files that only this group read, and frees the buffers when no file is left.
     pub(crate) fn release(&self, memory: &Arc<DeviceMemory>) {
-        let group = Arc::as_ptr(memory).addr();
-        let mut open = lock(&self.open);
-        open.retain(|_, file| {
-            file.groups.retain(|other| *other != group);
-            !file.groups.is_empty()
-        });
-        if open.is_empty() {
+        if self.open.release(memory) {
             lock(&self.buffers).free.clear();
         }
     }
@@ -285,8 +257,4 @@ fn prove(found: &DeviceMemory, head: usize, pull: &Pull<'_>) -> Result<(), Refus
 
 fn read_exact(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     file.read_exact_at(bytes, offset)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use tensorlift_device::{CopyRun, Destination, Device, DeviceError, GroupRequest};
-use tensorlift_device_cuda::Gds;
+use tensorlift_device_cuda::{Cached, CudaOptions, Gds};
 use tensorlift_fake_cuda::harness::{Control, Fake};
 
 use crate::drive::{Chunk, Manner, buffer, fill, noise, options, straight};
@@ -15,10 +15,13 @@ const LAUNCH_FAILED: u32 = 719;
 const UNKNOWN: u32 = 999;
 
 /// A load that makes every call that loads make: single and batched copies, several groups.
-fn load(control: &Control, file: Option<&std::fs::File>) -> Result<(), DeviceError> {
+fn load(
+    control: &Control,
+    file: Option<&std::fs::File>,
+    options: CudaOptions,
+) -> Result<(), DeviceError> {
     let source = noise(40_000, 1);
-    let gds = if file.is_some() { Gds::On } else { Gds::Off };
-    let device = options(0).gds(gds).build()?;
+    let device = options.build()?;
     let mut chunks = straight(source.len(), 8192);
     chunks[1] = in_pieces(&chunks[1]);
     let manner = Manner {
@@ -51,10 +54,11 @@ fn in_pieces(chunk: &Chunk) -> Chunk {
 
 /// Lets every call fail at every number that a load reaches, once without and once with the loss
 /// of the device.
-fn fail_everywhere(control: &Control, file: Option<&std::fs::File>) {
-    load(control, file).unwrap();
+fn fail_everywhere(control: &Control, file: Option<&std::fs::File>, options: &CudaOptions) {
+    let load = || load(control, file, options.clone());
+    load().unwrap();
     let before = control.calls();
-    load(control, file).unwrap();
+    load().unwrap();
     let after = control.calls();
     let mut failed = 0;
     for (call, count) in &after {
@@ -65,7 +69,7 @@ fn fail_everywhere(control: &Control, file: Option<&std::fs::File>) {
                     false => control.fail(call, number, UNKNOWN),
                     true => control.lose_device_at(call, number, LAUNCH_FAILED),
                 }
-                let result = catch_unwind(AssertUnwindSafe(|| load(control, file)));
+                let result = catch_unwind(AssertUnwindSafe(load));
                 control.forget_faults();
                 let place = format!("{call} number {number}, loses: {loses}");
                 match result {
@@ -85,14 +89,14 @@ fn fail_everywhere(control: &Control, file: Option<&std::fs::File>) {
     // Most calls matter.
     assert!(failed > 50, "only {failed} failures were noticed");
     // All is well again afterwards.
-    load(control, file).unwrap();
+    load().unwrap();
 }
 
 #[test]
 fn every_call_may_fail_at_every_number() {
     Fake::new("faults::every_call_may_fail_at_every_number")
         .set("copy_delay_us", 20)
-        .run(|control| fail_everywhere(control, None));
+        .run(|control| fail_everywhere(control, None, &options(0).gds(Gds::Off)));
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn every_call_may_fail_without_pools_and_registration() {
         .set("pools", 0)
         .set("host_register", 0)
         .set("batch", 0)
-        .run(|control| fail_everywhere(control, None));
+        .run(|control| fail_everywhere(control, None, &options(0).gds(Gds::Off)));
 }
 
 #[test]
@@ -110,7 +114,18 @@ fn every_call_may_fail_where_the_device_reads_files() {
         .with_cufile()
         .run(|control| {
             let file = crate::files::file_of(&noise(40_000, 1));
-            fail_everywhere(control, Some(&file));
+            fail_everywhere(control, Some(&file), &options(0).gds(Gds::On));
+        });
+}
+
+#[test]
+fn every_call_may_fail_where_mappings_are_copied_from() {
+    Fake::new("faults::every_call_may_fail_where_mappings_are_copied_from")
+        .set("copy_delay_us", 20)
+        .run(|control| {
+            let file = crate::files::file_of(&noise(40_000, 1));
+            let options = options(0).gds(Gds::Off).cached(Cached::Mapped);
+            fail_everywhere(control, Some(&file), &options);
         });
 }
 
@@ -180,7 +195,7 @@ fn a_thread_may_panic_with_a_buffer_in_its_hands() {
 fn a_lost_device_is_told_by_its_code() {
     Fake::new("faults::a_lost_device_is_told_by_its_code").run(|control| {
         control.lose_device_at("cuMemcpyHtoDAsync_v2", 2, LAUNCH_FAILED);
-        match load(control, None) {
+        match load(control, None, options(0).gds(Gds::Off)) {
             Err(DeviceError::Failed { device, source, .. }) => {
                 assert_eq!(device, "cuda:0");
                 let call = source

@@ -25,7 +25,7 @@ fn open(gds: Gds) -> CudaDevice {
 }
 
 /// Loads a file and returns what became of its chunks.
-fn pull_all(
+pub(crate) fn pull_all(
     control: &Control,
     device: &CudaDevice,
     file: &File,
