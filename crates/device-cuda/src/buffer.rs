@@ -9,6 +9,8 @@ use tensorlift_device::{DeviceError, Group};
 use tensorlift_tensor_meta::{Dtype, Layout};
 
 use crate::CudaGroup;
+use crate::compact;
+use crate::device::allocate;
 use crate::dlpack::{self, DlDevice, DlpackError};
 use crate::driver::interop::{self, NoSlice, SharedSlice};
 use crate::driver::{DeviceMemory, dlpack::Exported};
@@ -98,6 +100,49 @@ impl CudaBuffer {
     }
 }
 
+/// # Closing gaps
+impl CudaBuffer {
+    /// A copy of a strided tensor in memory of its own, row-major and without gaps, made on the
+    /// device; `start` is its first byte here.
+    ///
+    /// Of a rank's shares this leaves nothing else once the loaded group is dropped.
+    ///
+    /// # Errors
+    /// If the tensor is not inside, its elements share bytes, or the device failed or has not
+    /// that much memory.
+    pub fn contiguous(
+        &self,
+        start: usize,
+        dtype: Dtype,
+        layout: &Layout,
+    ) -> Result<Self, DeviceError> {
+        let operation = "copy a tensor without its gaps";
+        if !self.holds_tensor(start, dtype, layout) {
+            let found = format!("it leaves the {} bytes of the group", self.len());
+            return Err(misuse(self.ordinal(), operation, found));
+        }
+        let rows = compact::rows(start, dtype, layout);
+        let rows = rows.ok_or_else(|| {
+            let found = format!("elements of {dtype} share bytes");
+            misuse(self.ordinal(), operation, found)
+        })?;
+        let len = rows.iter().map(|rows| rows.width * rows.height).sum();
+        let memory = allocate(self.memory.stream(), len)?;
+        let copied = memory.take_rows(&self.memory, rows.into_iter());
+        copied.map_err(failed(self.ordinal(), operation))?;
+        Ok(Self::new(Arc::new(memory)))
+    }
+
+    fn holds_tensor(&self, start: usize, dtype: Dtype, layout: &Layout) -> bool {
+        let span = match layout.elements() {
+            0 => Some(0),
+            _ => layout.span_bytes(dtype),
+        };
+        let span = span.and_then(|span| usize::try_from(span).ok());
+        span.is_some_and(|span| self.memory.holds(start, span))
+    }
+}
+
 /// # Handing on
 impl CudaBuffer {
     /// The elements in a range of bytes as a slice of cudarc on a stream of the caller's, which
@@ -148,13 +193,7 @@ impl CudaBuffer {
         dtype: Dtype,
         layout: &Layout,
     ) -> Result<Exported<M>, DlpackError> {
-        let span = match layout.elements() {
-            0 => Some(0),
-            _ => layout
-                .span_bytes(dtype)
-                .and_then(|span| usize::try_from(span).ok()),
-        };
-        if !span.is_some_and(|span| self.memory.holds(start, span)) {
+        if !self.holds_tensor(start, dtype, layout) {
             return Err(DlpackError::Outside {
                 start,
                 len: self.len(),

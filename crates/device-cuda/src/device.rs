@@ -174,21 +174,24 @@ impl Device for CudaDevice {
     }
 
     fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
-        let bytes = request.bytes;
-        let memory = DeviceMemory::new(&self.inner.streams[0], bytes, MemoryFrom::Pool);
-        match memory {
-            Ok(memory) => Ok(Box::new(CudaGroup::new(&self.inner, memory))),
-            Err(error) if error.is_out_of_memory() => Err(DeviceError::OutOfMemory {
-                device: self.name(),
-                needed: bytes as u64,
-                free: self.free_bytes().unwrap_or(0),
-            }),
-            Err(error) => {
-                let operation = format!("allocate {bytes} bytes");
-                Err(failed(self.ordinal(), operation)(error))
-            }
-        }
+        let memory = allocate(&self.inner.streams[0], request.bytes)?;
+        Ok(Box::new(CudaGroup::new(&self.inner, memory)))
     }
+}
+
+/// Allocates, and tells a full device from one that failed.
+pub(crate) fn allocate(stream: &Arc<Stream>, bytes: usize) -> Result<DeviceMemory, DeviceError> {
+    let context = stream.context();
+    DeviceMemory::new(stream, bytes, MemoryFrom::Pool).map_err(|error| {
+        match error.is_out_of_memory() {
+            true => DeviceError::OutOfMemory {
+                device: device_name(context.ordinal()),
+                needed: bytes as u64,
+                free: context.free_bytes().unwrap_or(0),
+            },
+            false => failed(context.ordinal(), format!("allocate {bytes} bytes"))(error),
+        }
+    })
 }
 
 impl fmt::Debug for CudaDevice {

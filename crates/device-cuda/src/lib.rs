@@ -28,6 +28,7 @@
 //! [`Device`]: tensorlift_device::Device
 
 mod buffer;
+mod compact;
 mod device;
 pub mod dlpack;
 mod driver;

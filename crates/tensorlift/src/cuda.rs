@@ -15,7 +15,27 @@
 //! # }
 //! ```
 
+use tensorlift_loader::Tensor;
+use tensorlift_tensor_meta::{Error, ErrorKind, Result};
+
 pub use tensorlift_device_cuda::{
     Cached, CudaBuffer, CudaDevice, CudaOptions, CudaReport, DeviceInfo, Gds, Survey, cudarc,
     dlpack, survey,
 };
+
+/// A copy of a tensor on a GPU in memory of its own, row-major and without gaps, made there.
+///
+/// The share of a rank of any dimension but the first comes with the rows around it; once all
+/// shares of a load are copied and the load is dropped, only they take memory.
+///
+/// # Errors
+/// If the tensor is not on a GPU, or the copy failed.
+pub fn contiguous(tensor: &Tensor) -> Result<CudaBuffer> {
+    let buffer = CudaBuffer::of(&**tensor.group()).ok_or_else(|| {
+        Error::new(ErrorKind::Misuse, "the tensor is not on a CUDA device")
+            .with_tensor(tensor.name())
+            .with_remedy("`Tensor::to_contiguous` copies in host memory")
+    })?;
+    let (dtype, layout) = (tensor.dtype(), tensor.entry().layout());
+    Ok(buffer.contiguous(tensor.offset(), dtype, layout)?)
+}

@@ -17,7 +17,7 @@ const NAMES: [&str; 2] = ["cuda.dll", "nvcuda.dll"];
 const NAMES: [&str; 2] = ["libcuda.so", "libcuda.so.1"];
 
 /// Every symbol that cudarc looks up for this crate.
-const NEEDED: [&str; 36] = [
+const NEEDED: [&str; 37] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
@@ -47,6 +47,7 @@ const NEEDED: [&str; 36] = [
     "cuMemHostRegister_v2",
     "cuMemHostUnregister",
     "cuMemPoolGetAttribute",
+    "cuMemcpy2DAsync_v2",
     "cuMemcpyDtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyHtoDAsync_v2",

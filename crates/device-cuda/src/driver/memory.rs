@@ -86,6 +86,11 @@ impl DeviceMemory {
         self.stream.context()
     }
 
+    /// The stream it was allocated on.
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
     /// The address for those who read on streams of their own; 0 for empty memory.
     pub(crate) fn expose(&self) -> CUdeviceptr {
         self.exposed.store(true, Ordering::Release);

@@ -25,6 +25,7 @@ mod memory;
 mod pinned;
 #[cfg(target_os = "linux")]
 mod registered;
+mod rows;
 mod stream;
 mod transfer;
 
@@ -34,5 +35,6 @@ pub(crate) use context::{Context, OpenError, devices, version};
 pub(crate) use library::{LIBRARY, Lacking};
 pub(crate) use memory::{DeviceMemory, From as MemoryFrom};
 pub(crate) use pinned::{PinnedMemory, Slot};
+pub(crate) use rows::Rows;
 pub(crate) use stream::Stream;
 pub(crate) use transfer::Transfer;

@@ -77,6 +77,54 @@ extern "C" fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, len: usize, stream: usize
     }))
 }
 
+/// `CUDA_MEMCPY2D`.
+#[repr(C)]
+struct Rows {
+    from: End,
+    to: End,
+    width: usize,
+    height: usize,
+}
+
+#[repr(C)]
+struct End {
+    x: usize,
+    y: usize,
+    kind: u32,
+    host: usize,
+    device: u64,
+    array: usize,
+    pitch: usize,
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemcpy2DAsync_v2(rows: *const Rows, stream: usize) -> Code {
+    /// `CU_MEMORYTYPE_DEVICE`.
+    const DEVICE: u32 = 2;
+    done(enter("cuMemcpy2DAsync_v2").and_then(|mut state| {
+        let stream = state.stream(stream)?;
+        // SAFETY: the caller gave a description of the copy.
+        let rows = unsafe { rows.as_ref() }.ok_or(INVALID_VALUE)?;
+        let narrow = rows.from.pitch.min(rows.to.pitch) < rows.width;
+        // Only what is needed: from device to device, from the very beginning of both.
+        let other = [&rows.from, &rows.to].map(|end| (end.kind, end.x, end.y) != (DEVICE, 0, 0));
+        if narrow || other.contains(&true) {
+            return Err(INVALID_VALUE);
+        }
+        for row in 0..rows.height {
+            let at = |end: &End| end.device + (row * end.pitch) as u64;
+            let (to, from, len) = (at(&rows.to), at(&rows.from), rows.width);
+            for address in [to, from] {
+                if state.memory.bytes(address, len, None).is_none() {
+                    return Err(INVALID_VALUE);
+                }
+            }
+            stream.enqueue(Work::Move { to, from, len });
+        }
+        Ok(())
+    }))
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn cuMemsetD8Async(to: u64, byte: u8, len: usize, stream: usize) -> Code {
     done(enter("cuMemsetD8Async").and_then(|mut state| {

@@ -2,18 +2,22 @@
 
 use std::path::Path;
 
-use tensorlift::cuda::{CudaBuffer, CudaDevice, Gds};
-use tensorlift::{Checkpoint, Loaded, Slice};
+use tensorlift::cuda::{Cached, CudaBuffer, CudaDevice, Gds, contiguous};
+use tensorlift::{Checkpoint, ErrorKind, Loaded, Slice};
 use tensorlift_fake_cuda::harness::Fake;
 use tensorlift_fixture_kit::{CheckpointSpec, ExpectedTensor, Format, presets};
 use tensorlift_tensor_meta::Dtype;
 
 /// Pinned memory that tests can afford.
 fn device(gds: Gds) -> CudaDevice {
+    device_with(gds, Cached::Ring)
+}
+
+fn device_with(gds: Gds, cached: Cached) -> CudaDevice {
     let options = CudaDevice::options(0)
         .ring_buffers(3)
         .buffer_bytes(64 << 10);
-    options.gds(gds).build().unwrap()
+    options.gds(gds).cached(cached).build().unwrap()
 }
 
 /// A folder on the disk of the build: what lies in memory has no direct reads, nor cuFile's.
@@ -55,12 +59,17 @@ fn both_formats_arrive_whole_single_and_sharded() {
                 for spec in &specs {
                     let folder = folder();
                     let written = spec.write(folder.path()).unwrap();
-                    for gds in [Gds::Off, Gds::Auto, Gds::On] {
-                        let loaded = load(&written.path, device(gds));
+                    for (gds, cached) in [
+                        (Gds::Off, Cached::Ring),
+                        (Gds::Off, Cached::Mapped),
+                        (Gds::Auto, Cached::Auto),
+                        (Gds::On, Cached::Ring),
+                    ] {
+                        let loaded = load(&written.path, device_with(gds, cached));
                         check(&loaded, &spec.expected());
                         assert_eq!(loaded.report().devices, ["cuda:0"]);
                         let pulled = loaded.report().files.iter().any(|it| it.pulled_by_device);
-                        assert_eq!(pulled, gds != Gds::Off);
+                        assert_eq!(pulled, gds != Gds::Off || cached == Cached::Mapped);
                     }
                 }
             }
@@ -83,25 +92,56 @@ fn a_checkpoint_that_does_not_fit_is_refused_before_a_byte_is_read() {
 }
 
 #[test]
-fn a_rank_gets_its_share() {
-    Fake::new("cuda::a_rank_gets_its_share").run(|_| {
-        let spec = CheckpointSpec::new(Format::safetensors()).tensor("t", Dtype::F32, [10, 4000]);
-        let whole = &spec.expected()[0].bytes;
-        for rank in 0..3 {
-            let slice = Slice {
-                dim: 0,
-                rank,
-                world: 3,
-            };
-            let checkpoint = Checkpoint::from_bytes(spec.to_bytes()).unwrap();
-            let share = checkpoint.sliced(|_| Some(slice)).unwrap();
-            let loaded = share.loader().place_on(device(Gds::Off)).load().unwrap();
-            let tensor = loaded.tensor("t").unwrap();
-            let mut bytes = vec![0; tensor.span_bytes()];
-            let buffer = CudaBuffer::of(&**tensor.group()).unwrap();
-            buffer.read(tensor.offset(), &mut bytes).unwrap();
-            let rows = slice.range(10);
-            assert!(bytes == whole[rows.start * 16_000..rows.end * 16_000]);
+fn a_rank_gets_its_share_and_keeps_nothing_else() {
+    Fake::new("cuda::a_rank_gets_its_share_and_keeps_nothing_else")
+        .set("copy_delay_us", 20)
+        .run(|control| {
+            let shape = [5, 7, 400];
+            let spec = CheckpointSpec::new(Format::safetensors()).tensor("t", Dtype::BF16, shape);
+            let whole = &spec.expected()[0].bytes;
+            let device = device(Gds::Off);
+            for (dim, rank) in (0..3).flat_map(|dim| (0..3).map(move |rank| (dim, rank))) {
+                let slice = Slice {
+                    dim,
+                    rank,
+                    world: 3,
+                };
+                let checkpoint = Checkpoint::from_bytes(spec.to_bytes()).unwrap();
+                let share = checkpoint.sliced(|_| Some(slice)).unwrap();
+                let loaded = share.loader().place_on(device.clone()).load().unwrap();
+                let share = contiguous(loaded.tensor("t").unwrap()).unwrap();
+                drop(loaded);
+                assert_eq!(control.counts().device_bytes, share.len() as u64);
+                let expected = crate::shares::share(whole, &shape, 2, slice);
+                assert!(share.to_host().unwrap() == expected, "{slice:?}");
+            }
+        });
+}
+
+#[test]
+fn a_copy_without_gaps_may_fail() {
+    Fake::new("cuda::a_copy_without_gaps_may_fail").run(|control| {
+        let spec = CheckpointSpec::new(Format::safetensors()).tensor("t", Dtype::F32, [10, 40]);
+        let checkpoint = Checkpoint::from_bytes(spec.to_bytes()).unwrap();
+        let loaded = checkpoint
+            .loader()
+            .place_on(device(Gds::Off))
+            .load()
+            .unwrap();
+        let tensor = loaded.tensor("t").unwrap();
+        for call in [
+            "cuMemAllocAsync",
+            "cuMemcpy2DAsync_v2",
+            "cuStreamSynchronize",
+        ] {
+            // `CUDA_ERROR_UNKNOWN`.
+            control.fail(call, 1, 999);
+            assert!(contiguous(tensor).is_err(), "{call}");
+            control.forget_faults();
+            assert_eq!(control.counts().allocations, 1, "{call}");
         }
+        let host = checkpoint.loader().load().unwrap();
+        let error = contiguous(host.tensor("t").unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse);
     });
 }

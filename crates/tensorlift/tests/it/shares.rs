@@ -14,7 +14,7 @@ fn spec() -> CheckpointSpec {
 }
 
 /// The bytes of the share, element by element.
-fn share(bytes: &[u8], shape: &[usize], element: usize, slice: Slice) -> Vec<u8> {
+pub(crate) fn share(bytes: &[u8], shape: &[usize], element: usize, slice: Slice) -> Vec<u8> {
     let inner: usize = shape[slice.dim + 1..].iter().product::<usize>() * element;
     let range = slice.range(shape[slice.dim]);
     let mut out = Vec::new();
