@@ -1,7 +1,10 @@
 use tensorlift_tensor_meta::Limits;
 
 /// What a storage and the tensors in it take to describe, in bytes.
-const STORAGE_BYTES: u64 = 768;
+const STORAGE_BYTES: u64 = 1024;
+
+/// The items that a growing vector begins with.
+const MIN_ITEMS: usize = 2;
 
 /// How much memory is left for describing a file.
 ///
@@ -39,6 +42,28 @@ impl Budget {
                 wanted: (self.total - self.left).saturating_add(bytes),
             }),
         }
+    }
+
+    /// Makes room for `more` items in a growing vector. Until they have moved, its items are in
+    /// two places, and both count.
+    #[inline]
+    pub(crate) fn reserve<T>(&mut self, vec: &mut Vec<T>, more: usize) -> Result<(), OutOfBudget> {
+        match vec.capacity() - vec.len() < more {
+            true => self.grow(vec, more),
+            false => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn grow<T>(&mut self, vec: &mut Vec<T>, more: usize) -> Result<(), OutOfBudget> {
+        let bytes = |items: usize| (items as u64).saturating_mul(size_of::<T>() as u64);
+        let before = vec.capacity();
+        // By half, since doubling leaves more of the budget idle.
+        let wanted = (vec.len() + more).max(before + before / 2).max(MIN_ITEMS);
+        self.charge(bytes(wanted))?;
+        vec.reserve_exact(wanted - vec.len());
+        self.refund(bytes(before));
+        Ok(())
     }
 
     /// Makes room for the descriptions of `count` storages that were found in the file.
@@ -96,5 +121,19 @@ mod tests {
         assert_eq!((error.total, error.wanted), (1100, 1101));
         budget.refund(1);
         budget.charge(2).unwrap();
+    }
+
+    #[test]
+    fn a_growing_vector_is_paid_for_in_both_its_places() {
+        let mut budget = Budget::for_file(0, 100);
+        let mut vec = vec![0u32; 8];
+        budget.charge(32).unwrap();
+        budget.reserve(&mut vec, 1).unwrap();
+        assert_eq!((vec.capacity(), budget.left()), (12, 52));
+        // Eighteen items, while twelve stay until they are moved.
+        vec.resize(12, 0);
+        let error = budget.reserve(&mut vec, 1).unwrap_err();
+        assert_eq!(error.wanted, 48 + 72);
+        assert_eq!(vec.capacity(), 12);
     }
 }

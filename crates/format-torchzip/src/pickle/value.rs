@@ -118,16 +118,16 @@ pub(crate) struct Arena {
     text_start: u32,
 }
 
-const NODE_BYTES: u64 = size_of::<Node>() as u64;
-const ID_BYTES: u64 = size_of::<Id>() as u64;
+/// What the allocator takes for a run of its own beside the ids, in bytes.
+const RUN_BYTES: u64 = 24;
+/// What a global's two names and its place in a growing table cost beside their text, in bytes.
+const GLOBAL_BYTES: u64 = 240;
 
 /// # Making nodes
 impl Arena {
     /// An arena whose spans lie in `pickle_len` bytes.
     pub(crate) fn new(pickle_len: u32) -> Self {
-        // About what a state dict has, and no more than a part of what the budget allows.
-        let expected = (pickle_len as usize).min(4 << 20) / 10;
-        let mut nodes = Vec::with_capacity(512 + expected);
+        let mut nodes = Vec::with_capacity(512);
         nodes.extend([
             Node::None,
             Node::Bool(true),
@@ -137,14 +137,13 @@ impl Arena {
         nodes.extend((0..=255).map(Node::Int));
         Self {
             nodes,
-            members: Vec::with_capacity(expected),
             text_start: pickle_len,
             ..Self::default()
         }
     }
 
     pub(crate) fn push(&mut self, node: Node, budget: &mut Budget) -> Result<Id, OutOfBudget> {
-        budget.charge(NODE_BYTES)?;
+        budget.reserve(&mut self.nodes, 1)?;
         let id = Id(self.nodes.len() as u32);
         self.nodes.push(node);
         Ok(id)
@@ -154,7 +153,7 @@ impl Arena {
         if ids.is_empty() {
             return Ok(Id::EMPTY_TUPLE);
         }
-        budget.charge(ids.len() as u64 * ID_BYTES)?;
+        budget.reserve(&mut self.members, ids.len())?;
         if self.members.len() + ids.len() > u32::MAX as usize {
             // Past what a node can point to, which takes a budget of 16 GiB.
             budget.charge(u64::MAX)?;
@@ -176,20 +175,15 @@ impl Arena {
             return Ok(seq);
         }
         let seq = if seq == Seq::EMPTY {
-            budget.charge(size_of::<Vec<Id>>() as u64 + 2 * ID_BYTES)?;
+            budget.reserve(&mut self.seqs, 1)?;
+            budget.charge(RUN_BYTES)?;
             self.seqs.push(Vec::new());
             Seq(self.seqs.len() as u32 - 1)
         } else {
             seq
         };
         let run = &mut self.seqs[seq.0 as usize];
-        let before = run.capacity();
-        if run.len() + ids.len() > before {
-            // Grows by doubling, like a plain push, but is charged first.
-            let wanted = (run.len() + ids.len()).max(2 * before).max(2);
-            budget.charge((wanted - before) as u64 * ID_BYTES)?;
-            run.reserve_exact(wanted - run.len());
-        }
+        budget.reserve(run, ids.len())?;
         run.extend_from_slice(ids);
         Ok(seq)
     }
@@ -200,7 +194,7 @@ impl Arena {
         args: Id,
         budget: &mut Budget,
     ) -> Result<Id, OutOfBudget> {
-        budget.charge(size_of::<Object>() as u64)?;
+        budget.reserve(&mut self.objects, 1)?;
         let number = self.objects.len() as u32;
         self.objects.push(Object {
             class,
@@ -223,7 +217,8 @@ impl Arena {
         if let Some(&number) = self.global_numbers.get(&key) {
             return self.push(Node::Global(number), budget);
         }
-        budget.charge(160 + 3 * (module.len() + name.len()) as u64)?;
+        budget.reserve(&mut self.globals, 1)?;
+        budget.charge(GLOBAL_BYTES + 2 * (module.len() + name.len()) as u64)?;
         let number = self.globals.len() as u32;
         self.globals.push(Global {
             module: module.into(),
@@ -240,7 +235,7 @@ impl Arena {
         text: &[u8],
         budget: &mut Budget,
     ) -> Result<Option<Span>, OutOfBudget> {
-        budget.charge(text.len() as u64)?;
+        budget.reserve(&mut self.text, text.len())?;
         let start = self.text.len() + self.text_start as usize;
         self.text.extend_from_slice(text);
         let fits = u32::try_from(start + text.len()).is_ok();
@@ -266,7 +261,7 @@ impl Arena {
         state: Id,
         budget: &mut Budget,
     ) -> Result<(), OutOfBudget> {
-        budget.charge(3 * size_of::<(Id, Id)>() as u64)?;
+        budget.charge(4 * size_of::<(Id, Id)>() as u64)?;
         let state = match self.attributes.get(&container) {
             Some(&before) => self.tuple(&[before, state], budget)?,
             None => state,

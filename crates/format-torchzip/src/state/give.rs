@@ -15,10 +15,14 @@ use super::decimal;
 
 /// Nesting of a value that is given out; dropping one recurses, so it is bounded for good.
 const MAX_DEPTH: usize = 256;
-/// What a value, a pair of a dict and a dict cost in memory, in bytes.
-const VALUE_BYTES: u64 = 40;
-const PAIR_BYTES: u64 = 96;
-const DICT_BYTES: u64 = 640;
+/// What a value costs in memory, in bytes.
+const VALUE_BYTES: u64 = size_of::<Value>() as u64;
+/// What a pair of a dict costs: the nodes of a map filled in order are half empty.
+const PAIR_BYTES: u64 = 2 * (size_of::<HashableValue>() as u64 + VALUE_BYTES);
+/// What a dict costs: a node with room for eleven pairs.
+const DICT_BYTES: u64 = 11 * PAIR_BYTES / 2 + BLOCK_BYTES;
+/// What the allocator takes for a text or a list beside its content.
+const BLOCK_BYTES: u64 = 16;
 
 pub(super) struct Giver<'a> {
     objects: Objects<'a>,
@@ -51,7 +55,6 @@ impl<'a> Giver<'a> {
     }
 
     pub(super) fn value(&mut self, id: Id) -> Result<Value> {
-        self.spend(VALUE_BYTES)?;
         self.nodes_left = self.nodes_left.checked_sub(1).ok_or(Error::Limit {
             what: "objects of the state",
             limit: self.nodes as u64,
@@ -69,12 +72,12 @@ impl<'a> Giver<'a> {
                 Value::String(decimal(&self.objects, id).unwrap_or_default())
             }
             Node::Text(span) => {
-                self.spend(span.len.into())?;
+                self.spend(BLOCK_BYTES + u64::from(span.len))?;
                 let text = display_text(arena.bytes(self.objects.pickle, span));
                 Value::String(text.into_owned())
             }
             Node::Str8(span) => {
-                self.spend(span.len.into())?;
+                self.spend(BLOCK_BYTES + u64::from(span.len))?;
                 let bytes = arena.bytes(self.objects.pickle, span);
                 match std::str::from_utf8(bytes) {
                     Ok(text) => Value::String(text.to_owned()),
@@ -82,12 +85,12 @@ impl<'a> Giver<'a> {
                 }
             }
             Node::Bytes(span) => {
-                self.spend(span.len.into())?;
+                self.spend(BLOCK_BYTES + u64::from(span.len))?;
                 Value::Bytes(arena.bytes(self.objects.pickle, span).to_vec())
             }
-            Node::Global(number) => Value::String(arena.global_at(number).path()),
+            Node::Global(number) => self.text(arena.global_at(number).path())?,
             Node::Persistent(_) => match (arena.as_global(id), self.names.get(&id)) {
-                (Some(class), _) => Value::String(class.path()),
+                (Some(class), _) => self.text(class.path())?,
                 (None, Some(name)) => self.tensor_leaf(name)?,
                 (None, None) => Value::None,
             },
@@ -97,8 +100,8 @@ impl<'a> Giver<'a> {
 
     fn container(&mut self, id: Id) -> Result<Value> {
         if self.path.contains(&id) {
-            let kind = self.objects.arena.type_name(id);
-            return self.dict([("$cycle", Value::String(kind))]);
+            let kind = self.text(self.objects.arena.type_name(id))?;
+            return self.dict([("$cycle", kind)]);
         }
         if self.path.len() >= MAX_DEPTH {
             return Err(Error::State(format!(
@@ -132,7 +135,8 @@ impl<'a> Giver<'a> {
     }
 
     fn list(&mut self, ids: &[Id]) -> Result<Vec<Value>> {
-        let mut values = Vec::new();
+        self.spend(BLOCK_BYTES + ids.len() as u64 * VALUE_BYTES)?;
+        let mut values = Vec::with_capacity(ids.len());
         for &id in ids {
             values.push(self.value(id)?);
         }
@@ -142,6 +146,8 @@ impl<'a> Giver<'a> {
     /// A set, or a list where an element cannot be in a set here.
     fn set(&mut self, ids: &[Id]) -> Result<Value> {
         self.spend(DICT_BYTES)?;
+        // Until it is made, its elements are there twice.
+        self.spend(ids.len() as u64 * PAIR_BYTES)?;
         let values = self.list(ids)?;
         let hashable: Result<_, _> = values.iter().cloned().map(Value::into_hashable).collect();
         Ok(match hashable {
@@ -189,8 +195,8 @@ impl<'a> Giver<'a> {
                 values.extend(self.list(arena.seq(object.list))?);
                 Value::List(values)
             }
-            (Known::Device, args) => Value::String(self.joined(args, ":")),
-            (Known::TextLike, args) => Value::String(self.joined(args, "/")),
+            (Known::Device, args) => self.text(self.joined(args, ":"))?,
+            (Known::TextLike, args) => self.text(self.joined(args, "/"))?,
             (Known::GetLayout, _) => match self.objects.layout_name(id) {
                 Some(name) => Value::String(format!("torch.{name}")),
                 None => return Ok(None),
@@ -207,7 +213,7 @@ impl<'a> Giver<'a> {
                 None => return Ok(None),
             },
             (Known::NumpyDtype, &[code, ..]) => match arena.string_bytes(pickle, code) {
-                Some(code) => Value::String(display_text(code).into_owned()),
+                Some(code) => self.text(display_text(code).into_owned())?,
                 None => return Ok(None),
             },
             _ => return self.parts(id),
@@ -228,11 +234,8 @@ impl<'a> Giver<'a> {
             let value = self.value(part)?;
             dict.insert(HashableValue::String(name.to_owned()), value);
         }
-        let class = self.objects.arena.type_name(id);
-        dict.insert(
-            HashableValue::String("$class".to_owned()),
-            Value::String(class),
-        );
+        let class = self.text(self.objects.arena.type_name(id))?;
+        dict.insert(HashableValue::String("$class".to_owned()), class);
         Ok(Some(Value::Dict(dict)))
     }
 
@@ -250,7 +253,7 @@ impl<'a> Giver<'a> {
     }
 
     fn tensor_leaf(&mut self, name: &str) -> Result<Value> {
-        self.spend(name.len() as u64)?;
+        self.spend(BLOCK_BYTES + name.len() as u64)?;
         self.dict([("$tensor", Value::String(name.to_owned()))])
     }
 
@@ -279,7 +282,7 @@ impl<'a> Giver<'a> {
         let mut add = |key: &str, value: Value| {
             dict.insert(HashableValue::String(key.to_owned()), value);
         };
-        add("$class", Value::String(arena.type_name(id)));
+        add("$class", self.text(arena.type_name(id))?);
         let args = arena.tuple_items(object.args).unwrap_or(&[]);
         if !args.is_empty() {
             add("$args", Value::List(self.list(args)?));
@@ -292,7 +295,7 @@ impl<'a> Giver<'a> {
     }
 
     /// Texts and integers as one text.
-    fn joined(&mut self, args: &[Id], between: &str) -> String {
+    fn joined(&self, args: &[Id], between: &str) -> String {
         let mut text = String::new();
         for (number, &arg) in args.iter().enumerate() {
             // A path begins with its root, which is the separator itself.
@@ -311,7 +314,7 @@ impl<'a> Giver<'a> {
             return Ok(Some(bytes));
         }
         if let Node::Bytes(span) | Node::Str8(span) = arena.node(args[0]) {
-            self.spend(span.len.into())?;
+            self.spend(BLOCK_BYTES + u64::from(span.len))?;
             bytes.extend_from_slice(arena.bytes(pickle, span));
             return Ok(Some(bytes));
         }
@@ -352,6 +355,12 @@ impl<'a> Giver<'a> {
         self.spend(DICT_BYTES)?;
         let pairs = pairs.map(|(key, value)| (HashableValue::String(key.to_owned()), value));
         Ok(Value::Dict(Dict::from(pairs)))
+    }
+
+    /// A text whose length the pickle does not pay for.
+    fn text(&mut self, text: String) -> Result<Value> {
+        self.spend(BLOCK_BYTES + text.len() as u64)?;
+        Ok(Value::String(text))
     }
 
     fn spend(&mut self, bytes: u64) -> Result<()> {

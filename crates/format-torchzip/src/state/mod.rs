@@ -17,8 +17,8 @@ use crate::rebuild::Objects;
 
 use give::Giver;
 
-/// How much larger a plain value may be than its pickle: maps of small objects are that large.
-const MEMORY_FACTOR: u64 = 12;
+/// What finding a tensor's name by its object costs in memory, in bytes.
+const NAME_BYTES: u64 = 96;
 
 /// The objects of a file's pickle.
 ///
@@ -51,7 +51,6 @@ impl State {
         nodes: usize,
         spare: u64,
     ) -> Self {
-        let pickle_len = pickle.len() as u64;
         let mut names = FirstNames::default();
         for &(id, entry) in first_names {
             if let Some(entry) = catalog.entries().get(entry as usize) {
@@ -59,13 +58,14 @@ impl State {
                 names.ends.push((id, names.text.len()));
             }
         }
+        let memory = spare.saturating_sub(names.ends.len() as u64 * NAME_BYTES);
         Self {
             arena,
             pickle,
             root,
             names,
             nodes,
-            memory: spare.saturating_add(MEMORY_FACTOR * pickle_len),
+            memory,
         }
     }
 

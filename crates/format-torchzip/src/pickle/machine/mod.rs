@@ -130,7 +130,7 @@ impl<'a> Machine<'a> {
                 self.int(i64::from(value), arena, budget)?;
             }
             op::MARK => {
-                budget.charge(4)?;
+                budget.reserve(&mut self.marks, 1)?;
                 self.marks.push(self.stack.len() as u32);
             }
             op::TUPLE => {

@@ -10,10 +10,7 @@ use super::{MEMO_GAP, Machine, Step, limit, literal};
 impl Machine<'_> {
     #[inline]
     pub(super) fn push(&mut self, id: Id, budget: &mut Budget) -> Step<()> {
-        if self.stack.len() == self.stack.capacity() {
-            budget.charge(4 * (self.stack.len() as u64).max(64))?;
-            self.stack.reserve_exact(self.stack.len().max(64));
-        }
+        budget.reserve(&mut self.stack, 1)?;
         self.stack.push(id);
         Ok(())
     }
@@ -54,12 +51,8 @@ impl Machine<'_> {
         let is_new = match near {
             Some(number) => {
                 if number >= self.memo.len() {
-                    if number >= self.memo.capacity() {
-                        let wanted = (number + 1).max(2 * self.memo.capacity()).max(256);
-                        let more = wanted - self.memo.capacity();
-                        budget.charge(more as u64 * 4)?;
-                        self.memo.reserve_exact(wanted - self.memo.len());
-                    }
+                    let more = number + 1 - self.memo.len();
+                    budget.reserve(&mut self.memo, more)?;
                     self.memo.resize(number + 1, Id::NOWHERE);
                 }
                 std::mem::replace(&mut self.memo[number], id) == Id::NOWHERE
