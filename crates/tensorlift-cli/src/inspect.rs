@@ -44,7 +44,10 @@ impl Inspect {
         if self.state {
             let value = checkpoint.state_value()?;
             match self.json {
-                true => writeln!(out, "{}", state::to_json(&value))?,
+                true => {
+                    serde_json::to_writer(&mut *out, &state::Plain(&value))?;
+                    writeln!(out)?;
+                }
                 false => state::write_readable(out, &value)?,
             }
             return Ok(());

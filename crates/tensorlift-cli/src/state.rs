@@ -1,8 +1,11 @@
 //! What a PyTorch file holds beside tensors, for people and for programs.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 
-use serde_json::{Map, Number, Value as Json, json};
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::{Map, Value as Json, json};
 use tensorlift::Value;
 use tensorlift::state::HashableValue;
 
@@ -15,94 +18,132 @@ const SHOWN_TEXT: usize = 200;
 
 /// Writes a value with an item a line.
 pub(crate) fn write_readable(out: &mut impl Write, value: &Value) -> io::Result<()> {
-    write_json(out, &shortened(to_json(value)), 0)?;
+    write_json(out, &shortened(value), 0)?;
     writeln!(out)
 }
 
-/// The value as JSON: byte strings as hexadecimal text, keys that are no text as their text, kept
+/// A value as JSON: byte strings as hexadecimal text, keys that are no text as their text, kept
 /// apart by `#2` and so on, numbers that JSON lacks as their names.
-pub(crate) fn to_json(value: &Value) -> Json {
-    match value {
-        Value::None => Json::Null,
-        Value::Bool(value) => json!(value),
-        Value::I64(value) => json!(value),
-        Value::Int(value) => json!(value.to_string()),
-        Value::F64(value) => {
-            Number::from_f64(*value).map_or_else(|| json!(value.to_string()), Json::Number)
-        }
-        Value::Bytes(bytes) => json!(hex(bytes)),
-        Value::String(text) => json!(text),
-        Value::List(items) | Value::Tuple(items) => {
-            Json::Array(items.iter().map(to_json).collect())
-        }
-        Value::Set(items) | Value::FrozenSet(items) => Json::Array(
-            items
-                .iter()
-                .map(|item| to_json(&item.clone().into_value()))
-                .collect(),
-        ),
-        Value::Dict(pairs) => {
-            let mut map = Map::new();
-            for (key, value) in pairs {
-                map.insert(free_key(key_text(key), &map), to_json(value));
+///
+/// It is written as it is visited, since a second copy of a large state may not fit in memory.
+pub(crate) struct Plain<'a>(pub(crate) &'a Value);
+
+impl Serialize for Plain<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::None => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::I64(value) => serializer.serialize_i64(*value),
+            Value::Int(value) => serializer.collect_str(value),
+            Value::F64(value) if value.is_finite() => serializer.serialize_f64(*value),
+            Value::F64(value) => serializer.collect_str(value),
+            Value::Bytes(bytes) => serializer.serialize_str(&hex(bytes)),
+            Value::String(text) => serializer.serialize_str(text),
+            Value::List(items) | Value::Tuple(items) => {
+                serializer.collect_seq(items.iter().map(Plain))
             }
-            Json::Object(map)
+            Value::Set(items) | Value::FrozenSet(items) => {
+                let mut seq = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    seq.serialize_element(&Plain(&item.clone().into_value()))?;
+                }
+                seq.end()
+            }
+            Value::Dict(pairs) => {
+                let mut keys = Keys::of(pairs);
+                let mut map = serializer.serialize_map(Some(pairs.len()))?;
+                for (key, value) in pairs {
+                    map.serialize_entry(&keys.text(key), &Plain(value))?;
+                }
+                map.end()
+            }
         }
     }
 }
 
-/// The text of a key, with the first free number where another key has it, as `1` and `'1'` do.
-fn free_key(text: String, map: &Map<String, Json>) -> String {
-    if !map.contains_key(&text) {
-        return text;
-    }
-    let numbered = (2..).map(|number| format!("{text}#{number}"));
-    let mut free = numbered.filter(|key| !map.contains_key(key));
-    free.next().unwrap_or(text)
+/// The texts of a dict's keys. Keys that are texts keep theirs; others get the first free number
+/// where it is taken, as `1` does beside `'1'`.
+struct Keys<'a> {
+    pairs: &'a BTreeMap<HashableValue, Value>,
+    /// Texts given to keys that are none.
+    given: HashSet<String>,
 }
 
-fn key_text(key: &HashableValue) -> String {
-    match key {
-        HashableValue::String(text) => text.clone(),
-        other => match to_json(&other.clone().into_value()) {
+impl<'a> Keys<'a> {
+    fn of(pairs: &'a BTreeMap<HashableValue, Value>) -> Self {
+        let given = HashSet::new();
+        Self { pairs, given }
+    }
+
+    fn text<'k>(&mut self, key: &'k HashableValue) -> Cow<'k, str> {
+        let key = match key {
+            HashableValue::String(text) => return Cow::Borrowed(text),
+            other => other.clone().into_value(),
+        };
+        let plain = match json!(Plain(&key)) {
             Json::String(text) => text,
             json => json.to_string(),
+        };
+        let mut text = plain.clone();
+        let mut number = 1;
+        while self.given.contains(&text)
+            || self
+                .pairs
+                .contains_key(&HashableValue::String(text.clone()))
+        {
+            number += 1;
+            text = format!("{plain}#{number}");
+        }
+        self.given.insert(text.clone());
+        Cow::Owned(text)
+    }
+}
+
+/// The value as JSON with long texts and containers cut, for people.
+fn shortened(value: &Value) -> Json {
+    let more = |count: usize| format!("… {count} more");
+    match value {
+        Value::List(items) | Value::Tuple(items) => {
+            let mut shown: Vec<Json> = items.iter().take(SHOWN_ITEMS).map(shortened).collect();
+            if items.len() > SHOWN_ITEMS {
+                shown.push(json!(more(items.len() - SHOWN_ITEMS)));
+            }
+            Json::Array(shown)
+        }
+        Value::Set(items) | Value::FrozenSet(items) => {
+            let shown = items.iter().map(|item| item.clone().into_value());
+            let mut shown: Vec<Json> = shown
+                .take(SHOWN_ITEMS)
+                .map(|item| shortened(&item))
+                .collect();
+            if items.len() > SHOWN_ITEMS {
+                shown.push(json!(more(items.len() - SHOWN_ITEMS)));
+            }
+            Json::Array(shown)
+        }
+        Value::Dict(pairs) => {
+            let mut keys = Keys::of(pairs);
+            let shown = pairs.iter().take(SHOWN_ITEMS);
+            let mut shown: Map<String, Json> = shown
+                .map(|(key, value)| (keys.text(key).into_owned(), shortened(value)))
+                .collect();
+            if pairs.len() > SHOWN_ITEMS {
+                shown.insert("…".into(), json!(more(pairs.len() - SHOWN_ITEMS)));
+            }
+            Json::Object(shown)
+        }
+        leaf => match json!(Plain(leaf)) {
+            Json::String(text) if text.chars().count() > SHOWN_TEXT => {
+                let cut: String = text.chars().take(SHOWN_TEXT).collect();
+                json!(format!("{cut}…"))
+            }
+            json => json,
         },
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Long texts and containers, cut for people.
-fn shortened(json: Json) -> Json {
-    let more = |count: usize| format!("… {count} more");
-    match json {
-        Json::String(text) if text.chars().count() > SHOWN_TEXT => {
-            let cut: String = text.chars().take(SHOWN_TEXT).collect();
-            json!(format!("{cut}…"))
-        }
-        Json::Array(items) => {
-            let left = items.len().saturating_sub(SHOWN_ITEMS);
-            let mut shown: Vec<Json> = items.into_iter().take(SHOWN_ITEMS).map(shortened).collect();
-            if left > 0 {
-                shown.push(json!(more(left)));
-            }
-            Json::Array(shown)
-        }
-        Json::Object(pairs) => {
-            let left = pairs.len().saturating_sub(SHOWN_ITEMS);
-            let shown = pairs.into_iter().take(SHOWN_ITEMS);
-            let mut shown: Map<String, Json> =
-                shown.map(|(key, value)| (key, shortened(value))).collect();
-            if left > 0 {
-                shown.insert("…".into(), json!(more(left)));
-            }
-            Json::Object(shown)
-        }
-        other => other,
-    }
 }
 
 fn write_json(out: &mut impl Write, json: &Json, depth: usize) -> io::Result<()> {
@@ -152,10 +193,11 @@ mod tests {
             (HashableValue::String("nan".into()), Value::F64(f64::NAN)),
             (HashableValue::None, Value::Tuple(vec![Value::Bool(true)])),
         ];
-        let json = to_json(&Value::Dict(pairs.into_iter().collect()));
+        let value = Value::Dict(pairs.into_iter().collect());
+        let json = json!(Plain(&value));
         assert_eq!(
             json,
-            json!({"1": "00ff", "1#2": 5, "nan": "NaN", "null": [true]})
+            json!({"1": 5, "1#2": "00ff", "nan": "NaN", "null": [true]})
         );
     }
 
