@@ -10,7 +10,7 @@ use crate::pickle::{Arena, Id, Node};
 use crate::rebuild::Objects;
 use crate::roots::{Form, Root};
 
-use super::{Frame, Kind, Leaves, Walk};
+use super::{Frame, Kind, Leaves, MAX_FRAME_BYTES, Walk};
 
 /// Roots worth noting; deeper ones are parts of a model that nobody would load alone.
 const MAX_ROOTS: usize = 10_000;
@@ -107,7 +107,7 @@ impl<'a> Walk<'a> {
         if ids.is_empty() && leaves.is_none() {
             return;
         }
-        self.frames.push(Frame {
+        let frame = Frame {
             ids,
             next: 0,
             kind,
@@ -115,7 +115,12 @@ impl<'a> Walk<'a> {
             depth,
             overlong,
             leaves,
-        });
+        };
+        self.is_full |= self.frame_bytes + frame.bytes() > MAX_FRAME_BYTES;
+        if !self.is_full {
+            self.frame_bytes += frame.bytes();
+            self.frames.push(frame);
+        }
     }
 
     /// The attributes that BUILD gave to a container.
@@ -142,7 +147,7 @@ impl<'a> Walk<'a> {
     ) {
         let arena = self.objects.arena;
         let mut pending = vec![state];
-        while let Some(state) = pending.pop() {
+        while let Some(state) = pending.pop().filter(|_| !self.is_full) {
             if arena.pairs(state).is_some() {
                 let kind = match of_object && is_module(arena, self.objects.pickle, state) {
                     true => Kind::Module,

@@ -27,6 +27,10 @@ use crate::roots::Root;
 
 pub(crate) use path::push_key_text;
 
+/// Memory for runs of children still to be visited; a few hundred bytes for each level of nesting
+/// are the rule.
+const MAX_FRAME_BYTES: usize = 8 << 20;
+
 /// What the walk over a file's objects gives.
 pub(crate) struct Named<'a> {
     pub(crate) listing: Listing<'a>,
@@ -108,6 +112,9 @@ struct Walk<'a> {
     /// Whether even the root's children get a dot before their names.
     has_prefix: bool,
     frames: Vec<Frame<'a>>,
+    /// What the frames take in memory, in bytes, and whether one had no room any more.
+    frame_bytes: usize,
+    is_full: bool,
     /// Containers on the current path, or all that were entered if each is entered once.
     entered: Vec<u64>,
     /// Containers without a tensor, however they are reached: entering them again would be vain.
@@ -128,6 +135,16 @@ struct Frame<'a> {
     overlong: bool,
     /// Done with the node once this frame is done: the last of its frames.
     leaves: Option<Leaves>,
+}
+
+impl Frame<'_> {
+    fn bytes(&self) -> usize {
+        let own = match &self.ids {
+            Cow::Borrowed(_) => 0,
+            Cow::Owned(ids) => size_of_val(ids.as_slice()),
+        };
+        size_of::<Self>() + own
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -171,6 +188,8 @@ impl<'a> Walk<'a> {
             path: String::new(),
             has_prefix: false,
             frames: Vec::new(),
+            frame_bytes: 0,
+            is_full: false,
             entered: vec![0; nodes.div_ceil(64)],
             barren: vec![0; nodes.div_ceil(64)],
             cycles: 0,
@@ -183,7 +202,17 @@ impl<'a> Walk<'a> {
         self.has_prefix = !prefix.is_empty();
         let path_len = self.path.len();
         self.visit(root, path_len, 0, false, budget)?;
-        while let Some(frame) = self.frames.last_mut() {
+        loop {
+            if self.is_full {
+                return Err(Stop::Error(Error::Limit {
+                    what: "memory for naming tensors, in bytes",
+                    limit: MAX_FRAME_BYTES as u64,
+                    found: MAX_FRAME_BYTES as u64 + 1,
+                }));
+            }
+            let Some(frame) = self.frames.last_mut() else {
+                return Ok(());
+            };
             let path_len = frame.path_len;
             self.path.truncate(path_len);
             let step = if matches!(frame.kind, Kind::Pairs | Kind::Module) {
@@ -193,6 +222,7 @@ impl<'a> Walk<'a> {
             };
             let Some(children) = frame.ids.get(frame.next..frame.next + step) else {
                 let leaves = frame.leaves;
+                self.frame_bytes -= frame.bytes();
                 self.frames.pop();
                 if let Some(leaves) = leaves {
                     self.leave(leaves);
@@ -238,7 +268,6 @@ impl<'a> Walk<'a> {
             }
             self.visit(child, len, depth + 1, overlong, budget)?;
         }
-        Ok(())
     }
 
     /// Lists a node if it is a tensor, else prepares the visit of its children.
