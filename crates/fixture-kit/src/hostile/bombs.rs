@@ -354,12 +354,42 @@ fn floods(group: &mut Group<'_>) {
             })
         },
     );
+    states(group);
     group.either("flood-views", "300,000 views of one tensor", || {
         let mut writer = Writer::new(2);
         weight_pickle_unmemoized(&mut writer);
         writer.put(0).op(b'0').empty_list().mark();
         writer.raw(&b"h\0".repeat(300_000)).appends();
         file_of(&writer.finish())
+    });
+}
+
+/// Bare pickles, which are read in growing windows, and states that are given again and again.
+fn states(group: &mut Group<'_>) {
+    let mut bare = |name: &str, why: &str, write: fn(&mut Writer)| {
+        group.either(name, why, move || {
+            let mut writer = Writer::new(2);
+            write(&mut writer);
+            writer.finish()
+        });
+    };
+    bare("bare-lists", "3,000,000 lists in each other", |writer| {
+        writer
+            .raw(&vec![b']'; 3_000_000])
+            .raw(&vec![b'a'; 2_999_999]);
+    });
+    bare("bare-tuples", "2,000,000 tuples in each other", |writer| {
+        writer.none().raw(&vec![0x85; 2_000_000]);
+    });
+    bare("bare-states", "1,000,000 states of an object", |writer| {
+        writer.raw(b"cm\nC\n)R").raw(&b"}b".repeat(1_000_000));
+    });
+    bare("bare-appends", "a list of 2,000,000 items", |writer| {
+        writer.empty_list().raw(&b"Na".repeat(2_000_000));
+    });
+    bare("same-state", "one dict, 500,000 times a state", |writer| {
+        writer.empty_dict().int(1).empty_list().op(b's').put(0);
+        writer.raw(b"0cm\nC\n)R").raw(&b"h\0b".repeat(500_000));
     });
 }
 
