@@ -70,7 +70,7 @@ pub fn read(storage: &dyn Storage, limits: &Limits) -> Result<Catalog, Error> {
         Some(file) => parse(&file[start..][..declared as usize], file_len, limits),
         None => {
             // In huge pages a long header is read in half the time.
-            let mut header = Anonymous::new(declared as usize).map_err(Error::Read)?;
+            let mut header = Anonymous::in_huge_pages(declared as usize).map_err(Error::Read)?;
             storage
                 .read_exact_at(LENGTH_BYTES, &mut header)
                 .map_err(Error::Read)?;

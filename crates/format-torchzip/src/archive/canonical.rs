@@ -56,7 +56,7 @@ impl Directory {
         else {
             return Ok(None);
         };
-        let mut bytes = Anonymous::new(len as usize).map_err(io)?;
+        let mut bytes = Anonymous::in_huge_pages(len as usize).map_err(io)?;
         storage.read_exact_at(start, &mut bytes).map_err(io)?;
         Ok(Some(Self {
             bytes,

@@ -10,7 +10,7 @@ mod canonical;
 use std::hash::BuildHasher;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
 use tensorlift_storage::os::Anonymous;
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
@@ -102,16 +102,17 @@ impl<'a> Archive<'a> {
         let mut archive = Self::new(storage, entries);
         let mut order = Vec::with_capacity(entries);
         for item in directory.items() {
-            let known = match &item {
-                Some(item) => archive.find(item.name).is_some(),
-                None => true,
+            let is_canonical = match item {
+                Some(item) => {
+                    order.push((item.header_start, archive.entries.len()));
+                    archive.add(&item)?
+                }
+                None => false,
             };
-            let Some(item) = item.filter(|_| !known) else {
+            if !is_canonical {
                 budget.refund(before - budget.left());
                 return Ok(None);
-            };
-            order.push((item.header_start, archive.entries.len()));
-            archive.add(&item)?;
+            }
         }
         archive.locate(order, directory.start)?;
         budget.refund(directory_len);
@@ -166,9 +167,20 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
-    /// Adds an entry of a name that is not there yet.
-    fn add(&mut self, item: &Item<'_>) -> Result<()> {
+    /// Adds an entry; tells whether its name was not there yet.
+    fn add(&mut self, item: &Item<'_>) -> Result<bool> {
         let index = self.entries.len();
+        let (hasher, entries, names) = (&self.hasher, &self.entries, &self.names);
+        let name_of = |place: &u32| entries[*place as usize].name(names);
+        let vacant = match self.by_name.entry(
+            hasher.hash_one(item.name),
+            |place| name_of(place) == item.name,
+            |place| hasher.hash_one(name_of(place)),
+        ) {
+            hash_table::Entry::Occupied(_) => return Ok(false),
+            hash_table::Entry::Vacant(vacant) => vacant,
+        };
+        vacant.insert(index as u32);
         self.entries.push(Listed {
             name_start: self.names.len(),
             name_len: u16::try_from(item.name.len()).unwrap_or(u16::MAX),
@@ -182,12 +194,7 @@ impl<'a> Archive<'a> {
         if has_parent_component(item.name) {
             return Err(self.error(Entry(index), EntryProblem::Escapes));
         }
-        let hash = self.hasher.hash_one(item.name);
-        let (hasher, entries, names) = (&self.hasher, &self.entries, &self.names);
-        self.by_name.insert_unique(hash, index as u32, |&other| {
-            hasher.hash_one(entries[other as usize].name(names))
-        });
-        Ok(())
+        Ok(true)
     }
 
     /// Finds where each entry's data begin, from the entries' headers in the order of the file.
@@ -319,7 +326,7 @@ impl<'a> Archive<'a> {
             Source::Deflated { extent, len } => self.inflate(entry, extent, len)?,
             _ => {
                 let io = |source| Error::io("an entry of the archive", source);
-                let mut bytes = Anonymous::new(size as usize).map_err(io)?;
+                let mut bytes = Anonymous::in_huge_pages(size as usize).map_err(io)?;
                 self.storage
                     .read_exact_at(self.entries[entry.0].data, &mut bytes)
                     .map_err(io)?;

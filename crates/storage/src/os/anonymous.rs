@@ -26,13 +26,30 @@ impl Anonymous {
     /// # Errors
     /// If the kernel refuses.
     pub fn new(len: usize) -> io::Result<Self> {
+        Self::with_tail(len, len)
+    }
+
+    /// Asks for `len` bytes, of which the last huge page may be taken as a whole: for memory that
+    /// is soon given back, or the only one of its kind.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn in_huge_pages(len: usize) -> io::Result<Self> {
+        // Below half a page, zeroing it all costs as much as the faults that it saves.
+        let is_worth_it = len % HUGE_PAGE_BYTES >= HUGE_PAGE_BYTES / 2;
+        let whole = len.checked_next_multiple_of(HUGE_PAGE_BYTES);
+        Self::with_tail(len, whole.filter(|_| is_worth_it).unwrap_or(len))
+    }
+
+    /// `len` bytes at the beginning of `taken` bytes.
+    fn with_tail(len: usize, taken: usize) -> io::Result<Self> {
         // Small memory gains nothing from the alignment, and wastes nothing without it.
-        let slack = if len >= HUGE_PAGE_BYTES {
+        let slack = if taken >= HUGE_PAGE_BYTES {
             HUGE_PAGE_BYTES
         } else {
             0
         };
-        let reserved = len.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?;
+        let reserved = taken.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?;
         // A mapping cannot be empty.
         let map = MmapMut::map_anon(reserved.max(1))?;
         let start = match slack {
@@ -40,7 +57,7 @@ impl Anonymous {
             _ => map.as_ptr().addr().next_multiple_of(HUGE_PAGE_BYTES) - map.as_ptr().addr(),
         };
         if slack > 0 {
-            super::advise_huge_pages(&map, start, len);
+            super::advise_huge_pages(&map, start, taken);
         }
         Ok(Self { map, start, len })
     }
@@ -66,13 +83,22 @@ mod tests {
 
     #[test]
     fn large_memory_is_huge_page_aligned_and_zero() {
-        for len in [0, 1, 4096, HUGE_PAGE_BYTES, HUGE_PAGE_BYTES * 3 + 17] {
-            let mut memory = Anonymous::new(len).unwrap();
-            assert_eq!(memory.len(), len);
-            assert!(memory.iter().all(|&byte| byte == 0));
-            memory.fill(1);
-            if len >= HUGE_PAGE_BYTES {
-                assert_eq!(memory.as_ptr().addr() % HUGE_PAGE_BYTES, 0);
+        for len in [
+            0,
+            1,
+            4096,
+            HUGE_PAGE_BYTES - 1,
+            HUGE_PAGE_BYTES,
+            HUGE_PAGE_BYTES * 3 + 17,
+        ] {
+            for make in [Anonymous::new, Anonymous::in_huge_pages] {
+                let mut memory = make(len).unwrap();
+                assert_eq!(memory.len(), len);
+                assert!(memory.iter().all(|&byte| byte == 0));
+                memory.fill(1);
+                if len >= HUGE_PAGE_BYTES {
+                    assert_eq!(memory.as_ptr().addr() % HUGE_PAGE_BYTES, 0);
+                }
             }
         }
     }
@@ -81,5 +107,6 @@ mod tests {
     fn more_than_there_is_is_an_error() {
         assert!(Anonymous::new(usize::MAX - 4096).is_err());
         assert!(Anonymous::new(1 << 60).is_err());
+        assert!(Anonymous::in_huge_pages(usize::MAX).is_err());
     }
 }
