@@ -330,6 +330,7 @@ fn run(
     budget: &mut Budget,
 ) -> Result<(Arena, Id, usize)> {
     let mut arena = Arena::new(bytes.len() as u32);
+    arena.expect_tensors(budget).map_err(Error::budget)?;
     let ceilings = Ceilings::of(&options.limits);
     let mut machine = Machine::new(bytes, 0, ceilings, options.policy);
     let root = machine
