@@ -51,12 +51,15 @@ impl State {
         nodes: usize,
         spare: u64,
     ) -> Self {
-        let mut names = FirstNames::default();
-        for &(id, entry) in first_names {
-            if let Some(entry) = catalog.entries().get(entry as usize) {
-                names.text.push_str(entry.name());
-                names.ends.push((id, names.text.len()));
-            }
+        let entry = |&(id, entry): &(Id, u32)| Some((id, catalog.entries().get(entry as usize)?));
+        let named = || first_names.iter().filter_map(entry);
+        let mut names = FirstNames {
+            text: String::with_capacity(named().map(|(_, entry)| entry.name().len()).sum()),
+            ends: Vec::with_capacity(first_names.len()),
+        };
+        for (id, entry) in named() {
+            names.text.push_str(entry.name());
+            names.ends.push((id, names.text.len()));
         }
         let memory = spare.saturating_sub(names.ends.len() as u64 * NAME_BYTES);
         Self {
