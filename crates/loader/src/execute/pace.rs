@@ -14,7 +14,7 @@ use crate::report::PaceStep;
 const MOST_THREADS: usize = 32;
 /// A rate is told by at least this much.
 const WINDOW_BYTES: u64 = 64 << 20;
-const WINDOW_TIME: Duration = Duration::from_millis(30);
+const WINDOW_TIME: Duration = Duration::from_millis(100);
 /// Reads per thread that a rate is told by at least, where reads are small or slow.
 const WINDOW_READS: usize = 3;
 /// What counts as faster, against noise.
