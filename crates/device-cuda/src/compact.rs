@@ -41,16 +41,8 @@ pub(crate) fn rows(start: usize, dtype: Dtype, layout: &Layout) -> Option<Vec<Ro
 
 /// Counts and strides in bytes, outermost first; dimensions that are walked as one are one.
 fn dims(layout: &Layout, element: usize) -> Vec<(usize, usize)> {
-    let shape = layout.shape();
-    let mut strides = vec![1; shape.len()];
-    match layout.strides() {
-        Some(given) => strides.copy_from_slice(given),
-        None => (1..shape.len())
-            .rev()
-            .for_each(|dim| strides[dim - 1] = strides[dim] * shape[dim]),
-    }
     let mut dims: Vec<(usize, usize)> = Vec::new();
-    for (&count, stride) in shape.iter().zip(strides) {
+    for (&count, stride) in layout.shape().iter().zip(&*layout.element_strides()) {
         let stride = stride * element;
         match dims.last_mut() {
             _ if count == 1 => {}

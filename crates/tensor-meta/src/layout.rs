@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 use crate::Dtype;
@@ -166,6 +168,16 @@ impl Layout {
         self.special.as_ref()?.strides.as_deref()
     }
 
+    /// The distance between neighbours in each dimension, in elements, whether or not it is that of
+    /// the row-major order.
+    #[must_use]
+    pub fn element_strides(&self) -> Cow<'_, [usize]> {
+        match self.strides() {
+            Some(strides) => Cow::Borrowed(strides),
+            None => Cow::Owned(row_major(&self.shape)),
+        }
+    }
+
     /// The number of elements.
     #[must_use]
     pub fn elements(&self) -> usize {
@@ -249,6 +261,14 @@ fn reach(shape: &[usize], strides: &[usize]) -> Option<usize> {
         .filter(|&last| last < usize::MAX)
 }
 
+fn row_major(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1usize; shape.len()];
+    for dim in (1..shape.len()).rev() {
+        strides[dim - 1] = strides[dim].saturating_mul(shape[dim]);
+    }
+    strides
+}
+
 fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
     let mut expected = 1usize;
     shape.iter().zip(strides).rev().all(|(&size, &stride)| {
@@ -273,6 +293,8 @@ mod tests {
         assert!(layout.is_contiguous());
         let transposed = Layout::strided([3, 2], [1, 3]).unwrap();
         assert_eq!(transposed.strides(), Some(&[1, 3][..]));
+        assert_eq!(*transposed.element_strides(), [1, 3]);
+        assert_eq!(*layout.element_strides(), [3, 3, 1]);
         assert_eq!(transposed.span_bytes(Dtype::F32), Some(24));
     }
 

@@ -32,14 +32,11 @@ impl Slice {
     fn of(&self, layout: &Layout) -> Option<(Layout, usize)> {
         let shape = layout.shape();
         let range = self.range(*shape.get(self.dim)?);
-        let strides = match layout.strides() {
-            Some(strides) => strides.to_vec(),
-            None => row_major(shape),
-        };
+        let strides = layout.element_strides();
         let start = range.start.checked_mul(strides[self.dim])?;
         let mut shape = shape.to_vec();
         shape[self.dim] = range.len();
-        let share = Layout::strided(shape, strides).ok()?;
+        let share = Layout::strided(shape, &*strides).ok()?;
         let share = share
             .with_byte_order(layout.byte_order())
             .with_conjugated(layout.is_conjugated())
@@ -84,14 +81,6 @@ impl Catalog {
 
 fn share_is_empty(range: &Range<usize>) -> bool {
     range.start >= range.end
-}
-
-fn row_major(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1usize; shape.len()];
-    for dim in (1..shape.len()).rev() {
-        strides[dim - 1] = strides[dim].saturating_mul(shape[dim]);
-    }
-    strides
 }
 
 #[cfg(test)]
