@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tensorlift::cuda::{Cached, CudaBuffer, CudaDevice, Gds};
 use tensorlift::{Checkpoint, Device, LoadOptions, LoadReport, Reader};
-use tensorlift_bench_protocol::{Phase, Request, Result, forget_peak, measure};
+use tensorlift_bench_protocol::{Request, Result, forget_peak, measure};
 use tensorlift_device::{CopyRun, Destination, Group, GroupRequest};
 use tensorlift_storage::{FileStorage, Storage, os};
 
@@ -78,20 +78,16 @@ pub(crate) fn run(request: &Request, setting: Setting) -> Result<()> {
             buffer.read(tensor.offset(), &mut bytes)?;
             checksum.tensor(tensor.name(), &bytes);
         }
-        outcome.phases = vec![phase("start-up", *start_up), phase("pinning", *pinning)];
+        outcome.phases = vec![
+            facade::phase("start-up", *start_up),
+            facade::phase("pinning", *pinning),
+        ];
         outcome.phases.extend(facade::phases(loaded.report()));
         outcome.note = note(loaded.report());
         outcome.resident_before = *resident;
         outcome.device_growth = Some(*device_growth);
         Ok(())
     })
-}
-
-fn phase(name: &str, time: Duration) -> Phase {
-    Phase {
-        name: name.to_owned(),
-        seconds: time.as_secs_f64(),
-    }
 }
 
 /// The readers that ran, and what the device read itself or refused to.

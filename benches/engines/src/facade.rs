@@ -1,7 +1,9 @@
 //! tensorlift as a user calls it.
 
-use tensorlift::{Checkpoint, LoadOptions, LoadReport, Reader};
-use tensorlift_bench_protocol::{Phase, Request, Result, measure};
+use std::time::Duration;
+
+use tensorlift::{Checkpoint, LoadOptions, LoadReport, Loaded, Reader};
+use tensorlift_bench_protocol::{Checksum, Phase, Request, Result, measure};
 
 /// With a reader forced.
 pub(crate) fn by(request: &Request, reader: Reader) -> Result<()> {
@@ -16,11 +18,7 @@ pub(crate) fn run(request: &Request, options: LoadOptions) -> Result<()> {
             Ok(checkpoint.loader().options(options).load()?)
         },
         |loaded, checksum, outcome| {
-            for tensor in loaded {
-                // Views that are not contiguous have no bytes of their own.
-                let tensor = tensor.to_contiguous()?;
-                checksum.tensor(tensor.name(), tensor.as_bytes()?);
-            }
+            sum(loaded, checksum)?;
             outcome.phases = phases(loaded.report());
             outcome.note = readers(loaded.report());
             Ok(())
@@ -28,12 +26,26 @@ pub(crate) fn run(request: &Request, options: LoadOptions) -> Result<()> {
     )
 }
 
+/// Sums up all tensors.
+pub(crate) fn sum(loaded: &Loaded, checksum: &mut Checksum) -> Result<()> {
+    for tensor in loaded {
+        // Views that are not contiguous have no bytes of their own.
+        let tensor = tensor.to_contiguous()?;
+        checksum.tensor(tensor.name(), tensor.as_bytes()?);
+    }
+    Ok(())
+}
+
 pub(crate) fn phases(report: &LoadReport) -> Vec<Phase> {
-    let phase = |(name, time): (&str, std::time::Duration)| Phase {
+    let phases = report.phases.all().into_iter();
+    phases.map(|(name, time)| phase(name, time)).collect()
+}
+
+pub(crate) fn phase(name: &str, time: Duration) -> Phase {
+    Phase {
         name: name.to_owned(),
         seconds: time.as_secs_f64(),
-    };
-    report.phases.all().into_iter().map(phase).collect()
+    }
 }
 
 /// The readers that ran, and how many reads were in flight.

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use tensorlift::{Checkpoint, HostDevice, HostPool, Loaded};
-use tensorlift_bench_protocol::{Checksum, Request, Result, measure};
+use tensorlift_bench_protocol::{Request, Result, measure};
+
+use crate::facade;
 
 /// Each file is a checkpoint of its own, loaded one after another.
 pub(crate) fn in_turn(request: &Request) -> Result<()> {
     let load = || request.files()?.iter().map(|path| open(path)).collect();
-    measure(request, load, |several: &Vec<_>, checksum, _| {
-        sum(several, checksum)
-    })
+    finish(request, load)
 }
 
 /// Each file is a checkpoint of its own, loaded by a thread of its own.
@@ -27,11 +27,7 @@ pub(crate) fn at_once(request: &Request) -> Result<()> {
             ends.collect()
         })
     };
-    measure(
-        request,
-        || load(&request.files()?),
-        |several: &Vec<_>, checksum, _| sum(several, checksum),
-    )
+    finish(request, || load(&request.files()?))
 }
 
 /// The second load of a process that keeps the memory of dropped tensors.
@@ -43,17 +39,17 @@ pub(crate) fn again(request: &Request) -> Result<()> {
         Ok(vec![checkpoint.loader().place_on(host).load()?])
     };
     drop(load()?);
-    measure(request, load, |several, checksum, _| sum(several, checksum))
+    finish(request, load)
 }
 
 fn open(path: &Path) -> Result<Loaded> {
     Ok(Checkpoint::open(path)?.loader().load()?)
 }
 
-fn sum(several: &[Loaded], checksum: &mut Checksum) -> Result<()> {
-    for tensor in several.iter().flatten() {
-        let tensor = tensor.to_contiguous()?;
-        checksum.tensor(tensor.name(), tensor.as_bytes()?);
-    }
-    Ok(())
+fn finish(request: &Request, load: impl FnOnce() -> Result<Vec<Loaded>>) -> Result<()> {
+    measure(request, load, |several, checksum, _| {
+        several
+            .iter()
+            .try_for_each(|loaded| facade::sum(loaded, checksum))
+    })
 }
