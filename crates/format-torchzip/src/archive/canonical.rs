@@ -17,7 +17,7 @@ const END_BYTES: usize = 22;
 /// The length of the zip64 end record and its locator, which PyTorch always writes.
 const END64_BYTES: usize = 56 + 20;
 /// The length of an entry without its name.
-const ENTRY_BYTES: usize = 46;
+const ENTRY_BYTES: usize = super::MIN_ENTRY_BYTES as usize;
 /// A data descriptor follows the data; the name is UTF-8. Neither changes what is read.
 const HARMLESS_FLAGS: u16 = 0x0808;
 
@@ -172,11 +172,11 @@ impl<'d> Item<'d> {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 

@@ -19,7 +19,7 @@ use zip::read::{ArchiveOffset, Config, ZipArchive};
 
 use crate::error::{EntryProblem, Error, Result};
 use crate::pickle::{Budget, display_text};
-use canonical::{Directory, Item};
+use canonical::{Directory, Item, u16_at, u64_at};
 
 /// The longest tail of a zip file that can hold its end record: the record and a comment.
 const TAIL_BYTES: u64 = 22 + 65_535;
@@ -220,8 +220,7 @@ impl<'a> Archive<'a> {
             if !header.starts_with(b"PK\x03\x04") {
                 return Err(self.error(entry, EntryProblem::NoLocalHeader { offset: start }));
             }
-            let name_len = u16::from_le_bytes([header[26], header[27]]);
-            let extra_len = u16::from_le_bytes([header[28], header[29]]);
+            let (name_len, extra_len) = (u16_at(&header, 26), u16_at(&header, 28));
             name.resize(usize::from(name_len), 0);
             read(&mut cursor, start + LOCAL_HEADER_BYTES, &mut name)?;
             if name != self.name(entry) {
@@ -398,14 +397,13 @@ fn declared_entries(storage: &dyn Storage) -> Result<u64> {
     let mut most = None;
     for at in (0..tail.len().saturating_sub(21)).filter(|&at| tail[at..].starts_with(b"PK\x05\x06"))
     {
-        let mut count = u64::from(u16::from_le_bytes([tail[at + 10], tail[at + 11]]));
+        let mut count = u64::from(u16_at(&tail, at + 10));
         let locator = (len - tail_len + at as u64).checked_sub(20);
         if let Some(locator) = locator {
             let mut bytes = [0; 20];
             storage.read_exact_at(locator, &mut bytes).map_err(io)?;
-            if let (b"PK\x06\x07", [.., a, b, c, d, e, f, g, h, _, _, _, _]) = (&bytes[..4], &bytes)
-            {
-                let end64 = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+            if bytes.starts_with(b"PK\x06\x07") {
+                let end64 = u64_at(&bytes, 8);
                 count = count.max(declared_entries_64(storage, end64).map_err(io)?);
             }
         }
@@ -421,11 +419,10 @@ fn declared_entries_64(storage: &dyn Storage, at: u64) -> std::io::Result<u64> {
     }
     storage.read_exact_at(at, &mut record)?;
     // An archive within this one ends in the tail too, and its offsets mean nothing here.
-    let count = record[32..40].first_chunk::<8>();
-    let is_record = record.starts_with(b"PK\x06\x06");
-    Ok(count
-        .filter(|_| is_record)
-        .map_or(0, |count| u64::from_le_bytes(*count)))
+    Ok(match record.starts_with(b"PK\x06\x06") {
+        true => u64_at(&record, 32),
+        false => 0,
+    })
 }
 
 fn read(cursor: &mut Cursor<'_>, at: u64, buf: &mut [u8]) -> Result<()> {
