@@ -101,25 +101,13 @@ impl<'a> Keys<'a> {
 
 /// The value as JSON with long texts and containers cut, for people.
 fn shortened(value: &Value) -> Json {
-    let more = |count: usize| format!("… {count} more");
     match value {
         Value::List(items) | Value::Tuple(items) => {
-            let mut shown: Vec<Json> = items.iter().take(SHOWN_ITEMS).map(shortened).collect();
-            if items.len() > SHOWN_ITEMS {
-                shown.push(json!(more(items.len() - SHOWN_ITEMS)));
-            }
-            Json::Array(shown)
+            shortened_list(items.len(), items.iter().map(shortened))
         }
         Value::Set(items) | Value::FrozenSet(items) => {
             let shown = items.iter().map(|item| item.clone().into_value());
-            let mut shown: Vec<Json> = shown
-                .take(SHOWN_ITEMS)
-                .map(|item| shortened(&item))
-                .collect();
-            if items.len() > SHOWN_ITEMS {
-                shown.push(json!(more(items.len() - SHOWN_ITEMS)));
-            }
-            Json::Array(shown)
+            shortened_list(items.len(), shown.map(|item| shortened(&item)))
         }
         Value::Dict(pairs) => {
             let mut keys = Keys::of(pairs);
@@ -128,7 +116,7 @@ fn shortened(value: &Value) -> Json {
                 .map(|(key, value)| (keys.text(key).into_owned(), shortened(value)))
                 .collect();
             if pairs.len() > SHOWN_ITEMS {
-                shown.insert("…".into(), json!(more(pairs.len() - SHOWN_ITEMS)));
+                shown.insert("…".into(), json!(more(pairs.len())));
             }
             Json::Object(shown)
         }
@@ -140,6 +128,20 @@ fn shortened(value: &Value) -> Json {
             json => json,
         },
     }
+}
+
+/// The first items of so many; those behind them are not made.
+fn shortened_list(count: usize, items: impl Iterator<Item = Json>) -> Json {
+    let mut shown: Vec<Json> = items.take(SHOWN_ITEMS).collect();
+    if count > SHOWN_ITEMS {
+        shown.push(json!(more(count)));
+    }
+    Json::Array(shown)
+}
+
+/// In place of the items of so many that are not shown.
+fn more(count: usize) -> String {
+    format!("… {} more", count - SHOWN_ITEMS)
 }
 
 fn hex(bytes: &[u8]) -> String {
