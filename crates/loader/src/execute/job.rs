@@ -13,8 +13,9 @@ use crate::options::LoadOptions;
 use crate::plan::{Fix, Plan, Segment, SegmentSource};
 use crate::reader::Reader;
 
-/// Bytes of a mapping that one job populates.
-const POPULATE_BYTES: usize = 64 << 20;
+/// Bytes of a mapping that one job populates: enough for a call to cost nothing, few enough for
+/// threads to end together.
+const POPULATE_BYTES: usize = 8 << 20;
 /// The least chunk where each read goes out as several requests.
 const URING_CHUNK_BYTES: usize = 16 << 20;
 /// The least chunk; below it, calls cost more than bytes.
@@ -155,13 +156,14 @@ impl<'a> Memory<'a> {
 
 /// How long the chunk is that begins `at` bytes into a segment.
 ///
-/// Stored bytes are cut at multiples of the chunk size in the file, as read-ahead and direct
-/// reads like it; what is mended, at multiples from its own beginning; the rest, not at all.
+/// Stored bytes are cut at multiples of the chunk size in their group, so that no two threads
+/// touch one huge page first, for then each fills one with zeros, of which one is thrown away;
+/// what is mended, at multiples from its own beginning; the rest, not at all.
 fn chunk_len(segment: &Segment, at: u64, chunk: u64) -> u64 {
     let left = segment.len - at;
     match segment.from {
-        SegmentSource::Stored(extent) if segment.fix.is_none() => {
-            left.min(chunk - (extent.offset + at) % chunk)
+        SegmentSource::Stored(_) if segment.fix.is_none() => {
+            left.min(chunk - (segment.to + at) % chunk)
         }
         SegmentSource::Stored(_) => left.min(chunk),
         SegmentSource::Deflated(_) | SegmentSource::Inline(_) => left,

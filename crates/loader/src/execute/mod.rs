@@ -8,7 +8,7 @@ mod verify;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 use std::time::Instant;
 
@@ -219,6 +219,19 @@ struct Queue<'j> {
     staging: u64,
 }
 
+impl<'j> Queue<'j> {
+    fn jobs(&self) -> MutexGuard<'_, std::vec::IntoIter<Job<'j>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the thread that asks is one more than wanted; it counts no longer then.
+    fn dismisses(&self, wanted: usize) -> bool {
+        let left = |running: usize| (running > wanted.max(1)).then(|| running - 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.running.fetch_update(set, fetch, left).is_ok()
+    }
+}
+
 /// What the reading threads share.
 struct Run<'a> {
     catalog: &'a Catalog,
@@ -256,12 +269,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Runs all jobs on this thread and others; returns the first error.
+    /// Runs all jobs; returns the first error.
     fn work(&self, queue: &Queue<'_>, threads: usize) -> Result<(), Error> {
-        std::thread::scope(|scope| {
-            self.spawn(scope, queue, threads - 1);
-            queue.running.fetch_add(1, Ordering::Relaxed);
-            self.work_off(scope, queue, true);
+        std::thread::scope(|scope| match threads {
+            1 => {
+                queue.running.fetch_add(1, Ordering::Relaxed);
+                self.work_off(scope, queue);
+            }
+            // This thread only waits: others often begin on the processor of the one that started
+            // them, and would wait there until it has nothing to do.
+            _ => self.spawn(scope, queue, threads),
         });
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.take().map_or(Ok(()), Err)
@@ -270,12 +287,12 @@ impl<'a> Run<'a> {
     fn spawn<'s>(&'s self, scope: &'s Scope<'s, '_>, queue: &'s Queue<'_>, threads: usize) {
         for _ in 0..threads {
             queue.running.fetch_add(1, Ordering::Relaxed);
-            scope.spawn(move || self.work_off(scope, queue, false));
+            scope.spawn(move || self.work_off(scope, queue));
         }
     }
 
     /// Runs jobs until none is left, or until there are threads enough without this one.
-    fn work_off<'s>(&'s self, scope: &'s Scope<'s, '_>, queue: &'s Queue<'_>, first: bool) {
+    fn work_off<'s>(&'s self, scope: &'s Scope<'s, '_>, queue: &'s Queue<'_>) {
         queue
             .most
             .fetch_max(queue.running.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -288,12 +305,13 @@ impl<'a> Run<'a> {
                 break;
             }
             let wanted = queue.pace.record(bytes, Instant::now());
-            let running = queue.running.load(Ordering::Relaxed);
-            if running < wanted {
-                let more = self.share.threads(wanted - running, queue.staging);
-                self.spawn(scope, queue, more);
-            } else if running > wanted && !first {
-                break;
+            if queue.dismisses(wanted) {
+                return;
+            }
+            let missing = wanted.saturating_sub(queue.running.load(Ordering::Relaxed));
+            if missing > 0 {
+                let more = missing.min(queue.jobs().len());
+                self.spawn(scope, queue, self.share.threads(more, queue.staging));
             }
         }
         queue.running.fetch_sub(1, Ordering::Relaxed);
@@ -303,11 +321,7 @@ impl<'a> Run<'a> {
         if self.stop.load(Ordering::Relaxed) {
             return None;
         }
-        queue
-            .jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next()
+        queue.jobs().next()
     }
 
     fn run(&self, job: Job<'_>) -> Result<(), Error> {
