@@ -1,7 +1,7 @@
 //! Which reader a shard gets, and why not another.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
 use tensorlift_storage::{DirectStorage, MapStorage, Storage, os};
@@ -36,10 +36,16 @@ const WARM: f64 = 0.9;
 const COLD: f64 = 0.1;
 /// Smaller reads are over before it matters.
 const SMALL_BYTES: u64 = 1 << 20;
+/// What one thread maps of the page cache before a second one has begun.
+const MAPPED_BYTES_PER_THREAD: u64 = 128 << 20;
 /// Direct reads in flight with which all disks we know are near their best.
 const DIRECT_THREADS: usize = 8;
 /// Threads that keep rings busy, each with several requests in flight.
 const URING_THREADS: usize = 2;
+
+/// Asked for once: the answer is in several files of control groups.
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
 /// A shard as one load reads it.
 pub(crate) struct Chosen {
@@ -72,7 +78,6 @@ pub fn probe(
 /// Chooses the reader for a shard of which `wanted` bytes will be read.
 pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::Result<Chosen> {
     let storage = shard.storage();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut chosen = Chosen {
         storage: Arc::clone(storage),
         file: FileReport::new(
@@ -81,7 +86,7 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
             storage.len(),
             storage.reader(),
         ),
-        threads: (2 * cores).min(4),
+        threads: CORES.min(4),
         adapts: false,
     };
     let Some(file) = storage.file()? else {
@@ -90,6 +95,7 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
     };
     let cached = os::residency(&file, storage.len());
     chosen.file.cached_before = cached;
+    let share = cached.map_or(0.0, |cached| cached.share());
     if options.mode == Mode::Map {
         let map = MapStorage::from_file(file)?;
         if map.len() != storage.len() {
@@ -101,13 +107,18 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
         }
         chosen.refuse("pread", "a mapping was asked for");
         chosen.read_by(Arc::new(map));
+        let helpers = usize::try_from(wanted / MAPPED_BYTES_PER_THREAD).unwrap_or(usize::MAX);
+        (chosen.threads, chosen.adapts) = match share >= WARM {
+            true => (helpers.clamp(1, chosen.threads), false),
+            // The kernel reads ahead of one thread as far as the disk likes; more disturb that.
+            false => (1, true),
+        };
         // The mapping needs no descriptor.
         chosen.storage.release();
         storage.release();
         return Ok(chosen);
     }
     chosen.refuse("map", "not asked for: a mapping follows its file");
-    let share = cached.map_or(0.0, |cached| cached.share());
     let why_not_direct = match options.reader {
         Reader::Buffered => Some("buffered reads were asked for".to_owned()),
         Reader::Direct | Reader::Uring => None,
