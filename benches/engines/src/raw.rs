@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tensorlift::Checkpoint;
 use tensorlift_bench_protocol::{Checksum, Request, Result, measure};
-use tensorlift_storage::os::Anonymous;
+use tensorlift_memory::Anonymous;
 use tensorlift_storage::{FileStorage, MapStorage, Storage};
 
 /// What direct reads align offsets, lengths and addresses to.

@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::time::Instant;
 
+use tensorlift_memory::Anonymous;
 use tensorlift_storage::os;
 
 use crate::{Checksum, Outcome, Request, Result};
@@ -48,7 +49,7 @@ pub fn measure<L>(
 /// a fault of the host: every engine starts with the same pages at hand.
 fn prime(bytes: u64) -> Result<()> {
     const PAGE: usize = 4096;
-    let mut memory = os::Anonymous::new(usize::try_from(bytes)?)?;
+    let mut memory = Anonymous::new(usize::try_from(bytes)?)?;
     for page in memory.chunks_mut(PAGE) {
         page[0] = 1;
     }

@@ -1,4 +1,5 @@
-use tensorlift_storage::os::{self, Anonymous};
+use tensorlift_memory::Anonymous;
+use tensorlift_storage::os;
 
 use crate::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules, HostPool};
 

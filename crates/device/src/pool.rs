@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tensorlift_storage::os::Anonymous;
+use tensorlift_memory::Anonymous;
 
 /// Host memory that is kept for the next load.
 ///

@@ -12,8 +12,8 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
     value::Error as ValueError,
 };
+use tensorlift_memory::Anonymous;
 use tensorlift_storage::Storage;
-use tensorlift_storage::os::Anonymous;
 use tensorlift_tensor_meta::{
     Catalog, CatalogBuilder, CatalogError, Entry, Extent, Layout, LayoutError, Limits, Record,
     ShardId, View,

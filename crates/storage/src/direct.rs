@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn check(storage: &DirectStorage, bytes: &[u8]) {
-        let mut memory = os::Anonymous::new(bytes.len() + 4096).unwrap();
+        let mut memory = tensorlift_memory::Anonymous::new(bytes.len() + 4096).unwrap();
         for (offset, len, residue) in [
             (0, LEN, 0),
             (4096, 5 << 20, 0),

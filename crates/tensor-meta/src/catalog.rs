@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use tensorlift_memory::HugeVec;
 use thiserror::Error;
 
 use crate::{Dtype, Extent, Layout, LayoutError, ShardId};
@@ -90,8 +91,8 @@ pub struct Entry {
 /// the builder refuses the rest.
 #[derive(Clone, Default)]
 pub struct Catalog {
-    entries: Vec<Entry>,
-    records: Vec<Record>,
+    entries: HugeVec<Entry>,
+    records: HugeVec<Record>,
     names: Names,
     metadata: BTreeMap<String, String>,
 }

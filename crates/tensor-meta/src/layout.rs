@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::Dtype;
@@ -20,10 +21,14 @@ pub enum ByteOrder {
 /// cannot fail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
-    shape: Box<[usize]>,
+    shape: Shape,
     /// Apart and absent by default: nearly all layouts are plain, and there is one for each tensor.
     special: Option<Box<Special>>,
 }
+
+/// Shapes of one or two dimensions, as nearly all weights have, need no allocation of their own,
+/// in no more room than a pointer and a length take.
+type Shape = SmallVec<[usize; 2]>;
 
 /// What sets a layout apart from row-major little-endian values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,14 +75,14 @@ impl Layout {
     /// # Errors
     /// [`LayoutError::ShapeOverflow`]. A shape with a zero in it has no elements, however large
     /// its other dimensions are.
-    pub fn contiguous(shape: impl Into<Box<[usize]>>) -> Result<Self, LayoutError> {
-        let shape = shape.into();
-        if count(&shape).is_none() {
+    pub fn contiguous(shape: impl AsRef<[usize]>) -> Result<Self, LayoutError> {
+        let shape = shape.as_ref();
+        if count(shape).is_none() {
             let shape = shape.to_vec();
             return Err(LayoutError::ShapeOverflow { shape });
         }
         Ok(Self {
-            shape,
+            shape: Shape::from_slice(shape),
             special: None,
         })
     }
@@ -91,11 +96,11 @@ impl Layout {
     /// As for [`contiguous`](Self::contiguous), and for strides that do not match the shape or
     /// reach past what an address can count.
     pub fn strided(
-        shape: impl Into<Box<[usize]>>,
-        strides: impl Into<Box<[usize]>>,
+        shape: impl AsRef<[usize]>,
+        strides: impl AsRef<[usize]>,
     ) -> Result<Self, LayoutError> {
         let layout = Self::contiguous(shape)?;
-        let strides = strides.into();
+        let strides = strides.as_ref();
         let (shape, strides_vec) = (&layout.shape, || strides.to_vec());
         if shape.len() != strides.len() {
             return Err(LayoutError::StrideCount {
@@ -103,16 +108,16 @@ impl Layout {
                 strides: strides_vec(),
             });
         }
-        if is_row_major(shape, &strides) || layout.elements() == 0 {
+        if is_row_major(shape, strides) || layout.elements() == 0 {
             return Ok(layout);
         }
-        if reach(shape, &strides).is_none() {
+        if reach(shape, strides).is_none() {
             return Err(LayoutError::StrideOverflow {
                 shape: shape.to_vec(),
                 strides: strides_vec(),
             });
         }
-        Ok(layout.with(|special| special.strides = Some(strides)))
+        Ok(layout.with(|special| special.strides = Some(strides.into())))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Special)) -> Self {

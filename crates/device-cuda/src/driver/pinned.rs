@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cudarc::driver::{result, sys};
-use tensorlift_storage::os::Anonymous;
+use tensorlift_memory::Anonymous;
 
 use super::call::{CallError, check, note};
 use super::context::Context;

@@ -6,8 +6,8 @@
 //! the directory right before the end records, which agree and end the file.
 //! What is not in this form, right or wrong, is left to the `zip` crate.
 
+use tensorlift_memory::Anonymous;
 use tensorlift_storage::Storage;
-use tensorlift_storage::os::Anonymous;
 use zip::CompressionMethod;
 
 use crate::error::{Error, Result};

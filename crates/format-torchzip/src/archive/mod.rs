@@ -11,7 +11,7 @@ use std::hash::BuildHasher;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
-use tensorlift_storage::os::Anonymous;
+use tensorlift_memory::Anonymous;
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
 use zip::CompressionMethod;

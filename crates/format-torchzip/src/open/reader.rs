@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use tensorlift_storage::os::Anonymous;
+use tensorlift_memory::Anonymous;
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{ByteOrder, Catalog};
 

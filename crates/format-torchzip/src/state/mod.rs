@@ -7,7 +7,7 @@ use std::fmt;
 
 use num_bigint::BigInt;
 use serde_pickle::Value;
-use tensorlift_storage::os::Anonymous;
+use tensorlift_memory::Anonymous;
 use tensorlift_tensor_meta::Catalog;
 
 use crate::error::Result;

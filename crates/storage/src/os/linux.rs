@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-use memmap2::{Advice, Mmap, MmapMut};
+use memmap2::{Advice, Mmap};
 use rustix::fs::{Advice as FileAdvice, AtFlags, StatxFlags};
 
 use super::{DirectIo, ProcessMemory, Residency};
@@ -42,13 +42,6 @@ pub(crate) fn populate(map: &Mmap, range: Range<usize>) -> io::Result<()> {
         start += len;
     }
     Ok(())
-}
-
-/// Asks for huge pages; without them the memory is slower to fill, and no less correct.
-pub(crate) fn advise_huge_pages(map: &MmapMut, offset: usize, len: usize) {
-    if let Err(error) = map.advise_range(Advice::HugePage, offset, len) {
-        tracing::debug!(%error, "no huge pages for {len} bytes");
-    }
 }
 
 fn touch(bytes: &[u8]) {

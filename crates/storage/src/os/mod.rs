@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-mod anonymous;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "plain.rs")]
 mod platform;
@@ -19,12 +18,11 @@ mod uring;
 #[path = "no_uring.rs"]
 mod uring;
 
-pub use anonymous::{Anonymous, HUGE_PAGE_BYTES};
-pub(crate) use platform::{advise_huge_pages, open_direct, populate};
 pub use platform::{
     available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages, locked_memory_limit,
     memory, residency,
 };
+pub(crate) use platform::{open_direct, populate};
 pub(crate) use shared::{map, read_at};
 pub(crate) use uring::Rings;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::Mmap;
 
 use super::{DirectIo, ProcessMemory, Residency};
 
@@ -18,9 +18,6 @@ pub(crate) fn populate(map: &Mmap, range: Range<usize>) -> io::Result<()> {
     }
     Ok(())
 }
-
-/// Nothing to ask for here.
-pub(crate) fn advise_huge_pages(_map: &MmapMut, _offset: usize, _len: usize) {}
 
 /// Unknown here.
 #[must_use]

@@ -5,8 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
 
-/// The size and alignment of a huge page on the systems we know.
-pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+use crate::{HUGE_PAGE_BYTES, in_huge_pages};
 
 /// Zeroed memory straight from the kernel, 2 MiB aligned, returned on drop.
 ///
@@ -35,10 +34,7 @@ impl Anonymous {
     /// # Errors
     /// If the kernel refuses.
     pub fn in_huge_pages(len: usize) -> io::Result<Self> {
-        // Below half a page, zeroing it all costs as much as the faults that it saves.
-        let is_worth_it = len % HUGE_PAGE_BYTES >= HUGE_PAGE_BYTES / 2;
-        let whole = len.checked_next_multiple_of(HUGE_PAGE_BYTES);
-        Self::with_tail(len, whole.filter(|_| is_worth_it).unwrap_or(len))
+        Self::with_tail(len, len.max(in_huge_pages(len)))
     }
 
     /// `len` bytes at the beginning of `taken` bytes.
@@ -57,10 +53,20 @@ impl Anonymous {
             _ => map.as_ptr().addr().next_multiple_of(HUGE_PAGE_BYTES) - map.as_ptr().addr(),
         };
         if slack > 0 {
-            super::advise_huge_pages(&map, start, taken);
+            advise_huge_pages(&map, start, taken);
         }
         Ok(Self { map, start, len })
     }
+}
+
+/// Asks for huge pages; without them the memory is slower to fill, and no less correct.
+fn advise_huge_pages(map: &MmapMut, offset: usize, len: usize) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = map.advise_range(memmap2::Advice::HugePage, offset, len) {
+        tracing::debug!(%error, "no huge pages for {len} bytes");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (map, offset, len);
 }
 
 impl Deref for Anonymous {
