@@ -15,7 +15,7 @@ use serde::de::{
 use tensorlift_memory::Anonymous;
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{
-    Catalog, CatalogBuilder, CatalogError, Entry, Extent, Layout, LayoutError, Limits, Record,
+    Catalog, CatalogBuilder, CatalogError, Dtype, Entry, Extent, Layout, LayoutError, Limits, Record,
     ShardId, View,
 };
 
@@ -113,6 +113,7 @@ struct Entries<'a> {
     /// How many bytes there are behind the header.
     bytes: u64,
     builder: CatalogBuilder,
+    last_dtype: Option<(Box<str>, Dtype)>,
     /// A refusal of our own, kept beside the JSON parser's errors.
     refused: Option<Error>,
 }
@@ -127,13 +128,16 @@ impl<'a> Entries<'a> {
             first_byte,
             bytes,
             builder,
+            last_dtype: None,
             refused: None,
         }
     }
 
     /// Reads a header in the form that nearly all are in; tells whether it is in that form.
     fn read_canonical(&mut self, header: &str) -> Result<bool, Error> {
-        let mut items = Canonical::new(header);
+        let Some(mut items) = Canonical::new(header) else {
+            return Ok(false);
+        };
         let mut metadata = Metadata::default();
         while let Some(item) = items.next() {
             match item {
@@ -193,15 +197,7 @@ impl<'a> Entries<'a> {
                 });
             }
         }
-        let known =
-            FormatDtype::deserialize(IntoDeserializer::<ValueError>::into_deserializer(dtype));
-        let Some(dtype) = known.ok().and_then(crate::from_format) else {
-            let found = dtype.to_owned();
-            return Err(Error::UnknownDtype {
-                tensor: name.to_owned(),
-                found,
-            });
-        };
+        let dtype = self.dtype(name, dtype)?;
         // A zero does not save a product that overflows before it: the reference implementation
         // multiplies in this order.
         let product = |product: usize, &size: &usize| product.checked_mul(size);
@@ -240,6 +236,25 @@ impl<'a> Entries<'a> {
         self.builder
             .entry(name, dtype, layout, View::whole(record))?;
         Ok(())
+    }
+
+    /// The dtype of a name, which is nearly always that of the tensor before.
+    fn dtype(&mut self, tensor: &str, name: &str) -> Result<Dtype, Error> {
+        if let Some((known, dtype)) = &self.last_dtype
+            && **known == *name
+        {
+            return Ok(*dtype);
+        }
+        let known =
+            FormatDtype::deserialize(IntoDeserializer::<ValueError>::into_deserializer(name));
+        let Some(dtype) = known.ok().and_then(crate::from_format) else {
+            return Err(Error::UnknownDtype {
+                tensor: tensor.to_owned(),
+                found: name.to_owned(),
+            });
+        };
+        self.last_dtype = Some((name.into(), dtype));
+        Ok(dtype)
     }
 
     /// Checks that the entries follow each other without gap or overlap, and returns where they

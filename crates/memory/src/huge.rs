@@ -122,6 +122,9 @@ mod platform {
 
     use crate::HUGE_PAGE_BYTES;
 
+    /// The largest page of any system; whole pages of all others fit into it.
+    const LARGEST_PAGE_BYTES: usize = 64 << 10;
+
     /// Maps `len` bytes from the beginning of a huge page on, and asks for huge pages for the first
     /// `huge` of them.
     #[allow(unsafe_code)]
@@ -165,7 +168,7 @@ mod platform {
     }
 
     fn to_pages(len: usize) -> Option<usize> {
-        len.checked_next_multiple_of(rustix::param::page_size())
+        len.checked_next_multiple_of(LARGEST_PAGE_BYTES)
     }
 }
 
