@@ -39,7 +39,9 @@ impl<'h> Canonical<'h> {
     pub(crate) fn new(header: &'h str) -> Option<Self> {
         // Without a branch for each byte, so that the compiler takes many at once.
         let is_special = |byte: u8| (byte < b' ') | (byte == b'\\');
-        let found = header.bytes().fold(false, |found, byte| found | is_special(byte));
+        let found = header
+            .bytes()
+            .fold(false, |found, byte| found | is_special(byte));
         (!found).then(|| Self {
             header,
             at: 0,

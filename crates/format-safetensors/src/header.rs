@@ -15,8 +15,8 @@ use serde::de::{
 use tensorlift_memory::Anonymous;
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{
-    Catalog, CatalogBuilder, CatalogError, Dtype, Entry, Extent, Layout, LayoutError, Limits, Record,
-    ShardId, View,
+    Catalog, CatalogBuilder, CatalogError, Dtype, Entry, Extent, Layout, LayoutError, Limits,
+    Record, ShardId, View,
 };
 
 use crate::Error;

@@ -45,7 +45,7 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &mut Budget) -> Result
         .map_err(|problem| wrong(&problem.to_string()))?;
     let storages = Storages::Legacy(file.storages);
     let found = storages
-        .find(&id, &mut Vec::new())
+        .find(&id, 0)
         .map_err(|problem| wrong(&problem.to_string()))?;
     let Storages::Legacy(table) = &storages else {
         return Err(wrong("none"));

@@ -5,14 +5,14 @@ use tensorlift_tensor_meta::{ByteOrder, Dtype};
 use crate::error::TensorProblem;
 use crate::globals::Known;
 use crate::pickle::{Arena, Id, Node};
-use crate::rebuild::{Described, Objects};
+use crate::rebuild::{Described, Objects, Sizes};
 
 /// An array of a plain dtype.
 #[derive(Clone, Debug)]
 pub(crate) struct Array {
     pub(crate) dtype: Dtype,
     pub(crate) byte_order: ByteOrder,
-    pub(crate) shape: Vec<usize>,
+    pub(crate) shape: Sizes,
     /// Column by column, as Fortran has it.
     pub(crate) fortran: bool,
     pub(crate) bytes: Id,

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use tensorlift_tensor_meta::{Extent, Record};
 
-use crate::archive::{Archive, Entry};
+use crate::archive::{Archive, Entry, Located};
 use crate::error::{Result, TensorProblem};
 use crate::globals::StorageType;
 use crate::rebuild::{Dense, StorageId};
@@ -23,6 +23,7 @@ pub(crate) enum Storages<'a> {
 /// The entries of an archive that hold storages.
 pub(crate) struct ZipStorages<'a> {
     pub(crate) archive: &'a Archive<'a>,
+    pub(crate) located: &'a Located,
     /// The folder of the storages, with the slash at its end.
     pub(crate) folder: Vec<u8>,
 }
@@ -72,6 +73,16 @@ pub(crate) struct Found {
     pub(crate) len: u64,
 }
 
+impl ZipStorages<'_> {
+    fn find(&self, key: &[u8], next: usize) -> Option<Entry> {
+        let is_it = |name: &[u8]| name.strip_prefix(&*self.folder) == Some(key);
+        if next < self.archive.len() && is_it(self.archive.name(Entry(next))) {
+            return Some(Entry(next));
+        }
+        self.archive.find(&[&*self.folder, key].concat())
+    }
+}
+
 impl Storages<'_> {
     /// The number of storages that have a place in a list.
     pub(crate) fn entries(&self) -> usize {
@@ -83,20 +94,16 @@ impl Storages<'_> {
     }
 
     /// Finds the storage of a persistent id and checks its size.
-    pub(crate) fn find(
-        &self,
-        id: &StorageId<'_>,
-        name: &mut Vec<u8>,
-    ) -> Result<Found, TensorProblem> {
+    ///
+    /// Storages mostly stand in the order in which the pickle names them, so the place `next` is
+    /// looked at first.
+    pub(crate) fn find(&self, id: &StorageId<'_>, next: usize) -> Result<Found, TensorProblem> {
         let missing = || TensorProblem::MissingStorage {
             key: crate::pickle::display_text(id.key).into_owned(),
         };
         let (place, size) = match self {
             Storages::Zip(zip) => {
-                name.clear();
-                name.extend_from_slice(&zip.folder);
-                name.extend_from_slice(id.key);
-                let entry = zip.archive.find(name).ok_or_else(missing)?;
+                let entry = zip.find(id.key, next).ok_or_else(missing)?;
                 let size = zip.archive.size(entry);
                 (Place::Entry(entry.0), size)
             }
@@ -131,7 +138,9 @@ impl Storages<'_> {
     /// The record of a storage that was found.
     pub(crate) fn record(&self, place: &Place) -> Result<Option<Record>> {
         Ok(match (self, place) {
-            (Storages::Zip(zip), Place::Entry(entry)) => Some(zip.archive.record(Entry(*entry))?),
+            (Storages::Zip(zip), &Place::Entry(entry)) => {
+                Some(zip.archive.record(Entry(entry), zip.located[entry])?)
+            }
             (Storages::Legacy(table), Place::Entry(place)) => {
                 table.extents.get(*place).copied().map(Record::stored)
             }

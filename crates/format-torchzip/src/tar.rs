@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::globals::{Known, StorageType};
 use crate::legacy::pickle_error;
 use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, Policy};
-use crate::rebuild::{Dense, StorageRef};
+use crate::rebuild::{Dense, Sizes, StorageRef};
 use crate::storages::{TarObjects, TarStorage};
 
 /// Headers and data are multiples of this many bytes.
@@ -220,8 +220,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn sizes(&mut self, rank: usize) -> Result<Vec<usize>> {
-        let mut sizes = Vec::with_capacity(rank);
+    fn sizes(&mut self, rank: usize) -> Result<Sizes> {
+        let mut sizes = Sizes::with_capacity(rank);
         for _ in 0..rank {
             let size = i64::from_le_bytes(self.raw()?);
             sizes.push(usize::try_from(size).map_err(|_| self.wrong("a size"))?);

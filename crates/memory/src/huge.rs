@@ -36,6 +36,23 @@ impl<T> HugeVec<T> {
     }
 }
 
+impl<T: Copy> HugeVec<T> {
+    /// Adds all items of a slice, as one run of bytes.
+    #[inline]
+    pub fn extend_from_copies(&mut self, items: &[T]) {
+        self.0.reserve(items.len());
+        let len = self.0.len();
+        #[allow(unsafe_code)]
+        // SAFETY: there is room for the items behind the first `len`, nobody else has that memory,
+        // and copies of them make it valid.
+        unsafe {
+            let end = self.0.as_mut_ptr().add(len);
+            std::ptr::copy_nonoverlapping(items.as_ptr(), end, items.len());
+            self.0.set_len(len + items.len());
+        }
+    }
+}
+
 impl<T> Deref for HugeVec<T> {
     type Target = Vec<T, HugePages>;
 
@@ -203,7 +220,9 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert_eq!(numbers.as_ptr().addr() % HUGE_PAGE_BYTES, 0);
         }
-        numbers.truncate(10);
+        numbers.truncate(5);
+        numbers.extend_from_copies(&[5, 6, 7, 8, 9]);
+        numbers.extend_from_copies(&[]);
         numbers.shrink_to_fit();
         assert_eq!(numbers[..], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }

@@ -11,7 +11,7 @@ use std::hash::BuildHasher;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
-use tensorlift_memory::Anonymous;
+use tensorlift_memory::{Anonymous, HugeVec};
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
 use zip::CompressionMethod;
@@ -34,11 +34,16 @@ const MAX_RATIO: u64 = 1032;
 const LOCAL_HEADER_BYTES: u64 = 30;
 
 /// An opened archive: its directory, checked and condensed.
+///
+/// What the entries' own headers say is checked by [`Archive::locate`], without which only single
+/// entries can be read.
 pub(crate) struct Archive<'a> {
     storage: &'a dyn Storage,
-    entries: Vec<Listed>,
+    /// Where the directory begins in the file.
+    directory: u64,
+    entries: HugeVec<Listed>,
     /// All names, one after another.
-    names: Vec<u8>,
+    names: HugeVec<u8>,
     by_name: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
@@ -47,14 +52,17 @@ pub(crate) struct Archive<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) usize);
 
-/// What the directory says of an entry, and where its data begin.
+/// Where the data of each entry begin in the file, by its place in the directory.
+pub(crate) type Located = HugeVec<u64>;
+
+/// What the directory says of an entry.
 #[derive(Clone, Copy)]
 struct Listed {
     name_start: usize,
     name_len: u16,
     method: CompressionMethod,
     crc32: u32,
-    data: u64,
+    header_start: u64,
     compressed: u64,
     size: u64,
 }
@@ -73,11 +81,12 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
-    fn new(storage: &'a dyn Storage, entries: usize) -> Self {
+    fn new(storage: &'a dyn Storage, directory: u64, entries: usize) -> Self {
         Self {
             storage,
-            entries: Vec::with_capacity(entries),
-            names: Vec::new(),
+            directory,
+            entries: HugeVec::with_capacity(entries),
+            names: HugeVec::default(),
             by_name: HashTable::with_capacity(entries),
             hasher: DefaultHashBuilder::default(),
         }
@@ -99,14 +108,10 @@ impl<'a> Archive<'a> {
         budget
             .charge(directory_len + listed)
             .map_err(Error::budget)?;
-        let mut archive = Self::new(storage, entries);
-        let mut order = Vec::with_capacity(entries);
+        let mut archive = Self::new(storage, directory.start, entries);
         for item in directory.items() {
             let is_canonical = match item {
-                Some(item) => {
-                    order.push((item.header_start, archive.entries.len()));
-                    archive.add(&item)?
-                }
+                Some(item) => archive.add(&item)?,
                 None => false,
             };
             if !is_canonical {
@@ -114,7 +119,6 @@ impl<'a> Archive<'a> {
                 return Ok(None);
             }
         }
-        archive.locate(order, directory.start)?;
         budget.refund(directory_len);
         Ok(Some(archive))
     }
@@ -145,11 +149,9 @@ impl<'a> Archive<'a> {
                 "the archive lists {declared} entries under {names} names: some name is given twice"
             )));
         }
-        let mut archive = Self::new(storage, zip.len());
-        let mut order = Vec::with_capacity(zip.len());
+        let mut archive = Self::new(storage, zip.central_directory_start(), zip.len());
         for index in 0..zip.len() {
             let entry = zip.by_index_data(index)?;
-            order.push((entry.header_start(), index));
             archive.add(&Item {
                 name: entry.name_raw(),
                 method: entry.compression(),
@@ -162,7 +164,6 @@ impl<'a> Archive<'a> {
                 return Err(archive.error(Entry(index), EntryProblem::Encrypted));
             }
         }
-        archive.locate(order, zip.central_directory_start())?;
         budget.refund(possible * ENTRY_BYTES);
         Ok(archive)
     }
@@ -186,61 +187,77 @@ impl<'a> Archive<'a> {
             name_len: u16::try_from(item.name.len()).unwrap_or(u16::MAX),
             method: item.method,
             crc32: item.crc32,
-            data: 0,
+            header_start: item.header_start,
             compressed: item.compressed,
             size: item.size,
         });
-        self.names.extend_from_slice(item.name);
+        self.names.extend_from_copies(item.name);
         if has_parent_component(item.name) {
             return Err(self.error(Entry(index), EntryProblem::Escapes));
         }
         Ok(true)
     }
 
-    /// Finds where each entry's data begin, from the entries' headers in the order of the file.
-    fn locate(&mut self, mut order: Vec<(u64, usize)>, directory: u64) -> Result<()> {
-        order.sort_unstable();
+    /// Finds where each entry's data begin, and checks that no byte is claimed twice, from the
+    /// entries' headers in the order of the file.
+    pub(crate) fn locate(&self) -> Result<Located> {
+        let mut order: HugeVec<u32> = HugeVec::with_capacity(self.len());
+        order.extend(0..self.len() as u32);
+        let start_of = |place: &u32| self.entries[*place as usize].header_start;
+        if !order.is_sorted_by_key(start_of) {
+            order.sort_unstable_by_key(start_of);
+        }
+        let mut located = Located::with_capacity(self.len());
+        located.resize(self.len(), 0);
         let mut cursor = Cursor::new(self.storage);
         let mut name = Vec::new();
-        let mut free_from = 0;
-        let mut before = None;
-        for (start, index) in order {
-            let entry = Entry(index);
-            let past = |end| EntryProblem::PastDirectory {
-                start,
-                end,
-                limit: directory,
-            };
-            if start >= directory {
-                let end = start.saturating_add(LOCAL_HEADER_BYTES);
-                return Err(self.error(entry, past(end)));
-            }
-            let mut header = [0; LOCAL_HEADER_BYTES as usize];
-            read(&mut cursor, start, &mut header)?;
-            if !header.starts_with(b"PK\x03\x04") {
-                return Err(self.error(entry, EntryProblem::NoLocalHeader { offset: start }));
-            }
-            let (name_len, extra_len) = (u16_at(&header, 26), u16_at(&header, 28));
-            name.resize(usize::from(name_len), 0);
-            read(&mut cursor, start + LOCAL_HEADER_BYTES, &mut name)?;
-            if name != self.name(entry) {
-                let found = display_text(&name).into_owned();
-                return Err(self.error(entry, EntryProblem::OtherName { found }));
-            }
-            let data = start + LOCAL_HEADER_BYTES + u64::from(name_len) + u64::from(extra_len);
-            let end = data.saturating_add(self.entries[index].compressed);
-            if end > directory {
-                return Err(self.error(entry, past(end)));
-            }
+        let (mut free_from, mut before) = (0, None);
+        for &place in &order {
+            let entry = Entry(place as usize);
+            let (start, data) = (
+                start_of(&place),
+                self.data_start(entry, &mut cursor, &mut name)?,
+            );
+            let end = data.saturating_add(self.entries[entry.0].compressed);
+            self.check_end(entry, end)?;
             if start < free_from {
                 let other = before.map(|before| display_text(self.name(before)).into_owned());
                 let other = other.unwrap_or_default();
                 return Err(self.error(entry, EntryProblem::Overlap { start, end, other }));
             }
-            self.entries[index].data = data;
+            located[entry.0] = data;
             (free_from, before) = (end, Some(entry));
         }
-        Ok(())
+        Ok(located)
+    }
+
+    /// Where an entry's data begin, by its own header, which must bear its name.
+    fn data_start(&self, entry: Entry, cursor: &mut Cursor<'_>, name: &mut Vec<u8>) -> Result<u64> {
+        let start = self.entries[entry.0].header_start;
+        self.check_end(entry, start.saturating_add(LOCAL_HEADER_BYTES))?;
+        let mut header = [0; LOCAL_HEADER_BYTES as usize];
+        read(cursor, start, &mut header)?;
+        if !header.starts_with(b"PK\x03\x04") {
+            return Err(self.error(entry, EntryProblem::NoLocalHeader { offset: start }));
+        }
+        let (name_len, extra_len) = (u16_at(&header, 26), u16_at(&header, 28));
+        name.resize(usize::from(name_len), 0);
+        read(cursor, start + LOCAL_HEADER_BYTES, name)?;
+        if *name != self.name(entry) {
+            let found = display_text(name).into_owned();
+            return Err(self.error(entry, EntryProblem::OtherName { found }));
+        }
+        Ok(start + LOCAL_HEADER_BYTES + u64::from(name_len) + u64::from(extra_len))
+    }
+
+    /// Nothing of an entry lies past the beginning of the directory.
+    fn check_end(&self, entry: Entry, end: u64) -> Result<()> {
+        if end <= self.directory {
+            return Ok(());
+        }
+        let start = self.entries[entry.0].header_start;
+        let limit = self.directory;
+        Err(self.error(entry, EntryProblem::PastDirectory { start, end, limit }))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -261,7 +278,7 @@ impl<'a> Archive<'a> {
         self.entries.iter().map(|entry| entry.name(&self.names))
     }
 
-    fn name(&self, entry: Entry) -> &[u8] {
+    pub(crate) fn name(&self, entry: Entry) -> &[u8] {
         self.entries[entry.0].name(&self.names)
     }
 
@@ -274,21 +291,13 @@ impl<'a> Archive<'a> {
         self.entries[entry.0].size
     }
 
-    /// Where an entry's data lies as it is, or `None` where it is compressed.
-    pub(crate) fn stored(&self, entry: Entry) -> Result<Option<Extent>> {
-        Ok(match self.record(entry)?.source {
-            Source::Stored(extent) => Some(extent),
-            _ => None,
-        })
-    }
-
-    /// An entry's data as a record of a catalog.
-    pub(crate) fn record(&self, entry: Entry) -> Result<Record> {
+    /// An entry's data, which begin at `data`, as a record of a catalog.
+    pub(crate) fn record(&self, entry: Entry, data: u64) -> Result<Record> {
         let Listed {
             compressed, size, ..
         } = self.entries[entry.0];
         let listed = &self.entries[entry.0];
-        let extent = Extent::new(ShardId::FIRST, listed.data, compressed);
+        let extent = Extent::new(ShardId::FIRST, data, compressed);
         let source = match listed.method {
             CompressionMethod::STORE if compressed == size => Source::Stored(extent),
             CompressionMethod::STORE => {
@@ -318,17 +327,18 @@ impl<'a> Archive<'a> {
         verify: bool,
         budget: &mut Budget,
     ) -> Result<Anonymous> {
-        let record = self.record(entry)?;
+        let mut cursor = Cursor::new(self.storage);
+        let data = self.data_start(entry, &mut cursor, &mut Vec::new())?;
+        let record = self.record(entry, data)?;
         let size = self.size(entry);
+        self.check_end(entry, record.extent().end())?;
         budget.charge(size).map_err(Error::budget)?;
         let bytes = match record.source {
             Source::Deflated { extent, len } => self.inflate(entry, extent, len)?,
             _ => {
                 let io = |source| Error::io("an entry of the archive", source);
                 let mut bytes = Anonymous::in_huge_pages(size as usize).map_err(io)?;
-                self.storage
-                    .read_exact_at(self.entries[entry.0].data, &mut bytes)
-                    .map_err(io)?;
+                self.storage.read_exact_at(data, &mut bytes).map_err(io)?;
                 bytes
             }
         };
@@ -457,13 +467,14 @@ mod tests {
         Budget::for_file(0, 1 << 20)
     }
 
-    fn listing(archive: &Archive<'_>) -> Listing {
-        let entries = (0..archive.len()).map(Entry);
-        let of = |entry| {
-            let record = archive.record(entry).map_err(|error| error.to_string());
-            (archive.name(entry).to_vec(), record)
+    fn listing(archive: &Archive<'_>) -> Result<Listing> {
+        let located = archive.locate()?;
+        let of = |(place, &data)| {
+            let record = archive.record(Entry(place), data);
+            let record = record.map_err(|error| error.to_string());
+            (archive.name(Entry(place)).to_vec(), record)
         };
-        entries.map(of).collect()
+        Ok(located.iter().enumerate().map(of).collect())
     }
 
     /// An archive as PyTorch's writer leaves it, but for the padding.
@@ -488,15 +499,15 @@ mod tests {
         let (limits, storage) = (Limits::default(), MemoryStorage::new(file));
         let any = Archive::read_any(&storage, &limits, &mut budget());
         let canonical = Archive::read_canonical(&storage, &limits, &mut budget());
-        let canonical = canonical.transpose()?.map(|archive| listing(&archive));
-        match (canonical, any) {
+        let listed = |archive: Result<Archive<'_>>| archive.and_then(|archive| listing(&archive));
+        match (listed(canonical.transpose()?), listed(any)) {
             (Ok(canonical), Ok(any)) => {
-                assert_eq!(canonical, listing(&any));
+                assert_eq!(canonical, any);
                 Some(canonical)
             }
             // Of two faults, each may meet another one first.
             (Err(_), Err(_)) => None,
-            (canonical, any) => panic!("{canonical:?}, {:?}", any.map(|any| listing(&any))),
+            (canonical, any) => panic!("{canonical:?}, {any:?}"),
         }
     }
 

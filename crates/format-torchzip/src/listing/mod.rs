@@ -6,8 +6,9 @@ mod shape;
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use smallvec::smallvec;
 use tensorlift_tensor_meta::{
-    ByteOrder, Catalog, CatalogBuilder, Dtype, Layout, Limits, RecordId, View,
+    ByteOrder, Catalog, CatalogBuilder, CatalogError, Dtype, Layout, Limits, RecordId, View,
 };
 
 use crate::embedded::Embedded;
@@ -15,7 +16,7 @@ use crate::error::{Error, Result, TensorProblem};
 use crate::globals::StorageType;
 use crate::numpy::Array;
 use crate::pickle::{Budget, Id};
-use crate::rebuild::{Dense, Objects, Quantizer, StorageRef, storage_dtype};
+use crate::rebuild::{Dense, Objects, Quantizer, Sizes, StorageRef, storage_dtype};
 use crate::storages::{Place, Storages};
 
 use shape::{byte_offset, in_elements};
@@ -45,7 +46,8 @@ pub(crate) struct Listing<'a> {
     first_names: Vec<(Id, u32)>,
     /// The same of the first pickle, once a second one has begun.
     main_names: Option<Vec<(Id, u32)>>,
-    entry_name: Vec<u8>,
+    /// Where the next storage likely is.
+    next: usize,
 }
 
 /// A storage as entries need it.
@@ -88,7 +90,7 @@ impl<'a> Listing<'a> {
             inflated: 0,
             first_names: Vec::new(),
             main_names: None,
-            entry_name: Vec::new(),
+            next: 0,
         }
     }
 
@@ -196,7 +198,7 @@ impl Listing<'_> {
             storage: StorageRef::Object(id),
             dtype: None,
             offset: 0,
-            shape: vec![(storage.len / storage.kind.element_bytes()) as usize],
+            shape: smallvec![(storage.len / storage.kind.element_bytes()) as usize],
             strides: None,
             requires_grad: false,
             conjugated: false,
@@ -262,7 +264,7 @@ impl Listing<'_> {
         };
         let layout = if array.fortran {
             let mut stride = 1usize;
-            let strides: Vec<usize> = array
+            let strides: Sizes = array
                 .shape
                 .iter()
                 .map(|&size| {
@@ -271,9 +273,9 @@ impl Listing<'_> {
                     here
                 })
                 .collect();
-            Layout::strided(array.shape.clone(), strides)
+            Layout::strided(&array.shape, strides)
         } else {
-            Layout::contiguous(array.shape.clone())
+            Layout::contiguous(&array.shape)
         };
         let layout = layout
             .map_err(|error| fail(error.into()))?
@@ -310,18 +312,16 @@ impl Listing<'_> {
         }
         let bytes = ENTRY_BYTES + 2 * name.len() as u64 + 16 * layout.shape().len() as u64;
         budget.charge(bytes).map_err(Error::budget)?;
-        let added = if self.builder.contains(name) {
-            let name = self.free_name(name);
-            self.builder.entry(name, dtype, layout, view)
-        } else {
-            self.builder.entry(name, dtype, layout, view)
-        };
-        match added {
-            Ok(builder) => {
-                builder.requires_grad(requires_grad);
+        let added = self.builder.entry(name, dtype, layout.clone(), view);
+        let added = match added.map(drop) {
+            Err(CatalogError::DuplicateName { .. }) => {
+                let name = self.free_name(name);
+                self.builder.entry(name, dtype, layout, view).map(drop)
             }
-            Err(error) => return Err(tensor_error(name, error.into())),
-        }
+            added => added,
+        };
+        added.map_err(|error| tensor_error(name, error.into()))?;
+        self.builder.requires_grad(requires_grad);
         if id != Id::NONE {
             self.first_names.push((id, found as u32 - 1));
         }

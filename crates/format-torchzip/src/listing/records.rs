@@ -25,10 +25,10 @@ impl Listing<'_> {
                 }
                 let fail = |problem: TensorProblem| tensor_error(name, problem);
                 let storage = self.objects.storage_id(pid).map_err(fail)?;
-                let found = self
-                    .storages
-                    .find(&storage, &mut self.entry_name)
-                    .map_err(fail)?;
+                let found = self.storages.find(&storage, self.next).map_err(fail)?;
+                if let Place::Entry(place) = found.place {
+                    self.next = place + 1;
+                }
                 Ok(Resolved {
                     record: self.record(name, found.place)?,
                     base: found.base,
@@ -164,8 +164,8 @@ impl Listing<'_> {
             Raw::InFile(extent) => extent.len,
             Raw::Decoded(bytes) => bytes.len() as u64,
         };
-        let layout = Layout::contiguous(array.shape.clone())
-            .map_err(|error| tensor_error(name, error.into()))?;
+        let layout =
+            Layout::contiguous(&array.shape).map_err(|error| tensor_error(name, error.into()))?;
         let wanted = layout.contiguous_bytes(array.dtype).unwrap_or(u64::MAX);
         if wanted != len {
             return Err(tensor_error(

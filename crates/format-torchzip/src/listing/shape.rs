@@ -3,15 +3,12 @@
 use tensorlift_tensor_meta::{Dtype, Layout};
 
 use crate::globals::TorchDtype;
+use crate::rebuild::Sizes;
 
-pub(super) type InElements = (Dtype, Vec<usize>, Option<Vec<usize>>);
+pub(super) type InElements = (Dtype, Sizes, Option<Sizes>);
 
 /// Shape and strides in elements of our dtype, which may be half as wide as PyTorch's.
-pub(super) fn in_elements(
-    dtype: TorchDtype,
-    shape: Vec<usize>,
-    strides: Option<Vec<usize>>,
-) -> InElements {
+pub(super) fn in_elements(dtype: TorchDtype, shape: Sizes, strides: Option<Sizes>) -> InElements {
     match dtype {
         TorchDtype::Same(dtype) => match in_padded_rows(dtype, &shape, strides.as_deref()) {
             Some(rows) => (Dtype::U8, rows, None),
@@ -28,7 +25,7 @@ pub(super) fn in_elements(
 ///
 /// `None` where every row fills its bytes, so that the elements can be told apart by their
 /// dtype alone.
-fn in_padded_rows(dtype: Dtype, shape: &[usize], strides: Option<&[usize]>) -> Option<Vec<usize>> {
+fn in_padded_rows(dtype: Dtype, shape: &[usize], strides: Option<&[usize]>) -> Option<Sizes> {
     if dtype.bits() >= 8 {
         return None;
     }
@@ -46,11 +43,8 @@ fn in_padded_rows(dtype: Dtype, shape: &[usize], strides: Option<&[usize]>) -> O
 /// The dimensions of packed pairs: along the last one, as safetensors has it.
 ///
 /// `None` where there is none, or where pairs do not lie side by side along it.
-fn in_pairs(
-    shape: &[usize],
-    strides: Option<&[usize]>,
-) -> Option<(Vec<usize>, Option<Vec<usize>>)> {
-    let doubled = |values: &[usize]| -> Option<Vec<usize>> {
+fn in_pairs(shape: &[usize], strides: Option<&[usize]>) -> Option<(Sizes, Option<Sizes>)> {
+    let doubled = |values: &[usize]| -> Option<Sizes> {
         values.iter().map(|value| value.checked_mul(2)).collect()
     };
     let (&size, rest) = shape.split_last()?;

@@ -1,10 +1,11 @@
 //! The way through a file, format by format.
 
 use std::io::{Read, Seek, SeekFrom};
+use std::panic::resume_unwind;
 
 use tensorlift_memory::Anonymous;
 use tensorlift_storage::{Cursor, Storage};
-use tensorlift_tensor_meta::{ByteOrder, Catalog};
+use tensorlift_tensor_meta::{ByteOrder, Catalog, Source};
 
 use crate::archive::{Archive, Entry};
 use crate::error::{Error, Result};
@@ -29,6 +30,18 @@ pub(super) struct Reader<'a> {
     pub(super) budget: Budget,
 }
 
+/// From so many entries on, their headers are read beside the pickles.
+const ENTRIES_WORTH_A_THREAD: usize = 2048;
+
+/// The pickles of an archive, each with its entry.
+struct ZipPickles {
+    folder: Vec<u8>,
+    byte_order: ByteOrder,
+    main: (Entry, Parsed),
+    /// Those of a TorchScript archive.
+    constants: Option<(Entry, Parsed)>,
+}
+
 /// The objects of a pickle, and the bytes they were read from.
 struct Parsed {
     arena: Arena,
@@ -40,28 +53,34 @@ impl Reader<'_> {
     pub(super) fn zip(&mut self) -> Result<TorchFile> {
         let limits = &self.options.limits;
         let archive = Archive::open(self.storage, limits, &mut self.budget)?;
-        let (folder, pickle) = find_pickle(&archive)?;
-        let inside = |name: &str| [folder.as_slice(), name.as_bytes()].concat();
-        let byte_order = self.byte_order(&archive, archive.find(&inside("byteorder")))?;
-        let constants = archive.find(&inside("constants.pkl"));
-        let format = match constants {
-            Some(_) => Format::TorchScript,
-            None => Format::Zip,
+        let (located, pickles) = if archive.len() < ENTRIES_WORTH_A_THREAD {
+            (archive.locate()?, self.zip_pickles(&archive))
+        } else {
+            // The headers lie all over the file, and the pickles need two or three of them.
+            std::thread::scope(|scope| {
+                let located = scope.spawn(|| archive.locate());
+                let pickles = self.zip_pickles(&archive);
+                let located = located.join().unwrap_or_else(|panic| resume_unwind(panic));
+                located.map(|located| (located, pickles))
+            })?
         };
-        let main = self.zip_pickle(&archive, pickle, "data.pkl")?;
-        let constants = match constants {
-            Some(entry) => Some((entry, self.zip_pickle(&archive, entry, "constants.pkl")?)),
-            None => None,
-        };
-        let storages = |folder: &str| {
+        let ZipPickles {
+            folder,
+            byte_order,
+            main,
+            constants,
+        } = pickles?;
+        let storages = |subfolder: &str| {
             Storages::Zip(ZipStorages {
                 archive: &archive,
-                folder: inside(folder),
+                located: &located,
+                folder: inside(&folder, subfolder),
             })
         };
         let (data, constant_data) = (storages("data/"), storages("constants/"));
-        let origin = |parsed, storages, entry| -> Result<Origin<'_>> {
-            let parsed: &Parsed = parsed;
+        let origin = |(entry, parsed), storages| -> Result<Origin<'_>> {
+            let (entry, parsed): (Entry, &Parsed) = (entry, parsed);
+            let record = archive.record(entry, located[entry.0])?;
             Ok(Origin {
                 objects: Objects {
                     arena: &parsed.arena,
@@ -69,18 +88,21 @@ impl Reader<'_> {
                 },
                 storages,
                 byte_order,
-                pickle_at: archive.stored(entry)?.map(|extent| extent.offset),
+                pickle_at: match record.source {
+                    Source::Stored(extent) => Some(extent.offset),
+                    _ => None,
+                },
                 limits,
             })
         };
         let mut trees = vec![Tree {
-            origin: origin(&main, &data, pickle)?,
-            root: main.root,
+            origin: origin((main.0, &main.1), &data)?,
+            root: main.1.root,
             prefix: "",
         }];
         if let Some((entry, constants)) = &constants {
             trees.push(Tree {
-                origin: origin(constants, &constant_data, *entry)?,
+                origin: origin((*entry, constants), &constant_data)?,
                 root: constants.root,
                 prefix: "constants",
             });
@@ -88,7 +110,29 @@ impl Reader<'_> {
         let named = naming::name_tensors(&trees, &mut self.budget)?;
         drop(trees);
         let named = Listed::from(named);
-        Ok(self.finish(named, main, format))
+        let format = match constants {
+            Some(_) => Format::TorchScript,
+            None => Format::Zip,
+        };
+        Ok(self.finish(named, main.1, format))
+    }
+
+    /// Reads the pickles of an archive.
+    fn zip_pickles(&mut self, archive: &Archive<'_>) -> Result<ZipPickles> {
+        let (folder, pickle) = find_pickle(archive)?;
+        let find = |name| archive.find(&inside(&folder, name));
+        let byte_order = self.byte_order(archive, find("byteorder"))?;
+        let main = self.zip_pickle(archive, pickle, "data.pkl")?;
+        let constants = match find("constants.pkl") {
+            Some(entry) => Some((entry, self.zip_pickle(archive, entry, "constants.pkl")?)),
+            None => None,
+        };
+        Ok(ZipPickles {
+            folder,
+            byte_order,
+            main: (pickle, main),
+            constants,
+        })
     }
 
     fn zip_pickle(
@@ -337,6 +381,11 @@ fn run(
         .run(&mut arena, budget)
         .map_err(|error| pickle_error(name, error))?;
     Ok((arena, root, machine.position()))
+}
+
+/// The name of an entry in the folder of an archive.
+fn inside(folder: &[u8], name: &str) -> Vec<u8> {
+    [folder, name.as_bytes()].concat()
 }
 
 /// The root folder of an archive, with its slash, and the pickle in it.

@@ -1,3 +1,4 @@
+use tensorlift_memory::HugeVec;
 use tensorlift_tensor_meta::Limits;
 
 /// What a storage and the tensors in it take to describe, in bytes.
@@ -47,21 +48,22 @@ impl Budget {
     /// Makes room for `more` items in a growing vector. Until they have moved, its items are in
     /// two places, and both count.
     #[inline]
-    pub(crate) fn reserve<T>(&mut self, vec: &mut Vec<T>, more: usize) -> Result<(), OutOfBudget> {
-        match vec.capacity() - vec.len() < more {
+    pub(crate) fn reserve(&mut self, vec: &mut impl Grow, more: usize) -> Result<(), OutOfBudget> {
+        match vec.room() < more {
             true => self.grow(vec, more),
             false => Ok(()),
         }
     }
 
     #[cold]
-    fn grow<T>(&mut self, vec: &mut Vec<T>, more: usize) -> Result<(), OutOfBudget> {
-        let bytes = |items: usize| (items as u64).saturating_mul(size_of::<T>() as u64);
-        let before = vec.capacity();
+    #[inline(never)]
+    fn grow<V: Grow>(&mut self, vec: &mut V, more: usize) -> Result<(), OutOfBudget> {
+        let bytes = |items: usize| (items as u64).saturating_mul(V::ITEM_BYTES);
+        let (len, before) = vec.sizes();
         // By half, since doubling leaves more of the budget idle.
-        let wanted = (vec.len() + more).max(before + before / 2).max(MIN_ITEMS);
+        let wanted = (len + more).max(before + before / 2).max(MIN_ITEMS);
         self.charge(bytes(wanted))?;
-        vec.reserve_exact(wanted - vec.len());
+        vec.grow_by(wanted - len);
         self.refund(bytes(before));
         Ok(())
     }
@@ -82,6 +84,47 @@ impl Budget {
     /// Gives back what was charged for memory that is free again.
     pub(crate) fn refund(&mut self, bytes: u64) {
         self.left = self.left.saturating_add(bytes).min(self.total);
+    }
+}
+
+/// A vector that grows within a budget.
+pub(crate) trait Grow {
+    const ITEM_BYTES: u64;
+    /// How many items it has, and how many there is room for.
+    fn sizes(&self) -> (usize, usize);
+    /// Makes room for exactly so many more items.
+    fn grow_by(&mut self, more: usize);
+
+    #[inline]
+    fn room(&self) -> usize {
+        let (len, capacity) = self.sizes();
+        capacity - len
+    }
+}
+
+impl<T> Grow for Vec<T> {
+    const ITEM_BYTES: u64 = size_of::<T>() as u64;
+
+    #[inline]
+    fn sizes(&self) -> (usize, usize) {
+        (self.len(), self.capacity())
+    }
+
+    fn grow_by(&mut self, more: usize) {
+        self.reserve_exact(more);
+    }
+}
+
+impl<T> Grow for HugeVec<T> {
+    const ITEM_BYTES: u64 = size_of::<T>() as u64;
+
+    #[inline]
+    fn sizes(&self) -> (usize, usize) {
+        (self.len(), self.capacity())
+    }
+
+    fn grow_by(&mut self, more: usize) {
+        self.reserve_exact(more);
     }
 }
 

@@ -4,7 +4,7 @@ use crate::error::TensorProblem;
 use crate::globals::{Known, TorchDtype};
 use crate::pickle::{Id, Node};
 
-use super::{Described, Objects, StorageId};
+use super::{Described, Objects, Sizes, StorageId};
 
 /// # Arguments
 impl<'a> Objects<'a> {
@@ -72,7 +72,7 @@ impl<'a> Objects<'a> {
     }
 
     /// A tuple of sizes, `torch.Size` included.
-    pub(crate) fn sizes(&self, expected: &'static str, id: Id) -> Described<Vec<usize>> {
+    pub(crate) fn sizes(&self, expected: &'static str, id: Id) -> Described<Sizes> {
         let id = match self.arena.as_object(id) {
             Some((object, Known::Size)) => match self.arena.tuple_items(object.args) {
                 Some(&[sizes]) => sizes,
@@ -84,7 +84,7 @@ impl<'a> Objects<'a> {
             .arena
             .items(id)
             .ok_or_else(|| self.argument("a rebuild function", expected, &[id]))?;
-        let mut sizes = Vec::with_capacity(items.len());
+        let mut sizes = Sizes::with_capacity(items.len());
         for &item in items {
             let size = self
                 .arena

@@ -3,6 +3,7 @@
 
 mod arguments;
 
+use smallvec::SmallVec;
 use tensorlift_tensor_meta::Dtype;
 
 use crate::error::TensorProblem;
@@ -14,6 +15,9 @@ use crate::pickle::{Arena, Id, Node};
 const MAX_WRAPPERS: usize = 32;
 
 pub(crate) type Described<T> = Result<T, TensorProblem>;
+
+/// A size or a stride for each dimension; of one or two without an allocation, as nearly all are.
+pub(crate) type Sizes = SmallVec<[usize; 2]>;
 
 /// The objects of one pickle, and the bytes their texts lie in.
 #[derive(Clone, Copy)]
@@ -54,8 +58,8 @@ pub(crate) struct Dense {
     pub(crate) dtype: Option<TorchDtype>,
     /// In elements.
     pub(crate) offset: u64,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) strides: Option<Vec<usize>>,
+    pub(crate) shape: Sizes,
+    pub(crate) strides: Option<Sizes>,
     pub(crate) requires_grad: bool,
     pub(crate) conjugated: bool,
     pub(crate) negated: bool,

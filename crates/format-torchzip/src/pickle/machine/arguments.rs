@@ -79,7 +79,8 @@ impl<'a> Machine<'a> {
 
     pub(super) fn text(&mut self, len: u64, arena: &mut Arena, budget: &mut Budget) -> Step<()> {
         let bytes = self.take(len)?;
-        if std::str::from_utf8(bytes).is_err() && !text::is_text(bytes) {
+        // Nearly all texts are names and keys, in ASCII.
+        if !bytes.is_ascii() && std::str::from_utf8(bytes).is_err() && !text::is_text(bytes) {
             return Err(PickleProblem::Utf8);
         }
         let id = arena.push(Node::Text(self.span_of(bytes)), budget)?;

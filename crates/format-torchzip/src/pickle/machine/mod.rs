@@ -1,6 +1,8 @@
 mod arguments;
 mod stack;
 
+use tensorlift_memory::HugeVec;
+
 use crate::globals::Known;
 
 use super::limits::{Budget, Ceilings};
@@ -26,7 +28,7 @@ pub(crate) struct Machine<'a> {
     opcodes: u64,
     stack: Vec<Id>,
     marks: Vec<u32>,
-    memo: Vec<Id>,
+    memo: HugeVec<Id>,
     /// Memo numbers far beyond the others.
     far_memo: std::collections::HashMap<u64, Id>,
     memorised: usize,
@@ -48,7 +50,7 @@ impl<'a> Machine<'a> {
             opcodes: 0,
             stack: Vec::new(),
             marks: Vec::new(),
-            memo: Vec::new(),
+            memo: HugeVec::default(),
             far_memo: std::collections::HashMap::new(),
             memorised: 0,
         }
