@@ -216,3 +216,29 @@ fn more_entries_than_zip32_counts() {
     assert_eq!(file.catalog().len(), count);
     assert_eq!(tensor(&bytes, &file, "65999"), [7]);
 }
+
+/// From a few thousand entries on, their headers are read by a thread of their own.
+#[test]
+fn headers_of_many_entries_are_checked_as_those_of_few_are() {
+    let keys: Vec<String> = (0..3000).map(|key| key.to_string()).collect();
+    let values = floats(&[1., 2., 3., 4., 5., 6.]);
+    for count in [1, 100, 3000] {
+        let storages: Vec<_> = keys[..count].iter().map(|key| (&**key, &*values)).collect();
+        let mut bytes = archive("archive", &sample(), &storages);
+        let file = open(&bytes).unwrap();
+        assert_eq!(tensor(&bytes, &file, "w"), values);
+
+        // The first place with the name is the entry's own header, the second the directory.
+        let name = format!("archive/data/{}", count - 1);
+        let mut places = bytes.windows(name.len());
+        let place = places.position(|bytes| bytes == name.as_bytes()).unwrap();
+        bytes[place] = b'X';
+        let error = open(&bytes).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("Xrchive/data/"), "{count} entries: {text}");
+        assert_eq!(
+            tensorlift_tensor_meta::Error::from(error).kind(),
+            ErrorKind::Malformed
+        );
+    }
+}
