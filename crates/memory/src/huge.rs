@@ -119,6 +119,27 @@ unsafe impl Allocator for HugePages {
         }
     }
 
+    unsafe fn grow(
+        &self,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+    ) -> Result<NonNull<[u8]>, AllocError> {
+        if mapped(old).is_none() && mapped(new).is_none() {
+            // The program's allocator may know how to do without a copy.
+            // SAFETY: the block is its own, and the caller vouches for the rest.
+            return unsafe { Global.grow(block, old, new) };
+        }
+        let grown = self.allocate(new)?;
+        // SAFETY: the caller vouches that the old block was allocated here with its layout and that
+        // the new one is no smaller; a new allocation overlaps none.
+        unsafe {
+            std::ptr::copy_nonoverlapping(block.as_ptr(), grown.as_ptr().cast(), old.size());
+            self.deallocate(block, old);
+        }
+        Ok(grown)
+    }
+
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
         match mapped(layout) {
             // SAFETY: the caller vouches that the block was allocated here with this layout, which
