@@ -9,6 +9,8 @@ mod canonical;
 
 use std::hash::BuildHasher;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
 use tensorlift_memory::{Anonymous, HugeVec};
@@ -30,6 +32,12 @@ const LISTED_BYTES: u64 = 96;
 const MIN_ENTRY_BYTES: u64 = 46;
 /// The most that one byte of a deflate stream can stand for.
 const MAX_RATIO: u64 = 1032;
+/// Headers that are read before it is known how long one takes.
+const FIRST_HEADERS: usize = 8;
+/// Longer than this, several threads wait for headers.
+const LONG: Duration = Duration::from_millis(5);
+/// Threads that wait for headers.
+const HEADER_THREADS: usize = 8;
 /// The first byte of an entry's data after its local header's fixed part.
 const LOCAL_HEADER_BYTES: u64 = 30;
 
@@ -109,6 +117,8 @@ impl<'a> Archive<'a> {
             .charge(directory_len + listed)
             .map_err(Error::budget)?;
         let mut archive = Self::new(storage, directory.start, entries);
+        let fixed = entries * MIN_ENTRY_BYTES as usize;
+        archive.names.reserve_exact(directory.len() - fixed);
         for item in directory.items() {
             let is_canonical = match item {
                 Some(item) => archive.add(&item)?,
@@ -209,15 +219,9 @@ impl<'a> Archive<'a> {
         }
         let mut located = Located::with_capacity(self.len());
         located.resize(self.len(), 0);
-        let mut cursor = Cursor::new(self.storage);
-        let mut name = Vec::new();
         let (mut free_from, mut before) = (0, None);
-        for &place in &order {
-            let entry = Entry(place as usize);
-            let (start, data) = (
-                start_of(&place),
-                self.data_start(entry, &mut cursor, &mut name)?,
-            );
+        for (&place, data) in order.iter().zip(self.data_starts(&order)?) {
+            let (entry, start) = (Entry(place as usize), start_of(&place));
             let end = data.saturating_add(self.entries[entry.0].compressed);
             self.check_end(entry, end)?;
             if start < free_from {
@@ -229,6 +233,49 @@ impl<'a> Archive<'a> {
             (free_from, before) = (end, Some(entry));
         }
         Ok(located)
+    }
+
+    /// Where the data of some entries begin, in their order.
+    ///
+    /// Entries of large tensors lie far apart, and where each read waits for a disk or a network,
+    /// the time is that of the waiting: if the first few show that, several threads wait for the
+    /// rest.
+    fn data_starts(&self, order: &[u32]) -> Result<HugeVec<u64>> {
+        let (first, rest) = order.split_at(order.len().min(FIRST_HEADERS));
+        let clock = Instant::now();
+        let mut starts = HugeVec::with_capacity(order.len());
+        self.add_data_starts(first, &mut starts)?;
+        let expected = clock
+            .elapsed()
+            .mul_f64(rest.len() as f64 / first.len().max(1) as f64);
+        if expected < LONG {
+            self.add_data_starts(rest, &mut starts)?;
+            return Ok(starts);
+        }
+        std::thread::scope(|scope| {
+            let part = |order| {
+                let mut starts = HugeVec::default();
+                self.add_data_starts(order, &mut starts).map(|()| starts)
+            };
+            let parts = rest.chunks(rest.len().div_ceil(HEADER_THREADS));
+            let parts: Vec<_> = parts
+                .map(|order| scope.spawn(move || part(order)))
+                .collect();
+            for part in parts {
+                let part = part.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+                starts.extend_from_copies(&part);
+            }
+            Ok(starts)
+        })
+    }
+
+    fn add_data_starts(&self, order: &[u32], starts: &mut HugeVec<u64>) -> Result<()> {
+        let mut cursor = Cursor::new(self.storage);
+        let mut name = Vec::new();
+        for &place in order {
+            starts.push(self.data_start(Entry(place as usize), &mut cursor, &mut name)?);
+        }
+        Ok(())
     }
 
     /// Where an entry's data begin, by its own header, which must bear its name.

@@ -295,10 +295,15 @@ impl<'a> Walk<'a> {
                 self.outside(id, depth, budget)
             }
             Node::Object(_) => {
-                let tensor = self
-                    .objects
-                    .tensor(id)
-                    .map_err(|problem| tensor_error(&self.path, problem))?;
+                let fail = |problem| tensor_error(&self.path, problem);
+                if let Some(dense) = self.objects.plain_tensor(id).map_err(fail)? {
+                    self.check_overlong(overlong)?;
+                    let grad = dense.requires_grad;
+                    return Ok(self.list(depth, |listing, name| {
+                        listing.dense(id, name, dense, grad, budget)
+                    })?);
+                }
+                let tensor = self.objects.tensor(id).map_err(fail)?;
                 match tensor {
                     Some(tensor) => {
                         self.check_overlong(overlong)?;

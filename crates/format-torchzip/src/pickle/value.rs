@@ -151,7 +151,9 @@ impl Arena {
         // Measured on state dicts as PyTorch writes them: short names make a node in 9 bytes and a
         // member in 5, longer ones in 14 and 8. What is not needed is never touched.
         budget.reserve(&mut self.nodes, len / 8)?;
-        budget.reserve(&mut self.members, len / 4)
+        budget.reserve(&mut self.members, len / 4)?;
+        // A tensor takes 80 bytes at the least.
+        budget.reserve(&mut self.objects, len / 80)
     }
 
     pub(crate) fn push(&mut self, node: Node, budget: &mut Budget) -> Result<Id, OutOfBudget> {

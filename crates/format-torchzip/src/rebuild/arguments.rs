@@ -84,13 +84,12 @@ impl<'a> Objects<'a> {
             .arena
             .items(id)
             .ok_or_else(|| self.argument("a rebuild function", expected, &[id]))?;
-        let mut sizes = Sizes::with_capacity(items.len());
-        for &item in items {
-            let size = self
-                .arena
-                .as_int(item)
-                .and_then(|size| usize::try_from(size).ok());
-            sizes.push(size.ok_or_else(|| self.argument("a rebuild function", expected, &[item]))?);
+        let mut sizes = Sizes::from_elem(0, items.len());
+        for (size, &item) in sizes.iter_mut().zip(items) {
+            let found = self.arena.as_int(item);
+            *size = found
+                .and_then(|found| usize::try_from(found).ok())
+                .ok_or_else(|| self.argument("a rebuild function", expected, &[item]))?;
         }
         Ok(sizes)
     }

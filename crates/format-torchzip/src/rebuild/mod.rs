@@ -93,6 +93,18 @@ pub(crate) struct StorageId<'a> {
 }
 
 impl<'a> Objects<'a> {
+    /// The tensor that an object stands for, if it is one as nearly all are: a view of a storage
+    /// that no class wraps and nobody added an attribute to.
+    pub(crate) fn plain_tensor(&self, id: Id) -> Described<Option<Dense>> {
+        match self.arena.as_object(id) {
+            Some((object, known @ Known::RebuildTensorV2)) if object.state.is_none() => {
+                let list = self.arena.tuple_items(object.args).unwrap_or(&[]);
+                self.dense(known, list).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The tensor that an object stands for, or `None` for objects of other kinds.
     pub(crate) fn tensor(&self, id: Id) -> Described<Option<Tensor>> {
         let mut requires_grad = None;
