@@ -380,22 +380,22 @@ fn runs<'s, 'a>(
     std::iter::from_fn(move || {
         let first = sorted.first()?.extent();
         let (start, mut end) = (first.offset, first.end());
-        let mut useful = first.len;
+        // Read of the run so far: what is wanted, and the gaps that are not free.
+        let (mut useful, mut wasted) = (first.len, 0);
         let mut len = 1;
         for next in &sorted[1..] {
             let next = next.extent();
-            let (offset, bytes) = (next.offset, next.len);
-            let gap = offset.saturating_sub(end);
+            let gap = next.offset.saturating_sub(end);
+            let cost = if gap > FREE_GAP_BYTES { gap } else { 0 };
+            let fresh = next.end().saturating_sub(end.max(next.offset));
             // Never more waste than use, beyond what is free.
-            let pays = gap
-                <= FREE_GAP_BYTES
-                    .max(useful.saturating_add(bytes))
-                    .min(merge_gap);
+            let pays = gap <= merge_gap && wasted + cost <= useful + fresh;
             let longest = end.max(next.end()) - start;
             if (gap > 0 && !pays) || longest > max_bytes {
                 break;
             }
-            useful = useful.saturating_add(bytes);
+            useful += fresh;
+            wasted += cost;
             end = end.max(next.end());
             len += 1;
         }

@@ -77,20 +77,67 @@ fn gaps_are_read_along_only_where_that_pays() {
 }
 
 #[test]
-fn a_selection_reads_what_it_needs() {
-    let extents: Vec<_> = (0..1000).map(|index| (index * 100_000, 100_000)).collect();
-    let catalog = catalog(&extents, Dtype::U8);
-    let nth = |entry: &tensorlift_tensor_meta::Entry| {
-        entry.name()[1..]
-            .parse::<u32>()
-            .unwrap()
-            .is_multiple_of(10)
-            .then_some(0)
+fn many_gaps_never_add_up_to_more_than_the_use() {
+    let tiny = (1..=1000).map(|index| ((64 << 10) + index * 60_000, 8));
+    let extents: Vec<_> = [(0, 64 << 10)].into_iter().chain(tiny).collect();
+    let plan = plan_all(&catalog(&extents, Dtype::U8), 64 << 10);
+    assert!(plan.bytes_to_read <= 2 * plan.bytes_wanted, "{plan}");
+    // One gap is paid for by the large tensor, and no other.
+    assert_eq!(plan.segments.len(), 1000);
+}
+
+#[test]
+fn bytes_that_are_wanted_twice_pay_once() {
+    let extents = [(0, 9000), (0, 9000), (0, 9000), (29_000, 100)];
+    let plan = plan_all(&catalog(&extents, Dtype::U8), 64 << 10);
+    assert_eq!(plan.bytes_to_read, 9100);
+}
+
+/// The plan of the entries for which `wanted` holds, by position.
+fn plan_some(catalog: &Catalog, merge_gap_bytes: u64, wanted: impl Fn(usize) -> bool) -> Plan {
+    let options = PlanOptions {
+        mode: Mode::Copy,
+        merge_gap_bytes,
     };
-    let options = LoadOptions::default().planning();
-    let plan = plan(&catalog, nth, &[GroupRules::default()], &options).unwrap();
-    assert_eq!((plan.places.len(), plan.segments.len()), (100, 100));
-    assert_eq!(plan.bytes_to_read, plan.bytes_wanted);
+    let select = |entry: &tensorlift_tensor_meta::Entry| {
+        let position = entry.name()[1..].parse().unwrap();
+        wanted(position).then_some(0)
+    };
+    plan(catalog, select, &[GroupRules::default()], &options).unwrap()
+}
+
+/// What a selection may read: twice what it wants, and a page for each gap.
+fn most_bytes(plan: &Plan) -> u64 {
+    2 * plan.bytes_wanted + 4096 * plan.places.len().saturating_sub(1) as u64
+}
+
+#[test]
+fn a_selection_of_every_nth_reads_what_pays_off() {
+    let gap = LoadOptions::default().merge_gap_bytes;
+    for bytes in [8, 1000, 5000, 60_000, 100_000] {
+        let extents: Vec<_> = (0..1000)
+            .map(|index| (index * bytes, bytes as usize))
+            .collect();
+        let catalog = catalog(&extents, Dtype::U8);
+        for nth in [2, 3, 10, 100] {
+            let plan = plan_some(&catalog, gap, |index| index.is_multiple_of(nth));
+            let places = 1000_usize.div_ceil(nth);
+            assert_eq!(plan.places.len(), places);
+            let between = bytes * (nth as u64 - 1);
+            // As much waste as use pays, a page is free, and all else is left out.
+            if between <= 4096 || (between <= bytes && between <= gap) {
+                assert_eq!(plan.segments.len(), 1, "every {nth}th of {bytes} bytes");
+            } else if between > gap || between > 2 * bytes {
+                assert_eq!(
+                    plan.segments.len(),
+                    places,
+                    "every {nth}th of {bytes} bytes"
+                );
+                assert_eq!(plan.bytes_to_read, plan.bytes_wanted);
+            }
+            assert!(plan.bytes_to_read <= most_bytes(&plan));
+        }
+    }
 }
 
 #[test]
@@ -195,6 +242,32 @@ fn a_plan_is_printed_and_serialised() {
 }
 
 proptest! {
+    /// Whatever the catalog and the selection, no more is read than DESIGN.md promises.
+    #[test]
+    fn a_selection_reads_at_most_twice_what_it_needs(
+        entries in proptest::collection::vec(
+            (
+                prop_oneof![Just(0u64), 0u64..5000, 0u64..70_000],
+                prop_oneof![0usize..100, 0usize..5000, 0usize..100_000],
+                proptest::bool::weighted(0.7),
+            ),
+            1..200,
+        ),
+        dtype in prop_oneof![Just(Dtype::U8), Just(Dtype::F32)],
+        merge_gap_bytes in prop_oneof![Just(64u64 << 10), Just(u64::MAX), 0u64..100_000],
+    ) {
+        let mut end = 0;
+        let mut extents = Vec::new();
+        for &(gap, elements, _) in &entries {
+            extents.push((end + gap, elements));
+            end += gap + elements as u64 * dtype.alignment() as u64;
+        }
+        let catalog = catalog(&extents, dtype);
+        let plan = plan_some(&catalog, merge_gap_bytes, |index| entries[index].2);
+        prop_assert!(plan.bytes_to_read >= plan.bytes_wanted);
+        prop_assert!(plan.bytes_to_read <= most_bytes(&plan), "{}", plan);
+    }
+
     /// Whatever the catalog: places are aligned and within their groups, and what arrives in a
     /// group never overlaps.
     #[test]
