@@ -4,7 +4,7 @@
 //! record's parts are put together at the end.
 //! A record of which only a part was read cannot be checked, and is counted as such.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use crc32fast::Hasher;
@@ -18,6 +18,8 @@ pub(super) struct Sums<'a> {
     catalog: &'a Catalog,
     /// Stored records by shard and offset.
     stored: BTreeMap<(ShardId, u64), Record>,
+    /// Deflated records, by position in the catalog.
+    deflated: HashMap<Extent, usize>,
     parts: Mutex<Vec<Part>>,
 }
 
@@ -38,23 +40,27 @@ struct Part {
 impl<'a> Sums<'a> {
     /// The records that a plan reads from.
     pub(super) fn new(catalog: &'a Catalog, plan: &Plan) -> Self {
-        let mut stored = BTreeMap::new();
-        let entries = plan
-            .places
-            .iter()
-            .map(|place| &catalog.entries()[place.entry]);
-        for entry in entries {
-            let record = catalog.record(entry);
-            if let (Source::Stored(extent), Some(_)) = (&record.source, record.declared_crc32) {
-                let index = entry.view().record.index();
-                let len = extent.len;
-                let record = Record { index, len };
-                stored.insert((extent.shard, extent.offset), record);
+        let (mut stored, mut deflated) = (BTreeMap::new(), HashMap::new());
+        for place in &plan.places {
+            let entry = &catalog.entries()[place.entry];
+            let (record, index) = (catalog.record(entry), entry.view().record.index());
+            if record.declared_crc32.is_none() {
+                continue;
+            }
+            match record.source {
+                Source::Stored(Extent { shard, offset, len }) => {
+                    stored.insert((shard, offset), Record { index, len });
+                }
+                Source::Deflated { extent, .. } => {
+                    deflated.insert(extent, index);
+                }
+                _ => {}
             }
         }
         Self {
             catalog,
             stored,
+            deflated,
             parts: Mutex::default(),
         }
     }
@@ -82,8 +88,7 @@ impl<'a> Sums<'a> {
 
     /// Sums a whole record that was inflated.
     pub(super) fn add_inflated(&self, extent: Extent, bytes: &[u8]) {
-        let is_it = |record: &tensorlift_tensor_meta::Record| matches!(record.source, Source::Deflated { extent: own, .. } if own == extent);
-        if let Some(index) = self.catalog.records().iter().position(is_it) {
+        if let Some(&index) = self.deflated.get(&extent) {
             self.push(index, 0, bytes);
         }
     }

@@ -4,6 +4,7 @@ mod faults;
 mod naive;
 mod planning;
 mod tensors;
+mod verify;
 
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ impl Sample {
         let control = Control::default();
         let filled = execute(&plan, &self.catalog, shards, &[device], options, &control)?;
         let catalog = Arc::new(self.catalog.clone());
-        Ok(Loaded::new(catalog, &plan, filled, LoadReport::default()))
+        let report = LoadReport::new(&plan, &filled);
+        Ok(Loaded::new(catalog, &plan, filled, report))
     }
 }
 
