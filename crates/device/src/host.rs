@@ -65,13 +65,20 @@ impl Device for HostDevice {
     /// Refuses more than the system says it can give: it would hand the memory out all the same,
     /// and end the process half-way.
     fn reserve(&self, bytes: u64) -> Result<(), DeviceError> {
-        match os::available_memory() {
-            Some(free) if bytes > free => Err(DeviceError::OutOfMemory {
+        let Some(free) = os::available_memory() else {
+            return Ok(());
+        };
+        let fits = match &self.pool {
+            Some(pool) => pool.reserve(bytes, free),
+            None => bytes <= free,
+        };
+        match fits {
+            true => Ok(()),
+            false => Err(DeviceError::OutOfMemory {
                 device: self.name(),
                 needed: bytes,
                 free,
             }),
-            _ => Ok(()),
         }
     }
 
@@ -125,5 +132,26 @@ impl Drop for HostGroup {
         if let (Some(memory), Some(pool)) = (self.memory.take(), &self.pool) {
             pool.give_back(memory);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_pool_counts_for_the_next_load() {
+        let free = os::available_memory().unwrap();
+        let pool = HostPool::new(usize::MAX);
+        let device = HostDevice::new().with_pool(pool.clone());
+        // Nothing is spent: no page of it is touched.
+        let bytes = usize::try_from(free / 2).unwrap();
+        let dtype = None;
+        drop(device.allocate(&GroupRequest { bytes, dtype }).unwrap());
+        let needed = free + free / 4;
+        assert!(HostDevice::new().reserve(needed).is_err());
+        device.reserve(needed).unwrap();
+        assert!(device.reserve(free * 2).is_err());
     }
 }

@@ -22,8 +22,21 @@ use tensorlift_memory::Anonymous;
 /// ```
 #[derive(Clone, Debug)]
 pub struct HostPool {
-    kept: Arc<Mutex<Vec<Anonymous>>>,
+    kept: Arc<Mutex<Kept>>,
     most_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    memory: Vec<Anonymous>,
+    /// Whether a load was let in only because of what is kept, which may not have come yet.
+    counted_on: bool,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.memory.iter().map(|memory| memory.len()).sum()
+    }
 }
 
 impl HostPool {
@@ -39,12 +52,19 @@ impl HostPool {
     /// The bytes that are kept and not in use.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        self.lock().iter().map(|memory| memory.len()).sum()
+        self.lock().bytes()
     }
 
     /// Gives all memory that is not in use back to the system.
     pub fn clear(&self) {
-        self.lock().clear();
+        self.lock().memory.clear();
+    }
+
+    /// Whether a load of `bytes` fits into what the system has free and what is kept together.
+    pub(crate) fn reserve(&self, bytes: u64, free: u64) -> bool {
+        let mut kept = self.lock();
+        kept.counted_on |= bytes > free;
+        bytes <= free.saturating_add(kept.bytes() as u64)
     }
 
     /// Memory of at least `bytes` bytes: the smallest that is kept, unless that is more than
@@ -52,12 +72,16 @@ impl HostPool {
     pub(crate) fn take(&self, bytes: usize) -> io::Result<Anonymous> {
         let mut kept = self.lock();
         let fits = |memory: &Anonymous| (bytes..=bytes.saturating_mul(2)).contains(&memory.len());
-        let best = (0..kept.len())
-            .filter(|&index| fits(&kept[index]))
-            .min_by_key(|&index| kept[index].len());
+        let best = (0..kept.memory.len())
+            .filter(|&index| fits(&kept.memory[index]))
+            .min_by_key(|&index| kept.memory[index].len());
         match best {
-            Some(index) => Ok(kept.swap_remove(index)),
+            Some(index) => Ok(kept.memory.swap_remove(index)),
             None => {
+                // New memory beside all that is kept would be more than the system has.
+                if std::mem::take(&mut kept.counted_on) {
+                    kept.memory.clear();
+                }
                 drop(kept);
                 Anonymous::new(bytes)
             }
@@ -67,13 +91,12 @@ impl HostPool {
     /// Keeps memory that is not in use any more, as far as there is room.
     pub(crate) fn give_back(&self, memory: Anonymous) {
         let mut kept = self.lock();
-        let held: usize = kept.iter().map(|memory| memory.len()).sum();
-        if held.saturating_add(memory.len()) <= self.most_bytes {
-            kept.push(memory);
+        if kept.bytes().saturating_add(memory.len()) <= self.most_bytes {
+            kept.memory.push(memory);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Anonymous>> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,6 +117,29 @@ mod tests {
         // What is left is more than twice as large.
         assert_eq!(pool.take(2000).unwrap().len(), 2000);
         assert_eq!(pool.kept_bytes(), 6000);
+    }
+
+    #[test]
+    fn what_is_kept_counts_as_free() {
+        let pool = HostPool::new(10_000);
+        pool.give_back(pool.take(6000).unwrap());
+        assert!(pool.reserve(9000, 3000));
+        assert!(!pool.reserve(9001, 3000));
+    }
+
+    #[test]
+    fn what_is_kept_makes_room_if_it_was_counted_on() {
+        let pool = HostPool::new(10_000);
+        pool.give_back(pool.take(6000).unwrap());
+        // Free memory is enough.
+        assert!(pool.reserve(1000, 1000));
+        pool.take(1000).unwrap();
+        assert_eq!(pool.kept_bytes(), 6000);
+        assert!(pool.reserve(1000, 999));
+        // Another load in between changes nothing.
+        assert!(pool.reserve(1000, 1000));
+        pool.take(1000).unwrap();
+        assert_eq!(pool.kept_bytes(), 0);
     }
 
     #[test]

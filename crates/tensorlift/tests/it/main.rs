@@ -5,6 +5,7 @@ mod committed;
 mod cuda;
 mod faults;
 mod memory;
+mod pool;
 mod round_trip;
 mod shares;
 mod state;
