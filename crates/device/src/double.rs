@@ -28,6 +28,7 @@ struct Ring {
     freed: Condvar,
     buffer_bytes: usize,
     ring_len: usize,
+    most_taken: AtomicUsize,
     copies: AtomicUsize,
     failing_copy: Option<usize>,
     live_groups: AtomicUsize,
@@ -42,6 +43,7 @@ impl StagedDevice {
             freed: Condvar::new(),
             buffer_bytes,
             ring_len: buffers,
+            most_taken: AtomicUsize::new(0),
             copies: AtomicUsize::new(0),
             failing_copy: None,
             live_groups: AtomicUsize::new(0),
@@ -99,6 +101,12 @@ impl StagedDevice {
     #[must_use]
     pub fn buffers(&self) -> usize {
         self.shared.ring_len
+    }
+
+    /// The most staging buffers that were held at once so far.
+    #[must_use]
+    pub fn most_buffers_taken(&self) -> usize {
+        self.shared.most_taken.load(Ordering::SeqCst)
     }
 
     /// Copies started so far.
@@ -196,6 +204,8 @@ impl Staging for StagedGroup {
         let mut free = self.ring.lock();
         loop {
             if let Some(memory) = free.pop() {
+                let taken = self.ring.ring_len - free.len();
+                self.ring.most_taken.fetch_max(taken, Ordering::SeqCst);
                 return Ok(Box::new(StagedBuffer {
                     memory,
                     len,

@@ -24,7 +24,8 @@ pub struct BudgetLimits {
     pub staging_bytes: u64,
     /// Reading threads. Default: 64.
     pub threads: usize,
-    /// Shards open for reading; each takes up to two descriptors. Default: 32.
+    /// Shards that are read in turn; each takes up to two descriptors. While one thread ends a
+    /// shard, each other one may have the next open. Default: 32.
     pub open_shards: usize,
 }
 

@@ -1,5 +1,6 @@
 //! Planning and execution, compared with the plainest way to do the same.
 
+mod budgets;
 mod faults;
 mod naive;
 mod planning;
