@@ -1,23 +1,29 @@
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::BoolishValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
-use tensorlift::{Bytes, FileReport, LoadReport, Mode, PageCache, Reader, Verify};
+use serde::Serialize;
+use tensorlift::{
+    Budget, BudgetLimits, Bytes, Checkpoint, FileReport, LoadReport, Loader, PageCache, Plan,
+    Reader, Verify,
+};
 
 use crate::Target;
 use crate::device::{DeviceArg, GdsArg};
 use crate::failure::Failure;
+use crate::plan::{Planning, write_plan};
 
 #[derive(Args)]
 pub(crate) struct Load {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    planning: Planning,
     /// Print the report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// Copy the bytes into memory, or view a populated mapping of the file
-    #[arg(long, env = "TENSORLIFT_MODE", value_enum, default_value_t = ModeArg::Copy)]
-    mode: ModeArg,
     /// Where to: host, cuda:N, auto (a GPU if there is one), or null (read and throw away)
     #[arg(long, env = "TENSORLIFT_DEVICE", default_value = "host")]
     device: DeviceArg,
@@ -39,28 +45,33 @@ pub(crate) struct Load {
     /// The most memory to allocate, in bytes; what is free by default
     #[arg(long, env = "TENSORLIFT_MEMORY_BYTES")]
     memory_bytes: Option<u64>,
+    /// The most bytes of staging buffers, on the way to devices that need them
+    #[arg(long, env = "TENSORLIFT_STAGING_BYTES")]
+    staging_bytes: Option<u64>,
+    /// The most shards to read in turn
+    #[arg(long, env = "TENSORLIFT_OPEN_SHARDS")]
+    open_shards: Option<usize>,
     /// Check the CRC-32 of archive entries while reading
-    #[arg(long)]
+    #[arg(long, env = "TENSORLIFT_VERIFY", value_parser = BoolishValueParser::new())]
     verify: bool,
-    /// Before loading, show the plan, what was probed and which reader each file gets
-    #[arg(long, conflicts_with = "json")]
+    /// Before loading, show the plan, what was probed and which reader each file gets; with
+    /// --json, as an object on a line of its own
+    #[arg(long)]
     explain: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum ModeArg {
-    Copy,
-    Map,
+/// What a load is going to do.
+#[derive(Serialize)]
+struct Explanation {
+    plan: Plan,
+    /// How each shard would be read, in the order in which the plan counts them.
+    files: Vec<FileReport>,
 }
 
 impl Load {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
         let checkpoint = self.target.open()?;
-        let mode = match self.mode {
-            ModeArg::Copy => Mode::Copy,
-            ModeArg::Map => Mode::Map,
-        };
-        let mut loader = checkpoint.loader().mode(mode);
+        let mut loader = self.planning.apply(checkpoint.loader());
         loader = loader.reader(self.reader).page_cache(self.page_cache);
         if let Some(bytes) = self.chunk_bytes {
             loader = loader.chunk_bytes(bytes);
@@ -74,13 +85,10 @@ impl Load {
         if self.verify {
             loader = loader.verify(Verify::Crc32);
         }
+        loader = loader.budget(self.budget());
         loader = loader.place(self.device.placement(self.gds)?);
         if self.explain {
-            write!(out, "{}", loader.plan()?)?;
-            for file in &loader.probe()? {
-                write_file(out, file)?;
-                writeln!(out, "  begins with {} in flight", file.first_threads)?;
-            }
+            self.explain(out, &checkpoint, &loader)?;
         }
         let bar = std::io::stderr().is_terminal().then(progress_bar);
         if let Some(bar) = bar.clone() {
@@ -99,6 +107,33 @@ impl Load {
             writeln!(out)?;
         } else {
             write_report(out, loaded.report())?;
+        }
+        Ok(())
+    }
+
+    fn budget(&self) -> Arc<Budget> {
+        let mut limits = BudgetLimits::default();
+        limits.staging_bytes = self.staging_bytes.unwrap_or(limits.staging_bytes);
+        limits.open_shards = self.open_shards.unwrap_or(limits.open_shards);
+        Budget::new(limits)
+    }
+
+    fn explain(
+        &self,
+        out: &mut impl Write,
+        checkpoint: &Checkpoint,
+        loader: &Loader<'_>,
+    ) -> Result<(), Failure> {
+        let (plan, files) = (loader.plan()?, loader.probe()?);
+        if self.json {
+            serde_json::to_writer(&mut *out, &Explanation { plan, files })?;
+            writeln!(out)?;
+            return Ok(());
+        }
+        write_plan(out, checkpoint, &plan)?;
+        for file in &files {
+            write_file(out, file)?;
+            writeln!(out, "  begins with {} in flight", file.first_threads)?;
         }
         Ok(())
     }

@@ -3,19 +3,26 @@
 mod convert;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
+mod options;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use tensorlift_fixture_kit::committed;
 
-fn tensorlift(arguments: &[&str]) -> Output {
+/// The program, deaf to what the environment says of loads.
+fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tensorlift"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TENSORLIFT_") {
+            command.env_remove(name);
+        }
+    }
     command
-        .args(arguments)
-        .env_remove("TENSORLIFT_READER")
-        .env_remove("TENSORLIFT_MODE");
-    command.output().unwrap()
+}
+
+fn tensorlift(arguments: &[&str]) -> Output {
+    program().args(arguments).output().unwrap()
 }
 
 /// Standard output of a run that must succeed.
