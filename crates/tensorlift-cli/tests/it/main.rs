@@ -151,15 +151,16 @@ fn usage_errors_are_status_2() {
     assert!(tensorlift(&["--help"]).status.success());
 }
 
-/// Runs with at most so many descriptors.
+/// Loads by one thread with at most so many descriptors, those of standard streams included.
 #[cfg(target_os = "linux")]
-fn with_descriptors(most: usize, target: &Path) -> Output {
-    let script = format!("ulimit -n {most}; exec \"$0\" load \"$1\" --json");
+fn with_descriptors(most: usize, target: &Path, arguments: &[&str]) -> Output {
+    // Others may have been inherited.
+    let script = format!("exec 3<&- 4<&- 5<&- 6<&-; ulimit -n {most}; exec \"$@\"");
     let mut command = Command::new("sh");
-    command
-        .args(["-c", &script, env!("CARGO_BIN_EXE_tensorlift")])
-        .arg(target);
-    command.output().unwrap()
+    command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_tensorlift")]);
+    command.args(["load", "--json", "--threads", "1", "--chunk-bytes", "4096"]);
+    command.arg(target).args(arguments);
+    command.env("RAYON_NUM_THREADS", "1").output().unwrap()
 }
 
 #[test]
@@ -171,33 +172,30 @@ fn a_thousand_shards_need_few_descriptors() {
     let folder = tempfile::tempdir().unwrap();
     let spec = CheckpointSpec::new(Format::safetensors()).shards(1000);
     let name = |index| format!("t{index}");
+    // Three chunks in each shard, so that shards take turns.
     let spec = (0..1000).fold(spec, |spec, index| {
         spec.tensor(name(index), Dtype::U8, [9000])
     });
     spec.write(folder.path()).unwrap();
 
-    let enough = with_descriptors(32, folder.path());
-    assert!(
-        enough.status.success(),
-        "{}",
-        String::from_utf8_lossy(&enough.stderr)
-    );
-    let report: serde_json::Value = serde_json::from_slice(&enough.stdout).unwrap();
-    assert_eq!(
-        (&report["tensors"], &report["bytes_wanted"]),
-        (&1000.into(), &9_000_000.into())
-    );
-
-    // One descriptor is enough for one thread, but not for the two that parse on most machines.
-    let too_few = with_descriptors(4, folder.path());
-    if !too_few.status.success() {
-        let object: serde_json::Value = serde_json::from_slice(&too_few.stdout).unwrap();
-        assert_eq!(object["error"]["kind"], "storage");
-        assert!(
-            object["error"]["file"]
-                .as_str()
-                .unwrap()
-                .ends_with(".safetensors")
+    for (most, arguments) in [(32, &[][..]), (4, &["--open-shards", "1"])] {
+        let enough = with_descriptors(most, folder.path(), arguments);
+        let errors = String::from_utf8_lossy(&enough.stderr);
+        assert!(enough.status.success(), "{most}: {errors}");
+        let report: serde_json::Value = serde_json::from_slice(&enough.stdout).unwrap();
+        assert_eq!(
+            (&report["tensors"], &report["bytes_wanted"]),
+            (&1000.into(), &9_000_000.into())
         );
     }
+
+    // One descriptor is left, and two shards take turns at least.
+    let too_few = with_descriptors(4, folder.path(), &[]);
+    assert_eq!(too_few.status.code(), Some(1));
+    let object: serde_json::Value = serde_json::from_slice(&too_few.stdout).unwrap();
+    assert_eq!(object["error"]["kind"], "storage");
+    let file = object["error"]["file"].as_str().unwrap();
+    assert!(file.ends_with("-00002-of-01000.safetensors"), "{file}");
+    let message = object["error"]["message"].as_str().unwrap();
+    assert!(message.contains("Too many open files"), "{message}");
 }
