@@ -50,6 +50,21 @@ fn load_takes_both_formats_to_a_gpu() {
 }
 
 #[test]
+fn staging_stays_within_what_was_said() {
+    let target = path("tiny-model");
+    let load = [
+        "load", &target, "--json", "--device", "cuda:0", "--gds", "off",
+    ];
+    let four = ["--threads", "4", "--chunk-bytes", "4096"];
+    for (staging, threads) in [("1000000", 4), ("9000", 2), ("0", 1)] {
+        let arguments = [&load[..], &four, &["--staging-bytes", staging]].concat();
+        let report = report(&arguments, false);
+        assert_eq!(report["threads"], threads, "{report}");
+        assert!(report["peak_staging_bytes"].as_u64().unwrap() <= threads * 4096);
+    }
+}
+
+#[test]
 fn gds_that_was_asked_for_and_is_not_there_is_a_warning() {
     let target = path("tiny-model");
     let output = with_gpu(
