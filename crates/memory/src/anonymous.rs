@@ -37,6 +37,12 @@ impl Anonymous {
         Self::with_tail(len, len.max(in_huge_pages(len)))
     }
 
+    /// How many bytes more than `len` [`in_huge_pages`](Self::in_huge_pages) takes.
+    #[must_use]
+    pub fn tail_bytes(len: usize) -> usize {
+        in_huge_pages(len).saturating_sub(len)
+    }
+
     /// `len` bytes at the beginning of `taken` bytes.
     fn with_tail(len: usize, taken: usize) -> io::Result<Self> {
         // Small memory gains nothing from the alignment, and wastes nothing without it.
