@@ -260,11 +260,17 @@ impl<'a> Entries<'a> {
     /// Checks that the entries follow each other without gap or overlap, and returns where they
     /// end within the tensors' bytes.
     fn check_order(&self) -> Result<u64, Error> {
-        let mut order: Vec<&Entry> = self.builder.catalog().entries().iter().collect();
-        let place = |entry: &&Entry| (entry.extent().offset, entry.extent().len);
-        if !order.is_sorted_by_key(place) {
-            order.sort_unstable_by_key(place);
+        let entries = self.builder.catalog().entries();
+        let place = |entry: &Entry| (entry.extent().offset, entry.extent().len);
+        if entries.is_sorted_by_key(place) {
+            return self.check_gaps(entries.iter());
         }
+        let mut order: Vec<&Entry> = entries.iter().collect();
+        order.sort_unstable_by_key(|entry| place(entry));
+        self.check_gaps(order.into_iter())
+    }
+
+    fn check_gaps<'e>(&self, order: impl Iterator<Item = &'e Entry>) -> Result<u64, Error> {
         let mut expected = self.first_byte;
         for entry in order {
             let extent = entry.extent();
