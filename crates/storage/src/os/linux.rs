@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use memmap2::{Advice, Mmap};
 use rustix::fs::{Advice as FileAdvice, AtFlags, StatxFlags};
@@ -55,19 +55,13 @@ fn touch(bytes: &[u8]) {
 #[must_use]
 pub fn residency(file: &File, len: u64) -> Option<Residency> {
     let page = rustix::param::page_size() as u64;
-    let mut total = Residency {
-        sampled_pages: 0,
-        resident_pages: 0,
-    };
     let step = (len / WINDOWS).max(WINDOW_BYTES);
-    let mut start = 0;
-    while start < len {
-        let window = (len - start).min(WINDOW_BYTES);
-        total.resident_pages += cached_pages(file, start, window)?;
-        total.sampled_pages += window.div_ceil(page);
-        start += step;
-    }
-    Some(total)
+    let starts = (0..len).step_by(usize::try_from(step).ok()?);
+    let windows = starts.map(|start| (start, (len - start).min(WINDOW_BYTES)));
+    Some(Residency {
+        sampled_pages: windows.clone().map(|(_, len)| len.div_ceil(page)).sum(),
+        resident_pages: cached_pages(file, windows)?,
+    })
 }
 
 /// `struct cachestat_range` of `linux/mman.h`.
@@ -92,11 +86,20 @@ struct Cachestat {
 /// kernel does not tell.
 #[must_use]
 pub fn cached_bytes(file: &File, offset: u64, len: u64) -> Option<u64> {
-    Some(cached_pages(file, offset, len)? * rustix::param::page_size() as u64)
+    let pages = cached_pages(file, std::iter::once((offset, len)))?;
+    Some(pages * rustix::param::page_size() as u64)
 }
 
-fn cached_pages(file: &File, offset: u64, len: u64) -> Option<u64> {
-    cachestat(file, offset, len).or_else(|| mincore(file, offset, len))
+/// Counts pages in ranges of offset and length, in order.
+fn cached_pages(file: &File, ranges: impl Iterator<Item = (u64, u64)> + Clone) -> Option<u64> {
+    let counted = ranges
+        .clone()
+        .map(|(offset, len)| cachestat(file, offset, len));
+    match counted.sum() {
+        // overlayfs says so of every file: the pages belong to the file beneath, as do mappings.
+        Some(0) | None => mincore(file, ranges),
+        counted => counted,
+    }
 }
 
 /// Linux 6.5; owners and writers of a file alone may ask.
@@ -120,19 +123,51 @@ fn cachestat(file: &File, off: u64, len: u64) -> Option<u64> {
     (status == 0).then_some(stat.cached)
 }
 
-/// Older kernels tell by a mapping; for a file that the process could not write, they claim that
-/// everything is there.
+/// Asks by a mapping that spans all ranges.
 #[allow(unsafe_code)]
-fn mincore(file: &File, offset: u64, len: u64) -> Option<u64> {
+fn mincore(file: &File, ranges: impl Iterator<Item = (u64, u64)> + Clone) -> Option<u64> {
+    if !may_ask_mincore(file) {
+        return None;
+    }
     let page = rustix::param::page_size();
-    let start = offset - offset % page as u64;
-    let len = usize::try_from(offset + len - start).ok()?;
+    let (start, _) = ranges.clone().next()?;
+    let (last, len) = ranges.clone().last()?;
+    let start = start - start % page as u64;
+    let span = usize::try_from(last + len - start).ok()?;
     // SAFETY: as for `map`; and no byte of this mapping is ever looked at.
-    let map = unsafe { memmap2::MmapOptions::new().offset(start).len(len).map(file) }.ok()?;
-    let mut pages = vec![0u8; len.div_ceil(page)];
-    // SAFETY: the mapping begins at a page and has `len` bytes; `pages` has a byte for each page.
-    let status = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), len, pages.as_mut_ptr()) };
-    (status == 0).then(|| pages.iter().filter(|&&page| page & 1 == 1).count() as u64)
+    let map = unsafe {
+        memmap2::MmapOptions::new()
+            .offset(start)
+            .len(span)
+            .map(file)
+    }
+    .ok()?;
+    let mut pages = Vec::new();
+    let mut resident = 0;
+    for (offset, len) in ranges {
+        // Within `span`, so it fits.
+        let at = (offset - start) as usize;
+        let range = &map[at - at % page..at + len as usize];
+        pages.resize(range.len().div_ceil(page), 0u8);
+        let address = range.as_ptr().cast_mut().cast();
+        // SAFETY: the range begins at a page of the mapping and ends within it; `pages` has a byte
+        // for each of its pages.
+        if unsafe { libc::mincore(address, range.len(), pages.as_mut_ptr()) } != 0 {
+            return None;
+        }
+        resident += pages.iter().filter(|&&page| page & 1 == 1).count() as u64;
+    }
+    Some(resident)
+}
+
+/// Of other files than these, `mincore(2)` claims that every page is there.
+#[allow(unsafe_code)]
+fn may_ask_mincore(file: &File) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    let owns = file.metadata().is_ok_and(|metadata| metadata.uid() == user);
+    let flags = libc::AT_EACCESS | libc::AT_EMPTY_PATH;
+    // SAFETY: the path is a string that ends in a zero, and the call keeps nothing.
+    owns || unsafe { libc::faccessat(file.as_raw_fd(), c"".as_ptr(), libc::W_OK, flags) } == 0
 }
 
 /// What direct reads of a file must be aligned to, as `statx(2)` says, or what all known file
@@ -241,4 +276,50 @@ pub fn memory() -> ProcessMemory {
 fn kib_field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn what_is_cached_of_files_of_others_is_unknown() {
+        const NOBODY: libc::c_long = 65534;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[1; 100_000]).unwrap();
+        let of_owner = residency(&file, 100_000).unwrap();
+        assert_eq!(of_owner.share(), 1.0);
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not run: only root can become another user");
+            return;
+        }
+        let of_another = || {
+            // SAFETY: the call takes numbers. Made past the C library, it changes the user of this
+            // thread alone.
+            let status = unsafe { libc::syscall(libc::SYS_setresuid, -1, NOBODY, -1) };
+            assert_eq!(status, 0);
+            mincore(&file, std::iter::once((0, 100_000)))
+        };
+        let told = std::thread::scope(|scope| scope.spawn(of_another).join().unwrap());
+        assert_eq!(told, None);
+    }
+
+    #[test]
+    fn both_ways_to_ask_agree_on_ranges_within_a_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[1; 100_000]).unwrap();
+        let ranges = [(0, 1), (5000, 4096), (20_000, 80_000)];
+        let counted: Option<u64> = ranges
+            .iter()
+            .map(|&(at, len)| cachestat(&file, at, len))
+            .sum();
+        let Some(counted) = counted else {
+            eprintln!("not run: no cachestat here");
+            return;
+        };
+        assert_eq!(mincore(&file, ranges.into_iter()), Some(counted));
+    }
 }
