@@ -185,7 +185,9 @@ mod tests {
     }
 
     fn check(storage: &DirectStorage, bytes: &[u8]) {
-        let mut memory = tensorlift_memory::Anonymous::new(bytes.len() + 4096).unwrap();
+        const CANARY: u8 = 0xa5;
+        let mut memory = tensorlift_memory::Anonymous::new(bytes.len() + 3 * 4096).unwrap();
+        memory.fill(CANARY);
         for (offset, len, residue) in [
             (0, LEN, 0),
             (4096, 5 << 20, 0),
@@ -197,13 +199,73 @@ mod tests {
             (4097, 10, 1),
             (7, 0, 7),
         ] {
-            let buf = &mut memory[residue..][..len];
+            let (before, rest) = memory.split_at_mut(4096 + residue);
+            let (buf, behind) = rest.split_at_mut(len);
             buf.fill(0);
             storage.read_exact_at(offset as u64, buf).unwrap();
             assert_eq!(buf, &bytes[offset..][..len], "{len} bytes at {offset}");
+            buf.fill(CANARY);
+            let untouched = |bytes: &[u8]| bytes.iter().all(|&byte| byte == CANARY);
+            assert!(untouched(before), "before {len} bytes at {offset}");
+            assert!(untouched(behind), "behind {len} bytes at {offset}");
         }
         let past = storage.read_exact_at(LEN as u64 - 3, &mut memory[(LEN - 3) % 4096..][..4]);
         assert_eq!(past.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    /// Bytes that this thread has had read from disks, where the kernel counts them.
+    #[cfg(target_os = "linux")]
+    fn bytes_from_disks() -> Option<u64> {
+        let counts = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+        let line = counts
+            .lines()
+            .find_map(|line| line.strip_prefix("read_bytes: "))?;
+        line.parse().ok()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_cached_is_taken_from_there_and_the_rest_from_the_disk() {
+        const PART: usize = 4 << 20;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..LEN as u32).map(|index| (index * 7 / 3) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let file = Arc::new(file.reopen().unwrap());
+        os::drop_page_cache(&file).unwrap();
+        let mut memory = tensorlift_memory::Anonymous::new(LEN).unwrap();
+        os::read_at(&file, 0, &mut memory[..PART]).unwrap();
+        let cached = os::cached_bytes(&file, 0, PART as u64);
+        let cold = os::cached_bytes(&file, 4 * PART as u64, PART as u64);
+        let counted = bytes_from_disks();
+        let (Ok(storage), Some(counted), true, Some(0)) = (
+            DirectStorage::new(Arc::clone(&file)),
+            counted,
+            cached == Some(PART as u64),
+            cold,
+        ) else {
+            eprintln!("not run: {cached:?} and {cold:?} cached, {counted:?} read from disks");
+            return;
+        };
+        let storage = storage.asking_cache();
+        let mut read = |offset: usize| {
+            let buf = &mut memory[offset..][..PART];
+            let before = bytes_from_disks().unwrap();
+            storage.read_exact_at(offset as u64, buf).unwrap();
+            assert_eq!(buf, &bytes[offset..][..PART]);
+            bytes_from_disks().unwrap() - before
+        };
+        // The kernel may read ahead on the way.
+        read(0);
+        let (warm, cold) = (read(0), read(4 * PART));
+        if counted + cold == 0 {
+            eprintln!("not run: reads from disks are not counted here");
+            return;
+        }
+        assert_eq!((warm, cold), (0, PART as u64));
+        assert_eq!(
+            os::cached_bytes(&file, 4 * PART as u64, PART as u64),
+            Some(0)
+        );
     }
 
     #[test]
