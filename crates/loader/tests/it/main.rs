@@ -2,6 +2,8 @@
 
 mod budgets;
 mod faults;
+#[cfg(target_os = "linux")]
+mod files;
 mod naive;
 mod planning;
 mod tensors;
@@ -47,6 +49,16 @@ impl Sample {
         device: impl Device + 'static,
         options: &LoadOptions,
     ) -> Result<Loaded, Error> {
+        self.load_controlled(shards, device, options, &Control::default())
+    }
+
+    fn load_controlled(
+        &self,
+        shards: &[Shard],
+        device: impl Device + 'static,
+        options: &LoadOptions,
+        control: &Control,
+    ) -> Result<Loaded, Error> {
         let device: Arc<dyn Device> = Arc::new(device);
         let plan = plan(
             &self.catalog,
@@ -54,8 +66,7 @@ impl Sample {
             &[device.rules()],
             &options.planning(),
         )?;
-        let control = Control::default();
-        let filled = execute(&plan, &self.catalog, shards, &[device], options, &control)?;
+        let filled = execute(&plan, &self.catalog, shards, &[device], options, control)?;
         let catalog = Arc::new(self.catalog.clone());
         let report = LoadReport::new(&plan, &filled);
         Ok(Loaded::new(catalog, &plan, filled, report))
