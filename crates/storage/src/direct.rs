@@ -13,7 +13,7 @@ const PAGE_BYTES: usize = 4096;
 /// Reads land in place where the address agrees with the offset modulo the file's alignment;
 /// their ragged ends go through one page, and everything else through the page cache.
 /// A file system that promises direct reads and then refuses one is read through the page cache
-/// from there on; [`Storage::fallback`] says why.
+/// from there on, and where io_uring fails, reads go without it; [`Storage::fallback`] says why.
 #[derive(Debug)]
 pub struct DirectStorage {
     direct: File,
@@ -24,6 +24,7 @@ pub struct DirectStorage {
     asks_cache: bool,
     /// The way of large reads, where it is io_uring.
     rings: Option<os::Rings>,
+    rings_failed: OnceLock<String>,
     refused: OnceLock<String>,
 }
 
@@ -55,6 +56,7 @@ impl DirectStorage {
             alignment,
             asks_cache: false,
             rings: None,
+            rings_failed: OnceLock::new(),
             refused: OnceLock::new(),
         })
     }
@@ -83,10 +85,7 @@ impl DirectStorage {
         let ahead = (offset % unit as u64) as usize;
         let whole = buf.len() - buf.len() % unit;
         if ahead == 0 && whole > 0 && buf.as_ptr().addr().is_multiple_of(self.alignment.memory) {
-            return match &self.rings {
-                Some(rings) => rings.read_at(&self.direct, offset, &mut buf[..whole]),
-                None => os::read_at(&self.direct, offset, &mut buf[..whole]),
-            };
+            return self.read_aligned(offset, &mut buf[..whole]);
         }
         let mut page = Page([0; PAGE_BYTES]);
         let start = offset - ahead as u64;
@@ -95,6 +94,20 @@ impl DirectStorage {
         let len = found.len().min(buf.len());
         buf[..len].copy_from_slice(&found[..len]);
         Ok(len)
+    }
+
+    fn read_aligned(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let rings = self.rings.as_ref();
+        if let Some(rings) = rings.filter(|_| self.rings_failed.get().is_none()) {
+            match rings.read_at(&self.direct, offset, buf) {
+                Ok(read) => return read,
+                Err(error) => {
+                    tracing::warn!(%error, "io_uring fails, reads go without it");
+                    self.rings_failed.get_or_init(|| error.to_string());
+                }
+            }
+        }
+        os::read_at(&self.direct, offset, buf)
     }
 
     /// Whether nearly all of a read can land in place.
@@ -122,8 +135,7 @@ impl Storage for DirectStorage {
             return os::read_at(&self.buffered, offset, buf);
         }
         match self.read_direct(offset, buf) {
-            // What Linux says when alignment or file system turn out not to suit.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(error) if os::refuses_direct(&error) => {
                 let why = format!("accepted when opened, refused when read: {error}");
                 tracing::warn!(%why, "direct reads");
                 self.refused.get_or_init(|| why);
@@ -134,10 +146,10 @@ impl Storage for DirectStorage {
     }
 
     fn reader(&self) -> &'static str {
-        match (self.refused.get(), &self.rings) {
-            (Some(_), _) => "pread",
-            (None, Some(_)) => "uring",
-            (None, None) => "direct",
+        match (self.refused.get(), &self.rings, self.rings_failed.get()) {
+            (Some(_), _, _) => "pread",
+            (None, Some(_), None) => "uring",
+            (None, _, _) => "direct",
         }
     }
 
@@ -150,7 +162,8 @@ impl Storage for DirectStorage {
     }
 
     fn fallback(&self) -> Option<&str> {
-        self.refused.get().map(String::as_str)
+        let refused = self.refused.get().or(self.rings_failed.get());
+        refused.map(String::as_str)
     }
 }
 
@@ -266,6 +279,37 @@ mod tests {
             os::cached_bytes(&file, 4 * PART as u64, PART as u64),
             Some(0)
         );
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    fn where_no_further_ring_can_be_had_reads_go_without_it() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..LEN as u32).map(|index| (index * 5 / 3) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        file.as_file().sync_all().unwrap();
+        let Ok(mut storage) = DirectStorage::new(Arc::new(file.reopen().unwrap())) else {
+            eprintln!("not run: no direct reads here");
+            return;
+        };
+        storage.rings = Some(os::Rings::exhausted());
+        assert_eq!((storage.reader(), storage.fallback()), ("uring", None));
+        check(&storage, &bytes);
+        assert_eq!(storage.reader(), "direct");
+        assert!(storage.fallback().unwrap().contains("open files"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_means_a_refusal_is_told_from_failures() {
+        for (code, refuses) in [
+            (libc::EINVAL, true),
+            (libc::EOPNOTSUPP, true),
+            (libc::EIO, false),
+        ] {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(os::refuses_direct(&error), refuses, "{error}");
+        }
     }
 
     #[test]

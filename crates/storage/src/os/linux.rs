@@ -209,6 +209,15 @@ pub(crate) fn open_direct(file: &File) -> io::Result<File> {
         .open(same)
 }
 
+/// Whether a failed direct read says that this file is not to be read so.
+pub(crate) fn refuses_direct(error: &io::Error) -> bool {
+    // What Linux says when alignment, or the file system beneath another, turn out not to suit.
+    let refusals = [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOTSUP];
+    error
+        .raw_os_error()
+        .is_some_and(|code| refusals.contains(&code))
+}
+
 /// Asks the kernel to forget the file's pages, for measurements from a cold cache.
 ///
 /// Dirty pages are written first; pages that others have mapped stay.

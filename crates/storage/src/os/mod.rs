@@ -22,7 +22,7 @@ pub use platform::{
     available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages, locked_memory_limit,
     memory, residency,
 };
-pub(crate) use platform::{open_direct, populate};
+pub(crate) use platform::{open_direct, populate, refuses_direct};
 pub(crate) use shared::{map, read_at};
 pub(crate) use uring::Rings;
 

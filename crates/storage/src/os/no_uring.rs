@@ -16,7 +16,7 @@ impl Rings {
         ))
     }
 
-    pub(crate) fn read_at(&self, _: &File, _: u64, _: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read_at(&self, _: &File, _: u64, _: &mut [u8]) -> io::Result<io::Result<usize>> {
         match *self {}
     }
 }

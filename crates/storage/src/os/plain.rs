@@ -44,6 +44,11 @@ pub(crate) fn open_direct(_file: &File) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// There are no direct reads here.
+pub(crate) fn refuses_direct(_error: &io::Error) -> bool {
+    false
+}
+
 /// Unsupported here.
 ///
 /// # Errors
