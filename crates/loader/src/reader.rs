@@ -68,9 +68,10 @@ pub fn probe(
 ) -> Result<Vec<FileReport>, Error> {
     let wanted = plan.bytes_of_shards(shards.len());
     let probe_one = |(shard, wanted): (&Shard, u64)| {
-        let chosen = choose(shard, wanted, options)
-            .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(shard.path()))?;
-        Ok(chosen.close())
+        let chosen = choose(shard, wanted, options).map(Chosen::close);
+        // As after a load, or a thousand shards would stay open.
+        shard.storage().release();
+        chosen.map_err(|error| Error::new(ErrorKind::Storage, error).with_path(shard.path()))
     };
     shards.iter().zip(wanted).map(probe_one).collect()
 }
