@@ -96,7 +96,7 @@ pub fn execute(
     for group in &mut groups {
         group.finish()?;
     }
-    let files = sources.into_iter().map(Source::report).collect();
+    let files = sources.iter().map(Source::report).collect();
     phases.finish = lap();
     Ok(Filled {
         groups,

@@ -58,7 +58,8 @@ impl<'a> Source<'a> {
     fn look<T>(&self, look: impl FnOnce(&Chosen) -> T) -> io::Result<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*state, State::Open(_)) {
-            let chosen = reader::choose(self.shard, self.wanted, self.options)?;
+            let chosen = reader::choose(self.shard, self.wanted, self.options)
+                .inspect_err(|_| self.shard.storage().release())?;
             tracing::debug!(file = ?chosen.file, "reader chosen");
             *state = State::Open(Box::new(chosen));
         }
@@ -95,23 +96,27 @@ impl<'a> Source<'a> {
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Open(chosen) = std::mem::replace(&mut *state, State::Waiting) {
-            self.check_unchanged(&*chosen.storage)?;
+            let unchanged = self.check_unchanged(&*chosen.storage);
             self.options
                 .page_cache
                 .apply(&*chosen.storage, self.options.mode);
             *state = State::Closed(Box::new(chosen.close()));
             self.shard.storage().release();
+            return unchanged;
         }
         Ok(())
     }
 
-    /// Bytes of a file that was rewritten while it was read belong to no checkpoint.
-    fn check_unchanged(&self, storage: &dyn Storage) -> Result<(), Error> {
+    /// Bytes of a file that was rewritten since its catalog was read belong to no checkpoint.
+    ///
+    /// The shard knows what the file was then, its reader only since when it was chosen.
+    fn check_unchanged(&self, reader: &dyn Storage) -> Result<(), Error> {
         let failed = |error: Error| error.with_path(self.shard.path());
-        let unchanged = storage
-            .is_unchanged()
-            .map_err(|error| failed(Error::new(ErrorKind::Storage, error)))?;
-        if unchanged {
+        let mut unchanged = self.shard.storage().is_unchanged();
+        if let Ok(true) = unchanged {
+            unchanged = reader.is_unchanged();
+        }
+        if unchanged.map_err(|error| failed(Error::new(ErrorKind::Storage, error)))? {
             return Ok(());
         }
         let found = "the file changed while it was loaded";
@@ -120,18 +125,25 @@ impl<'a> Source<'a> {
     }
 
     /// How it was read; a shard of which nothing was needed was not read at all.
-    pub(super) fn report(self) -> FileReport {
-        let state = self
-            .state
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        match state {
+    pub(super) fn report(&self) -> FileReport {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *state, State::Waiting) {
             State::Closed(file) => *file,
             State::Open(chosen) => chosen.close(),
             State::Waiting => {
                 let len = self.shard.storage().len();
                 FileReport::new(self.shard.path(), self.shard.format(), len, "none")
             }
+        }
+    }
+}
+
+impl Drop for Source<'_> {
+    /// A load that failed lets go of its shards too.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let State::Open(_) = state {
+            self.shard.storage().release();
         }
     }
 }

@@ -16,9 +16,9 @@ fn spec() -> CheckpointSpec {
     })
 }
 
-/// Open descriptors, threads and mappings of files below `folder`.
+/// Open descriptors and mappings of files below `folder`.
 #[cfg(target_os = "linux")]
-fn held(folder: &std::path::Path) -> (usize, usize) {
+pub(crate) fn held(folder: &std::path::Path) -> (usize, usize) {
     let within = |path: &str| path.contains(&*folder.to_string_lossy());
     let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());

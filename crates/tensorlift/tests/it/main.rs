@@ -6,6 +6,8 @@ mod cuda;
 mod faults;
 mod memory;
 mod pool;
+#[cfg(target_os = "linux")]
+mod replaced;
 mod round_trip;
 mod shares;
 mod state;
