@@ -4,6 +4,8 @@ mod committed;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
 mod faults;
+#[cfg(target_os = "linux")]
+mod left_behind;
 mod memory;
 mod pool;
 #[cfg(target_os = "linux")]
