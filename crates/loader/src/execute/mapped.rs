@@ -15,7 +15,7 @@ struct MappedGroup {
 /// The mapping of a shard.
 pub(super) fn group(source: &Source<'_>) -> Result<Box<dyn Group>, Error> {
     let path = source.shard().path();
-    let storage = source.storage().map_err(|error| {
+    let storage = source.storage(|_| {}).map_err(|error| {
         Error::new(ErrorKind::Storage, error)
             .with_path(path)
             .with_remedy("load it by copying")

@@ -22,7 +22,7 @@ use crate::plan::{GroupMemory, Plan, PlannedGroup};
 use crate::report::{Counts, FileReport, Phases};
 use crate::shard::Shard;
 use job::Job;
-use pace::Pace;
+use pace::{Pace, Wish};
 use source::Source;
 use verify::Sums;
 
@@ -165,22 +165,19 @@ fn read(jobs: Vec<Job<'_>>, run: Run<'_>, options: &LoadOptions) -> Result<Count
         .filter_map(Job::staging_bytes)
         .max()
         .unwrap_or(0) as u64;
-    let (wished, adapts) = match options.read_threads {
-        Some(threads) => (threads.max(1), false),
-        None if run.total <= ONE_THREAD_BYTES => (1, false),
-        None => match jobs.iter().find_map(Job::shard) {
-            Some(shard) => run.sources[shard.index()].pace().map_err(|error| {
-                let path = run.sources[shard.index()].shard().path();
-                Error::new(ErrorKind::Storage, error).with_path(path)
-            })?,
-            None => (1, false),
-        },
+    let (wished, wish) = match options.read_threads {
+        Some(threads) => (threads.max(1), None),
+        None if run.total <= ONE_THREAD_BYTES => (1, None),
+        None => {
+            let wish = run.first_wish(&jobs)?;
+            (wish.threads, Some(wish))
+        }
     };
     let chunks = jobs.len();
     let threads = run.share.threads(wished.min(chunks.max(1)), staging);
     let queue = Queue {
         jobs: Mutex::new(jobs.into_iter()),
-        pace: Pace::new(threads, chunks.max(threads), adapts, Instant::now()),
+        pace: Pace::new(threads, chunks, wish, Instant::now()),
         running: AtomicUsize::new(0),
         most: AtomicUsize::new(0),
         staging,
@@ -269,6 +266,18 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What the first shard likes, and those that are open already, as mappings are.
+    fn first_wish(&self, jobs: &[Job<'_>]) -> Result<Wish, Error> {
+        if let Some(shard) = jobs.iter().find_map(Job::shard) {
+            let source = &self.sources[shard.index()];
+            source.storage(|_| {}).map_err(|error| {
+                Error::new(ErrorKind::Storage, error).with_path(source.shard().path())
+            })?;
+        }
+        let wishes = self.sources.iter().filter_map(Source::wish);
+        Ok(wishes.fold(Wish::NONE, Wish::or))
+    }
+
     /// Runs all jobs; returns the first error.
     fn work(&self, queue: &Queue<'_>, threads: usize) -> Result<(), Error> {
         std::thread::scope(|scope| match threads {
@@ -298,7 +307,7 @@ impl<'a> Run<'a> {
             .fetch_max(queue.running.load(Ordering::Relaxed), Ordering::Relaxed);
         while let Some(job) = self.next(queue) {
             let bytes = job.bytes_read();
-            if let Err(error) = self.run(job) {
+            if let Err(error) = self.run(job, &queue.pace) {
                 self.stop.store(true, Ordering::Relaxed);
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
                 failed.get_or_insert(error);
@@ -324,14 +333,16 @@ impl<'a> Run<'a> {
         queue.jobs().next()
     }
 
-    fn run(&self, job: Job<'_>) -> Result<(), Error> {
+    fn run(&self, job: Job<'_>, pace: &Pace) -> Result<(), Error> {
         if self.control.cancel.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "the load was cancelled"));
         }
         let (extent, bytes, len) = (job.extent(), job.bytes_read(), job.len());
         let source = extent.map(|extent| &self.sources[extent.shard.index()]);
-        let storage = source.map(Source::storage).transpose();
+        let opened = |wish| pace.widen(wish, Instant::now());
+        let storage = source.map(|source| source.storage(opened));
         let pull = storage
+            .transpose()
             .map_err(Failure::Read)
             .and_then(|storage| job.run(storage.as_deref(), self.sums))
             .map_err(|failure| self.explain(failure, extent))?;

@@ -4,6 +4,7 @@
 //! Once enough has been read to tell a rate, twice as many are tried; if that was faster, twice
 //! as many again, until it is not; then the best stays.
 //! If the first doubling was no gain, half as many are tried the same way.
+//! A shard that is opened later and likes more than those before it begins this anew.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,14 +27,43 @@ pub(super) struct Pace {
     state: Mutex<State>,
 }
 
+/// How the reader of a shard likes to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// Reads in flight to begin with.
+    pub(super) threads: usize,
+    /// Whether more or fewer may be faster.
+    pub(super) adapts: bool,
+}
+
+impl Wish {
+    /// Of nothing to be read.
+    pub(super) const NONE: Self = Self {
+        threads: 1,
+        adapts: false,
+    };
+
+    /// What suits both.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            threads: self.threads.max(other.threads),
+            adapts: self.adapts || other.adapts,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     threads: usize,
     most: usize,
+    /// What the shards so far like together; none where the number is not to change.
+    wish: Option<Wish>,
     direction: Direction,
     best: Option<PaceStep>,
     window: Window,
     steps: Vec<PaceStep>,
+    /// Steps that were measured before the last beginning.
+    steps_before: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,23 +81,36 @@ struct Window {
 }
 
 impl Pace {
-    /// A load that begins with `threads` and may come to use up to `most`; it adapts only if told
-    /// to.
-    pub(super) fn new(threads: usize, most: usize, adapts: bool, now: Instant) -> Self {
-        let direction = if adapts {
-            Direction::Up
-        } else {
-            Direction::Settled
-        };
+    /// A load that begins with `threads`, as far as they were granted of what its first shards
+    /// wish, and may come to use up to `most`; without a wish, the number stays.
+    pub(super) fn new(threads: usize, most: usize, wish: Option<Wish>, now: Instant) -> Self {
         Self {
             state: Mutex::new(State {
                 threads,
                 most: most.min(MOST_THREADS).max(threads),
-                direction,
+                wish,
+                direction: Direction::first(wish.unwrap_or(Wish::NONE)),
                 best: None,
                 window: Window::from(now),
                 steps: Vec::new(),
+                steps_before: 0,
             }),
+        }
+    }
+
+    /// Tells what a shard wishes that was just opened.
+    pub(super) fn widen(&self, wish: Wish, now: Instant) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(before) = state.wish else { return };
+        let both = before.or(wish);
+        state.wish = Some(both);
+        if both != before {
+            state.threads = wish.threads.min(state.most).max(state.threads);
+            // What was measured so far was other storage.
+            state.direction = Direction::first(both);
+            state.best = None;
+            state.steps_before = state.steps.len();
+            state.window = Window::from(now);
         }
     }
 
@@ -87,6 +130,15 @@ impl Pace {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         (state.steps, state.threads)
+    }
+}
+
+impl Direction {
+    fn first(wish: Wish) -> Self {
+        match wish.adapts {
+            true => Direction::Up,
+            false => Direction::Settled,
+        }
     }
 }
 
@@ -119,7 +171,8 @@ impl State {
         }
         let settle = self.best.map_or(step.threads, |best| best.threads);
         // The second step down has nothing to gain from turning around.
-        let may_turn = self.steps.len() == 2 && self.direction == Direction::Up;
+        let measured = self.steps.len() - self.steps_before;
+        let may_turn = measured == 2 && self.direction == Direction::Up;
         let next = match (self.direction, faster) {
             (Direction::Up, true) => (step.threads * 2).min(self.most),
             (Direction::Up, false) if may_turn && settle > 1 => {
@@ -151,11 +204,15 @@ impl Window {
 mod tests {
     use super::*;
 
+    fn wish(threads: usize, adapts: bool) -> Wish {
+        Wish { threads, adapts }
+    }
+
     /// Feeds reads of 4 MiB from storage of which `rate` tells the bytes per second for a number
     /// of threads; returns where the pace settles, and after how many reads.
     fn settle(start: usize, rate: impl Fn(usize) -> f64) -> (usize, usize) {
         let mut now = Instant::now();
-        let pace = Pace::new(start, 64, true, now);
+        let pace = Pace::new(start, 64, Some(wish(start, true)), now);
         let mut threads = start;
         for read in 0..10_000 {
             let bytes = 4 << 20;
@@ -194,5 +251,39 @@ mod tests {
     fn storage_with_a_knee_is_left_at_the_knee() {
         let (threads, _) = settle(4, |threads| (threads as f64 * 0.2e9).min(3.2e9));
         assert_eq!(threads, 16);
+    }
+
+    #[test]
+    fn a_shard_that_likes_more_begins_anew() {
+        let now = Instant::now();
+        let pace = Pace::new(2, 64, Some(wish(2, false)), now);
+        let state = |pace: &Pace| {
+            let state = pace.state.lock().unwrap();
+            (state.threads, state.direction)
+        };
+        pace.widen(wish(2, false), now);
+        assert_eq!(state(&pace), (2, Direction::Settled));
+        pace.widen(wish(8, true), now);
+        assert_eq!(state(&pace), (8, Direction::Up));
+
+        // Once that has settled on fewer, the next one of the kind changes nothing.
+        let mut later = now;
+        while state(&pace).1 != Direction::Settled {
+            later += Duration::from_millis(4 * state(&pace).0 as u64);
+            pace.record(4 << 20, later);
+        }
+        assert_eq!(state(&pace).0, 1);
+        pace.widen(wish(8, true), later);
+        assert_eq!(state(&pace), (1, Direction::Settled));
+        pace.widen(wish(9, false), later);
+        assert_eq!(state(&pace), (9, Direction::Up));
+    }
+
+    #[test]
+    fn a_number_that_was_asked_for_stays() {
+        let now = Instant::now();
+        let pace = Pace::new(3, 64, None, now);
+        pace.widen(wish(8, true), now);
+        assert_eq!(pace.finish(), (Vec::new(), 3));
     }
 }

@@ -8,6 +8,7 @@ use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
 use super::job::Pull;
+use super::pace::Wish;
 use crate::options::LoadOptions;
 use crate::reader::{self, Chosen};
 use crate::report::FileReport;
@@ -45,28 +46,27 @@ impl<'a> Source<'a> {
         self.shard
     }
 
-    /// The storage to read from; the first call chooses the reader.
-    pub(super) fn storage(&self) -> io::Result<Arc<dyn Storage>> {
-        self.look(|chosen| Arc::clone(&chosen.storage))
-    }
-
-    /// How many reads should be in flight to begin with, and whether that may change.
-    pub(super) fn pace(&self) -> io::Result<(usize, bool)> {
-        self.look(|chosen| (chosen.threads, chosen.adapts))
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&Chosen) -> T) -> io::Result<T> {
+    /// The storage to read from; the first call chooses the reader, and tells what that likes.
+    pub(super) fn storage(&self, opened: impl FnOnce(Wish)) -> io::Result<Arc<dyn Storage>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*state, State::Open(_)) {
-            let chosen = reader::choose(self.shard, self.wanted, self.options)
-                .inspect_err(|_| self.shard.storage().release())?;
-            tracing::debug!(file = ?chosen.file, "reader chosen");
-            *state = State::Open(Box::new(chosen));
+        if let State::Open(chosen) = &*state {
+            return Ok(Arc::clone(&chosen.storage));
         }
+        let chosen = reader::choose(self.shard, self.wanted, self.options)
+            .inspect_err(|_| self.shard.storage().release())?;
+        tracing::debug!(file = ?chosen.file, "reader chosen");
+        opened(Wish::of(&chosen));
+        let storage = Arc::clone(&chosen.storage);
+        *state = State::Open(Box::new(chosen));
+        Ok(storage)
+    }
+
+    /// What the reader likes, if one was chosen already.
+    pub(super) fn wish(&self) -> Option<Wish> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
-            State::Open(chosen) => Ok(look(chosen)),
-            // Opened above.
-            State::Waiting | State::Closed(_) => Err(io::ErrorKind::Other.into()),
+            State::Open(chosen) => Some(Wish::of(chosen)),
+            State::Waiting | State::Closed(_) => None,
         }
     }
 
@@ -134,6 +134,15 @@ impl<'a> Source<'a> {
                 let len = self.shard.storage().len();
                 FileReport::new(self.shard.path(), self.shard.format(), len, "none")
             }
+        }
+    }
+}
+
+impl Wish {
+    fn of(chosen: &Chosen) -> Self {
+        Self {
+            threads: chosen.threads,
+            adapts: chosen.adapts,
         }
     }
 }

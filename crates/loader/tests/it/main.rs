@@ -5,6 +5,7 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod files;
 mod naive;
+mod pace;
 mod planning;
 mod tensors;
 mod verify;

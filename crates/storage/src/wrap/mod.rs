@@ -6,19 +6,22 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::Storage;
 
 /// Every read takes a fixed time and then as long as the bytes need at a given rate.
 ///
 /// Reads do not wait for each other, so several in flight hide the latency, as with real storage;
-/// the rate is that of one read.
+/// the rate is that of one read, unless it is [shared](Slow::shared).
 #[derive(Debug)]
 pub struct Slow<S> {
     inner: S,
     latency: Duration,
     bytes_per_second: u64,
+    /// When the line is free again that reads share, if they do.
+    line: Option<Mutex<Instant>>,
 }
 
 impl<S: Storage> Slow<S> {
@@ -28,7 +31,29 @@ impl<S: Storage> Slow<S> {
             inner,
             latency,
             bytes_per_second: bytes_per_second.max(1),
+            line: None,
         }
+    }
+
+    /// Lets all reads together have the rate, one after another.
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.line = Some(Mutex::new(Instant::now()));
+        self
+    }
+
+    fn transfer(&self, bytes: usize) {
+        let time = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let now = Instant::now();
+        let end = match &self.line {
+            Some(line) => {
+                let mut free = line.lock().unwrap_or_else(PoisonError::into_inner);
+                *free = now.max(*free) + time;
+                *free
+            }
+            None => now + time,
+        };
+        std::thread::sleep(self.latency + (end - now));
     }
 }
 
@@ -103,8 +128,7 @@ impl<S: Storage> Storage for Slow<S> {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read_at(offset, buf)?;
-        let transfer = Duration::from_secs_f64(read as f64 / self.bytes_per_second as f64);
-        std::thread::sleep(self.latency + transfer);
+        self.transfer(read);
         Ok(read)
     }
 
