@@ -2,8 +2,13 @@ use serde::Serialize;
 use tensorlift_storage::{Storage, os};
 
 use crate::options::Mode;
+use crate::reader::WARM;
 
-/// What a load leaves in the page cache.
+/// What a load that copies leaves in the page cache.
+///
+/// A mapping is the page cache, so [`Mode::Map`] leaves there what it maps.
+/// Pages of files that live in memory (tmpfs), that others have mapped or that are not written yet
+/// always stay: the kernel passes them over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PageCache {
@@ -13,23 +18,24 @@ pub enum PageCache {
     /// Nothing of the shards that were read: their pages are given up once the last byte of a
     /// shard is in place, those that were there before too.
     DropAfter,
-    /// Nothing new: files are read past the page cache; where that cannot be, as with
-    /// [`PageCache::DropAfter`].
+    /// What was there before: files are read past the page cache, also where it would be faster.
+    ///
+    /// Where that cannot be (the file system has no direct reads, buffered ones were asked for),
+    /// files that were there nearly whole stay, others go as with [`PageCache::DropAfter`].
     Bypass,
 }
 
 impl PageCache {
     /// Gives the pages of a shard up, where that was asked for.
-    ///
-    /// Pages of files that live in memory (tmpfs) and those that others have mapped stay: the
-    /// kernel passes them over.
-    pub(crate) fn apply(self, storage: &dyn Storage, mode: Mode) {
-        let leaves_pages = match self {
+    pub(crate) fn apply(self, storage: &dyn Storage, mode: Mode, cached: Option<os::Residency>) {
+        let past_cache = matches!(storage.reader(), "direct" | "uring");
+        let was_warm = cached.is_some_and(|cached| cached.share() >= WARM);
+        let gives_up = match self {
             PageCache::Keep => false,
             PageCache::DropAfter => true,
-            PageCache::Bypass => !matches!(storage.reader(), "direct" | "uring"),
+            PageCache::Bypass => !past_cache && !was_warm,
         };
-        if !leaves_pages || mode == Mode::Map {
+        if !gives_up || mode == Mode::Map {
             return;
         }
         // Only a hint, so a refusal is no failure of the load.

@@ -1,5 +1,6 @@
 //! Which reader a shard gets, and why not another.
 
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, LazyLock};
 
@@ -8,6 +9,7 @@ use tensorlift_storage::{DirectStorage, MapStorage, Storage, os};
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
 use crate::options::{LoadOptions, Mode};
+use crate::page_cache::PageCache;
 use crate::plan::Plan;
 use crate::report::{FileReport, PassedOver};
 use crate::shard::Shard;
@@ -31,7 +33,7 @@ pub enum Reader {
 }
 
 /// From this share in the page cache on, copying from there is fastest.
-const WARM: f64 = 0.9;
+pub(crate) const WARM: f64 = 0.9;
 /// Below this share, asking the page cache about every read is not worth it.
 const COLD: f64 = 0.1;
 /// Smaller reads are over before it matters.
@@ -120,9 +122,11 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
         return Ok(chosen);
     }
     chosen.refuse("map", "not asked for: a mapping follows its file");
+    let bypasses = options.page_cache == PageCache::Bypass;
     let why_not_direct = match options.reader {
         Reader::Buffered => Some("buffered reads were asked for".to_owned()),
         Reader::Direct | Reader::Uring => None,
+        Reader::Auto if bypasses => None,
         Reader::Auto if wanted < SMALL_BYTES => {
             Some(format!("{wanted} bytes are read faster than it is opened"))
         }
@@ -136,26 +140,29 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
         chosen.refuse("direct", why);
         return Ok(chosen);
     }
-    let in_part = options.reader == Reader::Auto && share >= COLD;
-    match DirectStorage::new(file) {
+    let in_part = options.reader == Reader::Auto && share >= COLD && !bypasses;
+    match DirectStorage::new(Arc::clone(&file)) {
         Ok(direct) => {
-            let cached = match cached {
+            let why = match cached {
+                _ if bypasses => "the page cache is to be bypassed".to_owned(),
                 Some(_) => format!("{:.0} % are in the page cache", share * 100.0),
                 None => "what is in the page cache is unknown".to_owned(),
             };
-            let how = if in_part {
-                "; what is there is taken from there"
-            } else {
-                ""
+            let how = match in_part {
+                true => "; what is there is taken from there",
+                false => "",
             };
-            chosen.refuse("pread", format!("{cached}{how}"));
+            chosen.refuse("pread", format!("{why}{how}"));
             chosen.threads = DIRECT_THREADS;
-            let direct = if in_part {
-                direct.asking_cache()
-            } else {
-                direct
+            let direct = match options.reader {
+                Reader::Uring => chosen.with_rings(direct, file)?,
+                _ => direct,
             };
-            chosen.read_directly(direct, options.reader)?;
+            chosen.read_by(Arc::new(match (in_part, bypasses) {
+                (true, _) => direct.asking_cache(),
+                (false, true) => direct.bypassing_cache(),
+                (false, false) => direct,
+            }));
         }
         Err(error) => chosen.refuse("direct", error.to_string()),
     }
@@ -188,25 +195,18 @@ impl Chosen {
         self.file.pulled_by_device = true;
     }
 
-    fn read_directly(&mut self, direct: DirectStorage, reader: Reader) -> io::Result<()> {
-        if reader != Reader::Uring {
-            self.read_by(Arc::new(direct));
-            return Ok(());
-        }
-        let file = direct.file()?;
+    /// Direct reads by io_uring, or without it where the kernel has none.
+    fn with_rings(&mut self, direct: DirectStorage, file: Arc<File>) -> io::Result<DirectStorage> {
         match direct.by_uring() {
             Ok(uring) => {
                 self.threads = URING_THREADS;
-                self.read_by(Arc::new(uring));
+                Ok(uring)
             }
             Err(error) => {
                 self.refuse("uring", error.to_string());
-                if let Some(file) = file {
-                    self.read_by(Arc::new(DirectStorage::new(file)?));
-                }
+                DirectStorage::new(file)
             }
         }
-        Ok(())
     }
 
     fn read_by(&mut self, storage: Arc<dyn Storage>) {

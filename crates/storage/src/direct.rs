@@ -11,7 +11,8 @@ const PAGE_BYTES: usize = 4096;
 /// A file read past the page cache, straight into the caller's memory.
 ///
 /// Reads land in place where the address agrees with the offset modulo the file's alignment;
-/// their ragged ends go through one page, and everything else through the page cache.
+/// their ragged ends go through one page, and everything else through the page cache unless that
+/// is to be bypassed.
 /// A file system that promises direct reads and then refuses one is read through the page cache
 /// from there on, and where io_uring fails, reads go without it; [`Storage::fallback`] says why.
 #[derive(Debug)]
@@ -22,15 +23,20 @@ pub struct DirectStorage {
     stamp: os::Stamp,
     /// Whether parts that are in the page cache are taken from there.
     asks_cache: bool,
+    /// Whether what does not land in place goes past the page cache too.
+    bypasses_cache: bool,
     /// The way of large reads, where it is io_uring.
     rings: Option<os::Rings>,
     rings_failed: OnceLock<String>,
     refused: OnceLock<String>,
 }
 
-/// A page that can be read into directly.
+/// What does not land in place goes through so many bytes at a time.
+const BOUNCE_BYTES: usize = 64 * PAGE_BYTES;
+
+/// Memory that can be read into directly.
 #[repr(C, align(4096))]
-struct Page([u8; PAGE_BYTES]);
+struct Bounce<const LEN: usize>([u8; LEN]);
 
 impl DirectStorage {
     /// Opens a file once more, for direct reads.
@@ -55,6 +61,7 @@ impl DirectStorage {
             buffered: file,
             alignment,
             asks_cache: false,
+            bypasses_cache: false,
             rings: None,
             rings_failed: OnceLock::new(),
             refused: OnceLock::new(),
@@ -66,6 +73,13 @@ impl DirectStorage {
     #[must_use]
     pub fn asking_cache(mut self) -> Self {
         self.asks_cache = true;
+        self
+    }
+
+    /// Reads past the page cache what does not land in place too, through a buffer.
+    #[must_use]
+    pub fn bypassing_cache(mut self) -> Self {
+        self.bypasses_cache = true;
         self
     }
 
@@ -87,10 +101,20 @@ impl DirectStorage {
         if ahead == 0 && whole > 0 && buf.as_ptr().addr().is_multiple_of(self.alignment.memory) {
             return self.read_aligned(offset, &mut buf[..whole]);
         }
-        let mut page = Page([0; PAGE_BYTES]);
-        let start = offset - ahead as u64;
-        let read = os::read_at(&self.direct, start, &mut page.0[..unit])?;
-        let found = page.0[..read].get(ahead..).unwrap_or(&[]);
+        match self.lands_in_place(offset, buf) || buf.len() <= PAGE_BYTES {
+            true => self.bounce(offset, buf, &mut Bounce([0; PAGE_BYTES]).0[..unit]),
+            false => self.bounce(offset, buf, &mut Box::new(Bounce([0; BOUNCE_BYTES])).0),
+        }
+    }
+
+    /// Reads the beginning of `buf` through aligned memory of whole units.
+    fn bounce(&self, offset: u64, buf: &mut [u8], memory: &mut [u8]) -> io::Result<usize> {
+        let unit = self.alignment.offset;
+        let ahead = (offset % unit as u64) as usize;
+        let wanted = (ahead + buf.len()).next_multiple_of(unit).min(memory.len());
+        let memory = &mut memory[..wanted];
+        let read = os::read_at(&self.direct, offset - ahead as u64, memory)?;
+        let found = memory[..read].get(ahead..).unwrap_or(&[]);
         let len = found.len().min(buf.len());
         buf[..len].copy_from_slice(&found[..len]);
         Ok(len)
@@ -129,7 +153,7 @@ impl Storage for DirectStorage {
         };
         if buf.is_empty()
             || self.refused.get().is_some()
-            || !self.lands_in_place(offset, buf)
+            || !(self.bypasses_cache || self.lands_in_place(offset, buf))
             || (self.asks_cache && cached())
         {
             return os::read_at(&self.buffered, offset, buf);
@@ -190,6 +214,8 @@ mod tests {
                 return;
             }
         };
+        check(&storage, &bytes);
+        let storage = storage.bypassing_cache();
         check(&storage, &bytes);
         match storage.by_uring() {
             Ok(storage) => check(&storage, &bytes),

@@ -97,9 +97,9 @@ impl<'a> Source<'a> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Open(chosen) = std::mem::replace(&mut *state, State::Waiting) {
             let unchanged = self.check_unchanged(&*chosen.storage);
-            self.options
-                .page_cache
-                .apply(&*chosen.storage, self.options.mode);
+            let cached = chosen.file.cached_before;
+            let (policy, mode) = (self.options.page_cache, self.options.mode);
+            policy.apply(&*chosen.storage, mode, cached);
             *state = State::Closed(Box::new(chosen.close()));
             self.shard.storage().release();
             return unchanged;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use tensorlift_device::HostDevice;
-use tensorlift_loader::{FileReport, LoadOptions, Reader, Shard};
+use tensorlift_loader::{FileReport, LoadOptions, PageCache, Reader, Shard};
 use tensorlift_storage::{FileStorage, os};
 use tensorlift_tensor_meta::{Catalog, Dtype, Extent, Layout, Record, ShardId, View};
 
@@ -298,5 +298,108 @@ fn readers_that_are_asked_for_run_whatever_is_cached() {
             let asked = refused(&file, "direct", "buffered reads were asked for");
             assert_eq!(asked, reader == Reader::Buffered);
         }
+    }
+}
+
+/// Two tensors of which the second one suits neither the first one nor pages.
+fn misaligned() -> Sample {
+    let tensor = 2 << 20;
+    let bytes = pattern(2 * tensor + 97, 12);
+    let mut builder = Catalog::builder();
+    for (name, offset) in [("even", 96), ("odd", 97 + tensor as u64)] {
+        let extent = Extent::new(ShardId::FIRST, offset, tensor as u64);
+        let record = builder.record(Record::stored(extent)).unwrap();
+        let layout = Layout::contiguous([tensor / 4]).unwrap();
+        builder
+            .entry(name, Dtype::F32, layout, View::whole(record))
+            .unwrap();
+    }
+    Sample {
+        catalog: builder.finish(),
+        shards: vec![bytes],
+    }
+}
+
+/// Loads a file of which nothing, or everything, is cached, and says how much is afterwards.
+fn share_after(place: &Place, sample: &Sample, warm: bool, options: &LoadOptions) -> Option<f64> {
+    let path = place.write("file", &sample.shards[0]);
+    if !warm && !cooled(&path) {
+        return None;
+    }
+    if warm && share(&path) != Some(1.0) {
+        eprintln!("not run: {} does not stay cached", path.display());
+        return None;
+    }
+    load(sample, &path, options);
+    share(&path)
+}
+
+#[test]
+fn the_page_cache_is_left_as_the_policy_says() {
+    let readers = [
+        Reader::Auto,
+        Reader::Buffered,
+        Reader::Direct,
+        Reader::Uring,
+    ];
+    for place in [Some(Place::disk()), Place::overlay()] {
+        let Some(place) = place else { continue };
+        let all = || {
+            readers
+                .into_iter()
+                .flat_map(|reader| [(reader, true), (reader, false)])
+        };
+        for (sample, (reader, warm)) in [sample(LEN, 96), sample(900_000, 96), misaligned()]
+            .iter()
+            .flat_map(|sample| all().map(move |way| (sample, way)))
+        {
+            let after = |policy| {
+                let options = forced(reader).page_cache(policy);
+                share_after(&place, sample, warm, &options)
+            };
+            let at = format!("{} by {reader:?}, warm: {warm}", place.path().display());
+            if let Some(kept) = after(PageCache::Keep) {
+                assert!(kept == 1.0 || !warm, "{at}: {kept}");
+                assert!(kept > 0.9 || reader != Reader::Buffered, "{at}: {kept}");
+            }
+            if let Some(dropped) = after(PageCache::DropAfter) {
+                assert_eq!(dropped, 0.0, "{at}");
+            }
+            if let Some(bypassed) = after(PageCache::Bypass) {
+                assert_eq!(bypassed, f64::from(u8::from(warm)), "{at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_cached_in_part_stays_so_when_the_page_cache_is_bypassed() {
+    let (place, sample) = (Place::disk(), sample(32 << 20, 96));
+    let path = place.write("file", &sample.shards[0]);
+    if !cooled(&path) {
+        return;
+    }
+    let mut part = File::open(&path).unwrap().take(12 << 20);
+    std::io::copy(&mut part, &mut std::io::sink()).unwrap();
+    let before = share(&path).unwrap();
+    let options = LoadOptions::default().page_cache(PageCache::Bypass);
+    let file = load(&sample, &path, &options);
+    if file.reader == "direct" {
+        assert_eq!(share(&path), Some(before));
+    } else {
+        eprintln!("not run: no direct reads here: {file:?}");
+    }
+}
+
+#[test]
+fn files_in_memory_stay_there_whatever_the_policy() {
+    let Some(place) = Place::memory() else { return };
+    for policy in [PageCache::Keep, PageCache::DropAfter, PageCache::Bypass] {
+        let options = LoadOptions::default().page_cache(policy);
+        let after = share_after(&place, &sample(LEN, 96), true, &options);
+        assert!(
+            after.is_none_or(|share| share == 1.0),
+            "{policy:?}: {after:?}"
+        );
     }
 }
