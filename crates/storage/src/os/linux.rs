@@ -133,7 +133,7 @@ fn mincore(file: &File, ranges: impl Iterator<Item = (u64, u64)> + Clone) -> Opt
     let (start, _) = ranges.clone().next()?;
     let (last, len) = ranges.clone().last()?;
     let start = start - start % page as u64;
-    let span = usize::try_from(last + len - start).ok()?;
+    let span = usize::try_from(last.checked_add(len)? - start).ok()?;
     // SAFETY: as for `map`; and no byte of this mapping is ever looked at.
     let map = unsafe {
         memmap2::MmapOptions::new()
@@ -330,5 +330,7 @@ mod tests {
             return;
         };
         assert_eq!(mincore(&file, ranges.into_iter()), Some(counted));
+        assert_eq!(cached_bytes(&file, 1 << 40, 1), Some(0));
+        assert_eq!(cached_bytes(&file, u64::MAX, 7), None);
     }
 }
