@@ -8,7 +8,7 @@ use tensorlift_device::double::StagedDevice;
 use tensorlift_device::{Device, HostDevice};
 use tensorlift_loader::{CancelToken, Control, LoadOptions, Shard, execute, plan};
 use tensorlift_storage::wrap::Failing;
-use tensorlift_storage::{FileStorage, MemoryStorage};
+use tensorlift_storage::{FileStorage, MemoryStorage, Storage};
 use tensorlift_tensor_meta::{
     Catalog, Dtype, ErrorKind, Extent, Layout, Record, ShardId, Source, View,
 };
@@ -70,6 +70,55 @@ fn a_failing_read_names_shard_tensor_and_bytes() {
         );
         assert_eq!((staged.live_groups(), staged.free_buffers()), (0, 3));
     }
+}
+
+/// Reads directly until the kernel has it otherwise: the first read already.
+#[derive(Debug)]
+struct Refused {
+    bytes: MemoryStorage,
+    refused: AtomicUsize,
+}
+
+impl Storage for Refused {
+    fn len(&self) -> u64 {
+        self.bytes.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.refused.fetch_add(1, Ordering::SeqCst);
+        self.bytes.read_at(offset, buf)
+    }
+
+    fn reader(&self) -> &'static str {
+        match self.fallback() {
+            Some(_) => "pread",
+            None => "direct",
+        }
+    }
+
+    fn fallback(&self) -> Option<&str> {
+        let refused = self.refused.load(Ordering::SeqCst) > 0;
+        refused.then_some("accepted when opened, refused when read")
+    }
+}
+
+#[test]
+fn a_reader_that_is_left_while_loading_stands_in_the_report() {
+    let sample = sample();
+    let shards = sample.shards_through(|bytes| {
+        let refused = AtomicUsize::new(0);
+        Arc::new(Refused { bytes, refused })
+    });
+    let loaded = sample.load(&shards, HostDevice::new(), &options()).unwrap();
+    let last = loaded.tensor("t39").unwrap().as_bytes().unwrap();
+    assert!(last == &sample.shards[0][39 * TENSOR_BYTES as usize..]);
+    let file = &loaded.report().files[0];
+    assert_eq!(file.reader, "pread");
+    let [left] = &file.refused[..] else {
+        panic!("{file:?}");
+    };
+    assert_eq!(left.what, "direct");
+    assert_eq!(left.why, "accepted when opened, refused when read");
 }
 
 #[test]
