@@ -144,6 +144,7 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
     match DirectStorage::new(Arc::clone(&file)) {
         Ok(direct) => {
             let why = match cached {
+                _ if options.reader != Reader::Auto => "direct reads were asked for".to_owned(),
                 _ if bypasses => "the page cache is to be bypassed".to_owned(),
                 Some(_) => format!("{:.0} % are in the page cache", share * 100.0),
                 None => "what is in the page cache is unknown".to_owned(),
@@ -220,6 +221,9 @@ impl Chosen {
         let began_as = std::mem::replace(&mut self.file.reader, self.storage.reader());
         if let Some(why) = self.storage.fallback() {
             let why = why.to_owned();
+            // What runs in the end was not refused after all.
+            let runs = self.file.reader;
+            self.file.refused.retain(|other| other.what != runs);
             self.refuse(began_as, why);
         }
         self.file

@@ -68,6 +68,20 @@ impl DirectStorage {
         })
     }
 
+    /// Reads the beginning of a file directly, as a load would, and tells what that must be
+    /// aligned to.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and if the read is refused.
+    pub fn probe(file: Arc<File>) -> io::Result<os::DirectIo> {
+        let storage = Self::new(file)?.bypassing_cache();
+        storage.read_at(0, &mut [0])?;
+        match storage.fallback() {
+            Some(why) => Err(io::Error::new(io::ErrorKind::Unsupported, why.to_owned())),
+            None => Ok(storage.alignment),
+        }
+    }
+
     /// Takes parts of which all is in the page cache from there, read by read: for files that are
     /// cached in part.
     #[must_use]
@@ -121,13 +135,16 @@ impl DirectStorage {
     }
 
     fn read_aligned(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        // Some file systems (btrfs) go through the page cache into memory that is not there yet.
+        os::fault_in(buf);
         let rings = self.rings.as_ref();
         if let Some(rings) = rings.filter(|_| self.rings_failed.get().is_none()) {
             match rings.read_at(&self.direct, offset, buf) {
                 Ok(read) => return read,
                 Err(error) => {
-                    tracing::warn!(%error, "io_uring fails, reads go without it");
-                    self.rings_failed.get_or_init(|| error.to_string());
+                    if self.rings_failed.set(error.to_string()).is_ok() {
+                        tracing::warn!(%error, "io_uring fails, reads go without it");
+                    }
                 }
             }
         }
@@ -161,8 +178,10 @@ impl Storage for DirectStorage {
         match self.read_direct(offset, buf) {
             Err(error) if os::refuses_direct(&error) => {
                 let why = format!("accepted when opened, refused when read: {error}");
-                tracing::warn!(%why, "direct reads");
-                self.refused.get_or_init(|| why);
+                if self.refused.set(why).is_ok() {
+                    // Once, and not by every thread.
+                    tracing::warn!(%error, "direct reads are accepted, then refused");
+                }
                 os::read_at(&self.buffered, offset, buf)
             }
             result => result,
@@ -182,7 +201,7 @@ impl Storage for DirectStorage {
     }
 
     fn is_unchanged(&self) -> io::Result<bool> {
-        Ok(os::Stamp::of(&self.buffered)? == self.stamp)
+        Ok(os::Stamp::of(&self.buffered)?.is_same(&self.stamp))
     }
 
     fn fallback(&self) -> Option<&str> {

@@ -86,7 +86,7 @@ impl Storage for MapStorage {
 
     fn is_unchanged(&self) -> io::Result<bool> {
         match &*self.lock() {
-            Some(file) => Ok(os::Stamp::of(file)? == self.stamp),
+            Some(file) => Ok(os::Stamp::of(file)?.is_same(&self.stamp)),
             None => Ok(true),
         }
     }

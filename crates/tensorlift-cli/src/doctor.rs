@@ -1,11 +1,12 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 use tensorlift::Bytes;
-use tensorlift::os;
+use tensorlift::{DirectStorage, os};
 
 use crate::failure::Failure;
 
@@ -149,7 +150,7 @@ fn some_file(path: &Path) -> std::io::Result<File> {
 }
 
 fn direct(path: &Path) -> Finding {
-    let asked = some_file(path).and_then(|file| os::direct_io(&file));
+    let asked = some_file(path).and_then(|file| DirectStorage::probe(Arc::new(file)));
     let show = |io: os::DirectIo| {
         format!(
             "{}: offsets to {} bytes, memory to {}",

@@ -58,7 +58,7 @@ pub use tensorlift_loader::{
     Tensor, Verified, Verify,
 };
 pub use tensorlift_shard_index::Companions;
-pub use tensorlift_storage::{FileStorage, MapStorage, MemoryStorage, Storage, os};
+pub use tensorlift_storage::{DirectStorage, FileStorage, MapStorage, MemoryStorage, Storage, os};
 pub use tensorlift_tensor_meta::{
     ByteOrder, Catalog, Dtype, Entry, Error, ErrorKind, Extent, Limits, Result, ShardId, Slice,
 };

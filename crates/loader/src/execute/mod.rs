@@ -13,6 +13,7 @@ use std::thread::Scope;
 use std::time::Instant;
 
 use tensorlift_device::{Device, DeviceError, Group, GroupRequest};
+use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Extent};
 
 use crate::budget::Share;
@@ -320,7 +321,11 @@ impl<'a> Run<'a> {
             let missing = wanted.saturating_sub(queue.running.load(Ordering::Relaxed));
             if missing > 0 {
                 let more = missing.min(queue.jobs().len());
-                self.spawn(scope, queue, self.share.threads(more, queue.staging));
+                let granted = self.share.threads(more, queue.staging);
+                if granted < more {
+                    queue.pace.cap(wanted - missing + granted);
+                }
+                self.spawn(scope, queue, granted);
             }
         }
         queue.running.fetch_sub(1, Ordering::Relaxed);
@@ -369,6 +374,10 @@ impl<'a> Run<'a> {
             Failure::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Error::new(ErrorKind::Storage, error)
                     .with_remedy("the file was cut short while it was loaded: fetch it again")
+            }
+            Failure::Read(error) if os::is_out_of_files(&error) => {
+                Error::new(ErrorKind::Storage, error)
+                    .with_remedy("allow more open files (ulimit -n), or fewer shards open at once")
             }
             Failure::Read(error) => Error::new(ErrorKind::Storage, error)
                 .with_remedy("check the disk or the mount, then load again"),

@@ -114,6 +114,13 @@ impl Pace {
         }
     }
 
+    /// Tells that there will be no more than so many threads: the budget has no more.
+    pub(super) fn cap(&self, threads: usize) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.most = threads.max(1);
+        state.threads = state.threads.min(state.most);
+    }
+
     /// Counts a read, and returns how many threads there should be from now on.
     pub(super) fn record(&self, bytes: u64, now: Instant) -> usize {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

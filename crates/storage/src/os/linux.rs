@@ -14,6 +14,8 @@ use super::{DirectIo, ProcessMemory, Residency};
 /// One call of `madvise` populates at most this many bytes, so that a signal or a failure is seen
 /// soon.
 const POPULATE_STRIDE: usize = 64 << 20;
+/// Fewer bytes are resident sooner than the kernel is asked.
+const FAULT_IN_BYTES: usize = 64 << 10;
 /// Residency is sampled in this many windows of this many bytes: files come into the page cache in
 /// larger pieces.
 const WINDOWS: u64 = 64;
@@ -44,6 +46,30 @@ pub(crate) fn populate(map: &Mmap, range: Range<usize>) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the process or the system has as many files open as it may.
+#[must_use]
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Makes the pages of some memory resident, if they are many; no byte changes.
+#[allow(unsafe_code)]
+pub(crate) fn fault_in(memory: &mut [u8]) {
+    let page = rustix::param::page_size();
+    let start = memory.as_ptr().addr().next_multiple_of(page) - memory.as_ptr().addr();
+    let Some(pages) = memory.get_mut(start..) else {
+        return;
+    };
+    let len = pages.len() - pages.len() % page;
+    if len < FAULT_IN_BYTES {
+        return;
+    }
+    let advice = rustix::mm::Advice::LinuxPopulateWrite;
+    // SAFETY: these are whole pages of memory that is borrowed for writing, and the advice, known
+    // since 5.14, writes nothing. Where it fails, the pages come as they are written to.
+    let _ = unsafe { rustix::mm::madvise(pages.as_mut_ptr().cast(), len, advice) };
+}
+
 fn touch(bytes: &[u8]) {
     for page in bytes.chunks(rustix::param::page_size()) {
         std::hint::black_box(page[0]);
@@ -55,7 +81,8 @@ fn touch(bytes: &[u8]) {
 #[must_use]
 pub fn residency(file: &File, len: u64) -> Option<Residency> {
     let page = rustix::param::page_size() as u64;
-    let step = (len / WINDOWS).max(WINDOW_BYTES);
+    // Windows begin with a page.
+    let step = (len / WINDOWS).max(WINDOW_BYTES) / WINDOW_BYTES * WINDOW_BYTES;
     let starts = (0..len).step_by(usize::try_from(step).ok()?);
     let windows = starts.map(|start| (start, (len - start).min(WINDOW_BYTES)));
     Some(Residency {
@@ -314,6 +341,15 @@ mod tests {
         };
         let told = std::thread::scope(|scope| scope.spawn(of_another).join().unwrap());
         assert_eq!(told, None);
+    }
+
+    #[test]
+    fn no_more_is_found_than_is_looked_at() {
+        let mut file = tempfile::tempfile().unwrap();
+        let len = WINDOWS as usize * WINDOW_BYTES as usize * 3 / 2 + 1001;
+        file.write_all(&vec![1; len]).unwrap();
+        let found = residency(&file, len as u64).unwrap();
+        assert_eq!(found.resident_pages, found.sampled_pages);
     }
 
     #[test]

@@ -19,10 +19,10 @@ mod uring;
 mod uring;
 
 pub use platform::{
-    available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages, locked_memory_limit,
-    memory, residency,
+    available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages, is_out_of_files,
+    locked_memory_limit, memory, residency,
 };
-pub(crate) use platform::{open_direct, populate, refuses_direct};
+pub(crate) use platform::{fault_in, open_direct, populate, refuses_direct};
 pub(crate) use shared::{map, read_at};
 pub(crate) use uring::Rings;
 
@@ -35,17 +35,47 @@ pub fn probe_uring() -> io::Result<()> {
 }
 
 /// What tells a file from a changed or another one: length, time of last modification, identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Stamp {
     /// The length in bytes.
     pub len: u64,
     /// The time of the last modification, where the file system keeps one.
     pub modified: Option<SystemTime>,
-    /// Device and file number, where the system has them.
-    pub identity: Option<(u64, u64)>,
+    /// Which file it is, where the system tells.
+    pub identity: Option<Identity>,
+}
+
+/// What tells a file from all others.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    device: u64,
+    number: u64,
+    /// When its contents, its name or its attributes last changed: seconds, nanoseconds.
+    pub(crate) changed: (i64, i64),
+}
+
+impl Identity {
+    /// Whether two files are one.
+    ///
+    /// File systems in user space may give a file another number each time they are asked; a file
+    /// that was put in the place of another one differs in both.
+    fn is_same(&self, other: &Self) -> bool {
+        let numbered = self.number == other.number;
+        self.device == other.device && (numbered || self.changed == other.changed)
+    }
 }
 
 impl Stamp {
+    /// Whether this is the stamp of the same file, unchanged.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_file = match (&self.identity, &other.identity) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_file && self.len == other.len && self.modified == other.modified
+    }
+
     /// The stamp of an open file.
     ///
     /// # Errors
@@ -107,4 +137,35 @@ pub struct ProcessMemory {
     pub resident: u64,
     /// The most that was ever resident in this process.
     pub peak: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(number: u64, changed: i64, len: u64) -> Stamp {
+        let changed = (changed, 0);
+        let device = 1;
+        Stamp {
+            len,
+            modified: None,
+            identity: Some(Identity {
+                device,
+                number,
+                changed,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_file_is_told_by_its_number_or_by_the_time_of_its_last_change() {
+        let first = stamp(1, 10, 5);
+        // Another link to it was made; the file system counts its files anew.
+        for same in [stamp(1, 11, 5), stamp(2, 10, 5)] {
+            assert!(first.is_same(&same));
+        }
+        for other in [stamp(2, 11, 5), stamp(1, 10, 6)] {
+            assert!(!first.is_same(&other));
+        }
+    }
 }
