@@ -7,6 +7,8 @@ use crate::reader::WARM;
 /// What a load that copies leaves in the page cache.
 ///
 /// A mapping is the page cache, so [`Mode::Map`] leaves there what it maps.
+/// What was read of a file's description before the load (some dozen pages) stays, too, unless all
+/// is given up.
 /// Pages of files that live in memory (tmpfs), that others have mapped or that are not written yet
 /// always stay: the kernel passes them over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
