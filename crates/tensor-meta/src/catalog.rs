@@ -419,8 +419,12 @@ impl CatalogBuilder {
     ) -> Result<&mut Self, CatalogError> {
         let name = name.into();
         let record = &self.catalog.records[view.record.index()];
-        let sizes = (layout.span_bytes(dtype), layout.contiguous_bytes(dtype));
-        let (Some(span), Some(_)) = sizes else {
+        let contiguous = layout.contiguous_bytes(dtype);
+        let span = match layout.is_contiguous() {
+            true => contiguous,
+            false => layout.span_bytes(dtype),
+        };
+        let (Some(span), Some(_)) = (span, contiguous) else {
             let shape = layout.shape().to_vec();
             return Err(CatalogError::NoSize {
                 name: name.into(),

@@ -244,13 +244,18 @@ impl Layout {
 }
 
 /// The product of all dimensions; 0 as soon as one of them is.
+#[inline]
 fn count(shape: &[usize]) -> Option<usize> {
-    if shape.contains(&0) {
-        return Some(0);
+    let (mut product, mut overflows, mut is_empty) = (1usize, false, false);
+    for &size in shape {
+        let (next, overflow) = product.overflowing_mul(size);
+        (product, overflows, is_empty) = (next, overflows | overflow, is_empty | (size == 0));
     }
-    shape
-        .iter()
-        .try_fold(1usize, |product, &size| product.checked_mul(size))
+    match (is_empty, overflows) {
+        (true, _) => Some(0),
+        (false, false) => Some(product),
+        (false, true) => None,
+    }
 }
 
 /// The distance of the last element from the first, for shapes without a zero.
