@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tensorlift_device::Group;
+use tensorlift_memory::HugeVec;
 use tensorlift_storage::os::ProcessMemory;
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
 
@@ -17,7 +18,7 @@ const ALIKE: f64 = 0.8;
 #[derive(Clone, Debug)]
 pub struct Loaded {
     catalog: Arc<Catalog>,
-    tensors: Vec<Tensor>,
+    tensors: HugeVec<Tensor>,
     /// Positions in `tensors` by position in the catalog, where not all entries were loaded.
     positions: Option<HashMap<usize, usize>>,
     report: LoadReport,
@@ -38,7 +39,8 @@ impl Loaded {
                 place.offset as usize,
             )
         };
-        let tensors: Vec<Tensor> = plan.places.iter().map(tensor).collect();
+        let mut tensors = HugeVec::with_capacity(plan.places.len());
+        tensors.extend(plan.places.iter().map(tensor));
         let positions = (tensors.len() < catalog.len()).then(|| {
             plan.places
                 .iter()
@@ -63,7 +65,7 @@ impl Loaded {
     /// The tensors, by value.
     #[must_use]
     pub fn into_tensors(self) -> Vec<Tensor> {
-        self.tensors
+        self.tensors.into_iter().collect()
     }
 
     /// The tensor of this name.
@@ -123,7 +125,7 @@ impl Loaded {
 
 impl IntoIterator for Loaded {
     type Item = Tensor;
-    type IntoIter = std::vec::IntoIter<Tensor>;
+    type IntoIter = tensorlift_memory::IntoIter<Tensor>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.tensors.into_iter()

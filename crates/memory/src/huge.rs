@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use allocator_api2::alloc::{AllocError, Allocator, Global};
-use allocator_api2::vec::{IntoIter, Vec};
+use allocator_api2::vec::Vec;
 
 use crate::{HUGE_PAGE_BYTES, in_huge_pages};
 
@@ -16,6 +16,9 @@ use crate::{HUGE_PAGE_BYTES, in_huge_pages};
 /// one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HugeVec<T>(Vec<T, HugePages>);
+
+/// The items of a [`HugeVec`], by value.
+pub type IntoIter<T> = allocator_api2::vec::IntoIter<T, HugePages>;
 
 /// Allocates what is long enough in huge pages of its own, and the rest with the program's
 /// allocator.
@@ -75,7 +78,7 @@ impl<T: fmt::Debug> fmt::Debug for HugeVec<T> {
 
 impl<T> IntoIterator for HugeVec<T> {
     type Item = T;
-    type IntoIter = IntoIter<T, HugePages>;
+    type IntoIter = IntoIter<T>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()

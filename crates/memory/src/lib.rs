@@ -21,7 +21,7 @@ mod anonymous;
 mod huge;
 
 pub use anonymous::Anonymous;
-pub use huge::{HugePages, HugeVec};
+pub use huge::{HugePages, HugeVec, IntoIter};
 
 /// The size and alignment of a huge page on the systems we know.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
