@@ -295,8 +295,9 @@ impl<'a> Run<'a> {
     }
 
     fn spawn<'s>(&'s self, scope: &'s Scope<'s, '_>, queue: &'s Queue<'_>, threads: usize) {
+        // All at once: the first may end a job before the last is started.
+        queue.running.fetch_add(threads, Ordering::Relaxed);
         for _ in 0..threads {
-            queue.running.fetch_add(1, Ordering::Relaxed);
             scope.spawn(move || self.work_off(scope, queue));
         }
     }
