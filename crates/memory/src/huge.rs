@@ -108,10 +108,13 @@ fn mapped(layout: Layout) -> Option<usize> {
 #[allow(unsafe_code)]
 unsafe impl Allocator for HugePages {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        match mapped(layout) {
-            None => Global.allocate(layout),
-            Some(len) => platform::map(len, in_huge_pages(layout.size())).ok_or(AllocError),
-        }
+        let Some(len) = mapped(layout) else {
+            return Global.allocate(layout);
+        };
+        let block = platform::map(len, in_huge_pages(layout.size())).ok_or(AllocError)?;
+        // No longer than asked for, though there is more: a block may be given back by its full
+        // length, and a longer one could be that of a longer mapping.
+        Ok(NonNull::slice_from_raw_parts(block, layout.size()))
     }
 
     fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -169,7 +172,7 @@ mod platform {
     /// Maps `len` bytes from the beginning of a huge page on, and asks for huge pages for the first
     /// `huge` of them.
     #[allow(unsafe_code)]
-    pub(super) fn map(len: usize, huge: usize) -> Option<NonNull<[u8]>> {
+    pub(super) fn map(len: usize, huge: usize) -> Option<NonNull<u8>> {
         let len = to_pages(len)?;
         let reserved = len.checked_add(HUGE_PAGE_BYTES)?;
         let (access, private) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
@@ -189,10 +192,7 @@ mod platform {
         // SAFETY: these pages are ours, and the advice changes no byte. Without it the memory is
         // slower to fill, and no less correct.
         let _ = unsafe { madvise(block, huge, Advice::LinuxHugepage) };
-        Some(NonNull::slice_from_raw_parts(
-            NonNull::new(block.cast())?,
-            len,
-        ))
+        NonNull::new(block.cast())
     }
 
     /// Gives back a block of [`map`].
@@ -218,7 +218,7 @@ mod platform {
     use std::ptr::NonNull;
 
     /// Never called: nothing is worth a mapping here.
-    pub(super) fn map(_len: usize, _huge: usize) -> Option<NonNull<[u8]>> {
+    pub(super) fn map(_len: usize, _huge: usize) -> Option<NonNull<u8>> {
         None
     }
 
@@ -259,6 +259,7 @@ mod tests {
             HUGE_PAGE_BYTES / 4,
             HUGE_PAGE_BYTES,
             HUGE_PAGE_BYTES + 1,
+            HUGE_PAGE_BYTES + HUGE_PAGE_BYTES / 4 - 1000,
             3 * HUGE_PAGE_BYTES - 4097,
         ] {
             let layout = Layout::from_size_align(len, 16).unwrap();
@@ -267,8 +268,8 @@ mod tests {
             // SAFETY: the block was allocated for this length right above, and is given back last.
             unsafe {
                 let bytes = block.as_mut();
-                assert!(bytes.len() >= len);
-                assert!(bytes[..len].iter().all(|&byte| byte == 0));
+                assert_eq!(bytes.len(), len);
+                assert!(bytes.iter().all(|&byte| byte == 0));
                 bytes.fill(1);
                 HugePages.deallocate(block.cast(), layout);
             }
