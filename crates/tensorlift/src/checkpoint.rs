@@ -108,16 +108,15 @@ impl Checkpoint {
         let refused = |kind, found: &str| {
             Err(Error::new(kind, found.to_owned()).with_path(self.choice.chosen.clone()))
         };
-        match &self.extras[..] {
-            [] => refused(
+        match self.extras.first().map(|extras| &extras.state) {
+            None => refused(
                 ErrorKind::NotFound,
                 "safetensors files hold nothing beside tensors",
             ),
-            [extras] if self.shards.len() == 1 => extras
-                .state
+            Some(Some(state)) => state
                 .value()
                 .map_err(|error| Error::from(error).with_path(self.choice.chosen.clone())),
-            _ => refused(
+            Some(None) => refused(
                 ErrorKind::Misuse,
                 "each shard has a state: open the one you mean",
             ),
@@ -144,9 +143,10 @@ impl Checkpoint {
     /// # Errors
     /// [`ErrorKind::NotFound`], saying what the file holds instead.
     pub fn require_tensors(&self) -> Result<()> {
-        match &self.extras[..] {
-            [extras] if self.catalog.is_empty() => {
-                let found = format!("the file holds no tensor, but {}", extras.state.summary());
+        let state = self.extras.first().and_then(|extras| extras.state.as_ref());
+        match state {
+            Some(state) if self.catalog.is_empty() => {
+                let found = format!("the file holds no tensor, but {}", state.summary());
                 Err(Error::new(ErrorKind::NotFound, found)
                     .with_path(self.choice.chosen.clone())
                     .with_remedy("open another file, or ask this one for its state"))
@@ -297,7 +297,7 @@ impl OpenOptions {
 
         tracing::debug!(choice = %resolved.choice, tensors = catalog.len(), "opened");
         Ok(Checkpoint {
-            catalog: Arc::new(catalog),
+            catalog,
             shards,
             extras,
             root: String::new(),
@@ -321,7 +321,7 @@ impl OpenOptions {
         let mut phases = Phases::default();
         phases.parse = clock.elapsed();
         Ok(Checkpoint {
-            catalog: Arc::new(catalogs.remove(0)),
+            catalog: catalogs.remove(0),
             extras,
             root: String::new(),
             choice: Choice {
@@ -335,7 +335,7 @@ impl OpenOptions {
     }
 
     /// Reads what each shard lists, several at once; the shards come back with their formats.
-    fn parse(&self, shards: Vec<Shard>) -> Result<(Vec<Shard>, Vec<Catalog>, Vec<Extras>)> {
+    fn parse(&self, shards: Vec<Shard>) -> Result<(Vec<Shard>, Vec<Arc<Catalog>>, Vec<Extras>)> {
         let releases = shards.len() > KEPT_OPEN;
         let options = ParseOptions {
             limits: &self.resolve.limits,
@@ -365,6 +365,12 @@ impl OpenOptions {
             catalogs.push(catalog);
             all_extras.extend(extras);
         }
+        if shards.len() > 1 {
+            // Which also lets go of the catalogs, so that they can be merged without a copy.
+            all_extras
+                .iter_mut()
+                .for_each(|extras: &mut Extras| extras.state = None);
+        }
         Ok((shards, catalogs, all_extras))
     }
 }
@@ -382,11 +388,12 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
 }
 
 /// One catalog of all shards; a single file's is taken as it is.
-fn merge(resolved: &Resolved, mut catalogs: Vec<Catalog>) -> Result<Catalog> {
+fn merge(resolved: &Resolved, mut catalogs: Vec<Arc<Catalog>>) -> Result<Arc<Catalog>> {
     if resolved.index.is_none() && catalogs.len() == 1 {
         return Ok(catalogs.remove(0));
     }
-    Ok(resolved.merge(catalogs)?.catalog)
+    let catalogs = catalogs.into_iter().map(Arc::unwrap_or_clone).collect();
+    Ok(Arc::new(resolved.merge(catalogs)?.catalog))
 }
 
 /// The choice in the words of a report.

@@ -1,6 +1,7 @@
 //! Which format a shard has, told by its bytes, and what it lists.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tensorlift_format_safetensors as safetensors;
 use tensorlift_format_torchzip as torch;
@@ -12,7 +13,7 @@ const PREFIX_BYTES: usize = 1024;
 
 /// What a shard lists.
 pub(crate) struct Parsed {
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) format: &'static str,
     /// What a PyTorch file holds beside tensors.
     pub(crate) extras: Option<Extras>,
@@ -21,7 +22,8 @@ pub(crate) struct Parsed {
 /// What a PyTorch file holds beside tensors.
 #[derive(Debug)]
 pub(crate) struct Extras {
-    pub(crate) state: torch::State,
+    /// Of a file that is a checkpoint of its own; of shards, nobody can ask.
+    pub(crate) state: Option<torch::State>,
     /// Paths that hold tensors, with their number.
     pub(crate) roots: Vec<(String, usize)>,
     /// The path below which the names are likely the model's own.
@@ -65,7 +67,7 @@ fn parse_unnamed(
     if safetensors::is_safetensors(prefix) || (named_safetensors && !is_foreign) {
         let catalog = safetensors::read(storage, options.limits)?;
         return Ok(Parsed {
-            catalog,
+            catalog: Arc::new(catalog),
             format: "safetensors",
             extras: None,
         });
@@ -93,7 +95,7 @@ fn parse_unnamed(
         catalog,
         format,
         extras: Some(Extras {
-            state,
+            state: Some(state),
             roots,
             automatic_root,
         }),

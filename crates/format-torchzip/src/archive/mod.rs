@@ -8,7 +8,7 @@
 mod canonical;
 
 use std::hash::BuildHasher;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, ErrorKind, Read, Seek, SeekFrom};
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,9 @@ const MIN_ENTRY_BYTES: u64 = 46;
 const MAX_RATIO: u64 = 1032;
 /// Headers that are read before it is known how long one takes.
 const FIRST_HEADERS: usize = 8;
-/// Longer than this, several threads wait for headers.
+/// A header that takes as long was waited for, and not just read.
+const WAITED: Duration = Duration::from_micros(20);
+/// What one thread may wait for all headers.
 const LONG: Duration = Duration::from_millis(5);
 /// Threads that wait for headers.
 const HEADER_THREADS: usize = 8;
@@ -245,10 +247,8 @@ impl<'a> Archive<'a> {
         let clock = Instant::now();
         let mut starts = HugeVec::with_capacity(order.len());
         self.add_data_starts(first, &mut starts)?;
-        let expected = clock
-            .elapsed()
-            .mul_f64(rest.len() as f64 / first.len().max(1) as f64);
-        if expected < LONG {
+        let each = clock.elapsed() / first.len().max(1) as u32;
+        if each < WAITED || each * rest.len() as u32 <= LONG {
             self.add_data_starts(rest, &mut starts)?;
             return Ok(starts);
         }
@@ -282,6 +282,18 @@ impl<'a> Archive<'a> {
     fn data_start(&self, entry: Entry, cursor: &mut Cursor<'_>, name: &mut Vec<u8>) -> Result<u64> {
         let start = self.entries[entry.0].header_start;
         self.check_end(entry, start.saturating_add(LOCAL_HEADER_BYTES))?;
+        let expected = self.name(entry);
+        cursor.seek(SeekFrom::Start(start)).map_err(header_error)?;
+        // Nearly all headers lie within what the cursor has at hand, and are as they should be.
+        let fixed = cursor.fill_buf().map_err(header_error)?;
+        if let Some((fixed, rest)) = fixed.split_first_chunk::<{ LOCAL_HEADER_BYTES as usize }>()
+            && fixed.starts_with(b"PK\x03\x04")
+            && usize::from(u16_at(fixed, 26)) == expected.len()
+            && rest.starts_with(expected)
+        {
+            let behind = expected.len() as u64 + u64::from(u16_at(fixed, 28));
+            return Ok(start + LOCAL_HEADER_BYTES + behind);
+        }
         let mut header = [0; LOCAL_HEADER_BYTES as usize];
         read(cursor, start, &mut header)?;
         if !header.starts_with(b"PK\x03\x04") {
@@ -290,7 +302,7 @@ impl<'a> Archive<'a> {
         let (name_len, extra_len) = (u16_at(&header, 26), u16_at(&header, 28));
         name.resize(usize::from(name_len), 0);
         read(cursor, start + LOCAL_HEADER_BYTES, name)?;
-        if *name != self.name(entry) {
+        if *name != expected {
             let found = display_text(name).into_owned();
             return Err(self.error(entry, EntryProblem::OtherName { found }));
         }
@@ -486,7 +498,11 @@ fn read(cursor: &mut Cursor<'_>, at: u64, buf: &mut [u8]) -> Result<()> {
     cursor
         .seek(SeekFrom::Start(at))
         .and_then(|_| cursor.read_exact(buf))
-        .map_err(|source| Error::io("a local header of the archive", source))
+        .map_err(header_error)
+}
+
+fn header_error(source: io::Error) -> Error {
+    Error::io("a local header of the archive", source)
 }
 
 /// Whether a name climbs out of its folder. Nothing is extracted, so it could do no harm, but no

@@ -3,6 +3,7 @@
 mod reader;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_pickle::Value;
 use tensorlift_storage::Storage;
@@ -51,7 +52,7 @@ pub struct ReadOptions {
 /// A PyTorch file: its tensors as a catalog, the rest as values.
 #[derive(Debug)]
 pub struct TorchFile {
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     state: State,
     format: Format,
     roots: Vec<Root>,
@@ -100,9 +101,10 @@ impl TorchFile {
         self.state.value()
     }
 
-    /// The catalog and the rest, apart.
+    /// The catalog and the rest, apart; the rest knows tensors by their names in the catalog, and
+    /// shares it.
     #[must_use]
-    pub fn into_parts(self) -> (Catalog, State) {
+    pub fn into_parts(self) -> (Arc<Catalog>, State) {
         (self.catalog, self.state)
     }
 

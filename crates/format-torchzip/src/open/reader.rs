@@ -2,6 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 use std::panic::resume_unwind;
+use std::sync::Arc;
 
 use tensorlift_memory::Anonymous;
 use tensorlift_storage::{Cursor, Storage};
@@ -15,7 +16,7 @@ use crate::naming::{self, Tree};
 use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, display_text};
 use crate::rebuild::Objects;
 use crate::roots::{self, Root};
-use crate::state::State;
+use crate::state::{FirstNames, State};
 use crate::storages::{Storages, ZipStorages};
 use crate::tar;
 
@@ -326,12 +327,15 @@ impl Reader<'_> {
         let entries = catalog.entries();
         let automatic_root = roots::choose(&roots, |entry| entries[entry].name(), entries.len());
         roots.retain(Root::is_mapping);
+        let catalog = Arc::new(catalog);
         let state = State::new(
             parsed.arena,
             parsed.bytes,
             parsed.root,
-            &first_names,
-            &catalog,
+            FirstNames {
+                catalog: Arc::clone(&catalog),
+                entries: first_names,
+            },
             self.options.limits.expanded_nodes,
             self.budget.left(),
         );

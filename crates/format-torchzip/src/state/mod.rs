@@ -4,6 +4,7 @@ mod give;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use num_bigint::BigInt;
 use serde_pickle::Value;
@@ -34,11 +35,11 @@ pub struct State {
     memory: u64,
 }
 
-/// The name of each tensor object, in one text.
-#[derive(Debug, Default)]
-struct FirstNames {
-    text: String,
-    ends: Vec<(Id, usize)>,
+/// The first entry of each tensor object, by its place in the catalog.
+#[derive(Debug)]
+pub(crate) struct FirstNames {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) entries: Vec<(Id, u32)>,
 }
 
 impl State {
@@ -46,22 +47,11 @@ impl State {
         arena: Arena,
         pickle: Anonymous,
         root: Id,
-        first_names: &[(Id, u32)],
-        catalog: &Catalog,
+        names: FirstNames,
         nodes: usize,
         spare: u64,
     ) -> Self {
-        let entry = |&(id, entry): &(Id, u32)| Some((id, catalog.entries().get(entry as usize)?));
-        let named = || first_names.iter().filter_map(entry);
-        let mut names = FirstNames {
-            text: String::with_capacity(named().map(|(_, entry)| entry.name().len()).sum()),
-            ends: Vec::with_capacity(first_names.len()),
-        };
-        for (id, entry) in named() {
-            names.text.push_str(entry.name());
-            names.ends.push((id, names.text.len()));
-        }
-        let memory = spare.saturating_sub(names.ends.len() as u64 * NAME_BYTES);
+        let memory = spare.saturating_sub(names.entries.len() as u64 * NAME_BYTES);
         Self {
             arena,
             pickle,
@@ -167,11 +157,11 @@ pub(crate) fn decimal(objects: &Objects<'_>, id: Id) -> Option<String> {
 
 impl FirstNames {
     fn by_id(&self) -> HashMap<Id, &str> {
-        let mut start = 0;
-        let mut names = HashMap::with_capacity(self.ends.len());
-        for &(id, end) in &self.ends {
-            names.entry(id).or_insert(&self.text[start..end]);
-            start = end;
+        let mut names = HashMap::with_capacity(self.entries.len());
+        for &(id, entry) in &self.entries {
+            if let Some(entry) = self.catalog.entries().get(entry as usize) {
+                names.entry(id).or_insert(entry.name());
+            }
         }
         names
     }
