@@ -335,7 +335,7 @@ impl OpenOptions {
     }
 
     /// Reads what each shard lists, several at once; the shards come back with their formats.
-    fn parse(&self, shards: Vec<Shard>) -> Result<(Vec<Shard>, Vec<Arc<Catalog>>, Vec<Extras>)> {
+    fn parse(&self, shards: Vec<Shard>) -> Result<Listed> {
         let releases = shards.len() > KEPT_OPEN;
         let options = ParseOptions {
             limits: &self.resolve.limits,
@@ -374,6 +374,9 @@ impl OpenOptions {
         Ok((shards, catalogs, all_extras))
     }
 }
+
+/// The shards, and what each of them lists and holds beside.
+type Listed = (Vec<Shard>, Vec<Arc<Catalog>>, Vec<Extras>);
 
 fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
     let open = |path: &PathBuf| {
