@@ -102,31 +102,25 @@ pub(crate) trait Grow {
     }
 }
 
-impl<T> Grow for Vec<T> {
-    const ITEM_BYTES: u64 = size_of::<T>() as u64;
+/// Two types of one shape, which no trait of theirs spans.
+macro_rules! grows {
+    ($($vec:ident)*) => {$(
+        impl<T> Grow for $vec<T> {
+            const ITEM_BYTES: u64 = size_of::<T>() as u64;
 
-    #[inline]
-    fn sizes(&self) -> (usize, usize) {
-        (self.len(), self.capacity())
-    }
+            #[inline]
+            fn sizes(&self) -> (usize, usize) {
+                (self.len(), self.capacity())
+            }
 
-    fn grow_by(&mut self, more: usize) {
-        self.reserve_exact(more);
-    }
+            fn grow_by(&mut self, more: usize) {
+                self.reserve_exact(more);
+            }
+        }
+    )*};
 }
 
-impl<T> Grow for HugeVec<T> {
-    const ITEM_BYTES: u64 = size_of::<T>() as u64;
-
-    #[inline]
-    fn sizes(&self) -> (usize, usize) {
-        (self.len(), self.capacity())
-    }
-
-    fn grow_by(&mut self, more: usize) {
-        self.reserve_exact(more);
-    }
-}
+grows!(Vec HugeVec);
 
 /// The ceilings that hold for one run of the pickle machine.
 #[derive(Clone, Copy, Debug)]
