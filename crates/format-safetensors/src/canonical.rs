@@ -4,7 +4,7 @@
 //! The form is JSON without escapes and white space, but for the padding at the end, and with a
 //! tensor's fields in the order dtype, shape, data_offsets.
 //! Whether there are escapes is asked once of the whole header, many bytes at a time, and not of
-//! each text: three out of four texts are shorter than such a question takes to begin.
+//! each text, most of which are short.
 //! What is not in this form, right or wrong, is left to the JSON parser: this one only ever says
 //! "I know what comes next" or "I do not".
 

@@ -7,7 +7,7 @@ use memmap2::MmapMut;
 
 use crate::{HUGE_PAGE_BYTES, in_huge_pages};
 
-/// Zeroed memory straight from the kernel, 2 MiB aligned, returned on drop.
+/// Zeroed memory straight from the kernel, returned on drop; from 2 MiB on aligned to that.
 ///
 /// No page is spent before it is written to.
 /// Huge pages are advised where the system knows them: filling memory in 4 KiB pages is several

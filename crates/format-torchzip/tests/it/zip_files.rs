@@ -242,3 +242,30 @@ fn headers_of_many_entries_are_checked_as_those_of_few_are() {
         );
     }
 }
+
+/// Where each header is waited for, several threads wait for them.
+#[test]
+fn headers_on_slow_storage_are_found_and_checked_alike() {
+    let keys: Vec<String> = (0..300).map(|key| key.to_string()).collect();
+    let values = floats(&[1., 2., 3., 4., 5., 6.]);
+    // Each far from the next, so that each header is a read of its own.
+    let large = vec![0; 20_000];
+    let mut storages: Vec<_> = keys.iter().map(|key| (&**key, &*large)).collect();
+    storages[0].1 = &values;
+    let mut bytes = archive("archive", &sample(), &storages);
+    let slow = |bytes: &[u8]| {
+        let latency = std::time::Duration::from_micros(200);
+        let storage = MemoryStorage::new(bytes.to_vec());
+        // A wrapper has no slice to look into.
+        let storage = tensorlift_storage::wrap::Slow::new(storage, latency, u64::MAX);
+        read(&storage, &ReadOptions::default())
+    };
+    let file = slow(&bytes).unwrap();
+    assert_eq!(file.catalog(), open(&bytes).unwrap().catalog());
+
+    let name = b"archive/data/299";
+    let place = bytes.windows(name.len()).position(|bytes| bytes == name);
+    bytes[place.unwrap()] = b'X';
+    let (here, there) = (open(&bytes).unwrap_err(), slow(&bytes).unwrap_err());
+    assert_eq!(here.to_string(), there.to_string());
+}
