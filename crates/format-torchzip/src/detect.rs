@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::Format;
-use crate::legacy;
+use crate::container::legacy;
 use crate::pickle;
 
 /// What a file seems to hold.
@@ -172,7 +172,7 @@ fn torch(prefix: &[u8]) -> Option<Format> {
     if prefix.starts_with(b"PK\x03\x04") || prefix.starts_with(b"PK\x05\x06") {
         return Some(Format::Zip);
     }
-    if prefix.get(257..262) == Some(b"ustar") || crate::tar::is_member(prefix) {
+    if prefix.get(257..262) == Some(b"ustar") || crate::container::tar::is_member(prefix) {
         return Some(Format::Tar);
     }
     if legacy::starts_with_magic(prefix) {

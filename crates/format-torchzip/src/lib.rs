@@ -55,12 +55,11 @@
 //! `torch.package` and `torch.export` formats, encrypted archives, compression methods other than
 //! deflate, pickles that need data from outside of the file.
 
-mod archive;
+mod container;
 mod detect;
 mod embedded;
 mod error;
 mod globals;
-mod legacy;
 mod listing;
 mod naming;
 mod numpy;
@@ -69,8 +68,6 @@ mod pickle;
 mod rebuild;
 mod roots;
 mod state;
-mod storages;
-mod tar;
 pub mod write;
 
 pub use detect::{Content, detect, identify};

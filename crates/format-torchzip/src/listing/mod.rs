@@ -11,13 +11,13 @@ use tensorlift_tensor_meta::{
     ByteOrder, Catalog, CatalogBuilder, CatalogError, Dtype, Layout, Limits, RecordId, View,
 };
 
+use crate::container::storages::{Place, Storages};
 use crate::embedded::Embedded;
 use crate::error::{Error, Result, TensorProblem};
 use crate::globals::StorageType;
 use crate::numpy::Array;
 use crate::pickle::{Budget, Id};
 use crate::rebuild::{Dense, Objects, Quantizer, Sizes, StorageRef, storage_dtype};
-use crate::storages::{Place, Storages};
 
 use shape::{byte_offset, in_elements};
 

@@ -3,12 +3,12 @@
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{Extent, Limits, ShardId};
 
+use crate::container::legacy::pickle_error;
+use crate::container::storages::{TarObjects, TarStorage};
 use crate::error::{Error, Result};
 use crate::globals::{Known, StorageType};
-use crate::legacy::pickle_error;
 use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, Policy};
 use crate::rebuild::{Dense, Sizes, StorageRef};
-use crate::storages::{TarObjects, TarStorage};
 
 /// Headers and data are multiples of this many bytes.
 const BLOCK: u64 = 512;

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use tensorlift_tensor_meta::{Extent, Record};
 
-use crate::archive::{Archive, Entry, Located};
+use crate::container::zip::{Archive, Entry, Located};
 use crate::error::{Result, TensorProblem};
 use crate::globals::StorageType;
 use crate::rebuild::{Dense, StorageId};

@@ -7,12 +7,12 @@
 use hashbrown::HashMap;
 use tensorlift_tensor_meta::{Extent, Limits, ShardId};
 
+use crate::container::storages::LegacyStorages;
 use crate::error::{Error, Result};
 use crate::pickle::{
     Arena, Budget, Ceilings, Id, Machine, Node, PickleError, PickleProblem, Policy, display_text,
 };
 use crate::rebuild::Objects;
-use crate::storages::LegacyStorages;
 
 /// `0x1950a86a20f9469cfc6c`, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];

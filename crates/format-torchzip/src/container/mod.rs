@@ -1,0 +1,6 @@
+//! How a file holds its pickles and storages, layout by layout.
+
+pub(crate) mod legacy;
+pub(crate) mod storages;
+pub(crate) mod tar;
+pub(crate) mod zip;
