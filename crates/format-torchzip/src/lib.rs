@@ -55,24 +55,23 @@
 //! `torch.package` and `torch.export` formats, encrypted archives, compression methods other than
 //! deflate, pickles that need data from outside of the file.
 
+mod catalog;
 mod container;
 mod detect;
-mod embedded;
 mod error;
-mod globals;
-mod listing;
-mod naming;
-mod numpy;
 mod open;
 mod pickle;
-mod rebuild;
-mod roots;
 mod state;
+mod tensors;
 pub mod write;
 
+// Until every file names the folder.
+use pickle::globals;
+use tensors::rebuild;
+
+pub use catalog::roots::Root;
 pub use detect::{Content, detect, identify};
 pub use error::{EntryProblem, Error, Result, TensorProblem};
 pub use open::{Format, ReadOptions, TorchFile, read};
 pub use pickle::{PickleProblem, Policy};
-pub use roots::Root;
 pub use state::State;

@@ -9,10 +9,10 @@ use serde_pickle::Value;
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{Catalog, Limits};
 
+use crate::catalog::roots::Root;
 use crate::detect::{Content, identify};
 use crate::error::{Error, Result};
 use crate::pickle::{Budget, Policy};
-use crate::roots::Root;
 use crate::state::State;
 
 use reader::Reader;

@@ -8,17 +8,17 @@ use tensorlift_memory::Anonymous;
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{ByteOrder, Catalog, Source};
 
+use crate::catalog::listing::Origin;
+use crate::catalog::naming::{self, Tree};
+use crate::catalog::roots::{self, Root};
 use crate::container::legacy::{self, pickle_error};
 use crate::container::storages::{Storages, ZipStorages};
 use crate::container::tar;
 use crate::container::zip::{Archive, Entry};
 use crate::error::{Error, Result};
-use crate::listing::Origin;
-use crate::naming::{self, Tree};
 use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, display_text};
-use crate::rebuild::Objects;
-use crate::roots::{self, Root};
 use crate::state::{FirstNames, State};
+use crate::tensors::rebuild::Objects;
 
 use super::{Format, ReadOptions, TorchFile};
 

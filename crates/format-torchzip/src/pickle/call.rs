@@ -1,7 +1,7 @@
 //! What calls leave behind: containers for the few classes that are containers, an inert note
 //! for every other.
 
-use crate::globals::Known;
+use crate::pickle::globals::Known;
 
 use super::PickleProblem;
 use super::limits::Budget;

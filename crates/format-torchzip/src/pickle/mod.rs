@@ -3,6 +3,7 @@
 //! It knows every opcode of protocols 0 to 5, but a call only notes what would have been called.
 
 mod call;
+pub(crate) mod globals;
 mod limits;
 mod machine;
 mod opcode;

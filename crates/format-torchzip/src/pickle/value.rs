@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use tensorlift_memory::HugeVec;
 
-use crate::globals::Known;
+use crate::pickle::globals::Known;
 
 use super::limits::{Budget, OutOfBudget};
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_pickle::{HashableValue, Value};
 
+use crate::catalog::naming::push_key_text;
 use crate::error::{Error, Result};
-use crate::globals::Known;
-use crate::naming::push_key_text;
-use crate::numpy::{self, Number};
+use crate::pickle::globals::Known;
 use crate::pickle::{Arena, Budget, Id, Node, Object, display_text, latin1_bytes};
-use crate::rebuild::{Form, Objects, Quantizer};
+use crate::tensors::numpy::{self, Number};
+use crate::tensors::rebuild::{Form, Objects, Quantizer};
 
 use super::decimal;
 

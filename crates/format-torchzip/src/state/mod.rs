@@ -11,10 +11,10 @@ use serde_pickle::Value;
 use tensorlift_memory::Anonymous;
 use tensorlift_tensor_meta::Catalog;
 
+use crate::catalog::naming::push_key_text;
 use crate::error::Result;
-use crate::naming::push_key_text;
 use crate::pickle::{Arena, Id, Node, display_text};
-use crate::rebuild::Objects;
+use crate::tensors::rebuild::Objects;
 
 use give::Giver;
 

@@ -3,7 +3,7 @@ mod stack;
 
 use tensorlift_memory::HugeVec;
 
-use crate::globals::Known;
+use crate::pickle::globals::Known;
 
 use super::limits::{Budget, Ceilings};
 use super::opcode as op;

@@ -1,10 +1,10 @@
 //! The arguments of rebuild functions: storages, dtypes, sizes.
 
 use crate::error::TensorProblem;
-use crate::globals::{Known, TorchDtype};
+use crate::pickle::globals::{Known, TorchDtype};
 use crate::pickle::{Id, Node};
 
-use super::{Described, Objects, Sizes, StorageId};
+use super::rebuild::{Described, Objects, Sizes, StorageId};
 
 /// # Arguments
 impl<'a> Objects<'a> {

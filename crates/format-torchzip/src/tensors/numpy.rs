@@ -3,9 +3,9 @@
 use tensorlift_tensor_meta::{ByteOrder, Dtype};
 
 use crate::error::TensorProblem;
-use crate::globals::Known;
+use crate::pickle::globals::Known;
 use crate::pickle::{Arena, Id, Node};
-use crate::rebuild::{Described, Objects, Sizes};
+use crate::tensors::rebuild::{Described, Objects, Sizes};
 
 /// An array of a plain dtype.
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use tensorlift_tensor_meta::{Limits, ShardId};
 use crate::container::legacy;
 use crate::container::storages::Storages;
 use crate::error::{Error, Result};
-use crate::globals::StorageType;
+use crate::pickle::globals::StorageType;
 use crate::pickle::{Budget, Node};
-use crate::rebuild::Objects;
+use crate::tensors::rebuild::Objects;
 
 /// A storage found in the bytes of a legacy file.
 #[derive(Clone, Copy, Debug)]

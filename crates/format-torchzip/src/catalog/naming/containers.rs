@@ -6,9 +6,9 @@ use std::hash::BuildHasher;
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use crate::catalog::roots::{Form, Root};
 use crate::pickle::{Arena, Id, Node};
-use crate::rebuild::Objects;
-use crate::roots::{Form, Root};
+use crate::tensors::rebuild::Objects;
 
 use super::{Frame, Kind, Leaves, MAX_FRAME_BYTES, Walk};
 

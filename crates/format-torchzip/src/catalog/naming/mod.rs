@@ -18,12 +18,12 @@ use std::borrow::Cow;
 
 use tensorlift_tensor_meta::Limits;
 
+use crate::catalog::listing::{Listing, Origin, tensor_error};
+use crate::catalog::roots::Root;
 use crate::error::{Error, Result};
-use crate::globals::Known;
-use crate::listing::{Listing, Origin, tensor_error};
+use crate::pickle::globals::Known;
 use crate::pickle::{Budget, Id, Node};
-use crate::rebuild::{Form, Objects, Quantizer, Tensor};
-use crate::roots::Root;
+use crate::tensors::rebuild::{Form, Objects, Quantizer, Tensor};
 
 pub(crate) use path::push_key_text;
 

@@ -2,8 +2,8 @@
 
 use tensorlift_tensor_meta::{Dtype, Layout};
 
-use crate::globals::TorchDtype;
-use crate::rebuild::Sizes;
+use crate::pickle::globals::TorchDtype;
+use crate::tensors::rebuild::Sizes;
 
 pub(super) type InElements = (Dtype, Sizes, Option<Sizes>);
 

@@ -1,15 +1,13 @@
 //! What PyTorch's rebuild functions would make: descriptions of tensors, read off their
 //! arguments.
 
-mod arguments;
-
 use smallvec::SmallVec;
 use tensorlift_tensor_meta::Dtype;
 
 use crate::error::TensorProblem;
-use crate::globals::{Known, StorageType, TorchDtype};
-use crate::numpy::{self, Array};
+use crate::pickle::globals::{Known, StorageType, TorchDtype};
 use crate::pickle::{Arena, Id, Node};
+use crate::tensors::numpy::{self, Array};
 
 /// Tensors within tensors that are followed before the file is taken for a trap.
 const MAX_WRAPPERS: usize = 32;

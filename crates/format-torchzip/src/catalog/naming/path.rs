@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use crate::error::Error;
-use crate::globals::Known;
-use crate::numpy::encoded_text;
+use crate::pickle::globals::Known;
 use crate::pickle::{Id, Node, display_text, latin1_bytes};
-use crate::rebuild::Objects;
 use crate::state::decimal;
+use crate::tensors::numpy::encoded_text;
+use crate::tensors::rebuild::Objects;
 
 use super::{Stop, Walk};
 

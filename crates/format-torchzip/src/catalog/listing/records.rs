@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tensorlift_tensor_meta::{CatalogError, Extent, Layout, Record, RecordId, ShardId, Source};
 
 use crate::container::storages::{Place, Storages};
-use crate::embedded::{self, Embedded};
 use crate::error::{Error, Result, TensorProblem};
-use crate::globals::Known;
-use crate::numpy::{self, Array};
+use crate::pickle::globals::Known;
 use crate::pickle::{Budget, Id, Node, latin1_bytes};
-use crate::rebuild::{Dense, Objects, StorageRef};
+use crate::tensors::embedded::{self, Embedded};
+use crate::tensors::numpy::{self, Array};
+use crate::tensors::rebuild::{Dense, Objects, StorageRef};
 
 use super::{Listing, Resolved, tensor_error};
 

@@ -12,12 +12,12 @@ use tensorlift_tensor_meta::{
 };
 
 use crate::container::storages::{Place, Storages};
-use crate::embedded::Embedded;
 use crate::error::{Error, Result, TensorProblem};
-use crate::globals::StorageType;
-use crate::numpy::Array;
+use crate::pickle::globals::StorageType;
 use crate::pickle::{Budget, Id};
-use crate::rebuild::{Dense, Objects, Quantizer, Sizes, StorageRef, storage_dtype};
+use crate::tensors::embedded::Embedded;
+use crate::tensors::numpy::Array;
+use crate::tensors::rebuild::{Dense, Objects, Quantizer, Sizes, StorageRef, storage_dtype};
 
 use shape::{byte_offset, in_elements};
 
