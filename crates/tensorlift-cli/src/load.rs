@@ -6,8 +6,8 @@ use clap::builder::BoolishValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tensorlift::{
-    Budget, BudgetLimits, Bytes, Checkpoint, FileReport, LoadReport, Loader, PageCache, Plan,
-    Reader, Verify,
+    Budget, BudgetLimits, Bytes, Checkpoint, FileReport, LoadOptions, LoadReport, Loader,
+    PageCache, Plan, Reader, Verify,
 };
 
 use crate::Target;
@@ -71,22 +71,8 @@ struct Explanation {
 impl Load {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
         let checkpoint = self.target.open()?;
-        let mut loader = self.planning.apply(checkpoint.loader());
-        loader = loader.reader(self.reader).page_cache(self.page_cache);
-        if let Some(bytes) = self.chunk_bytes {
-            loader = loader.chunk_bytes(bytes);
-        }
-        if let Some(threads) = self.threads {
-            loader = loader.read_threads(threads.into());
-        }
-        if let Some(bytes) = self.memory_bytes {
-            loader = loader.memory_bytes(bytes);
-        }
-        if self.verify {
-            loader = loader.verify(Verify::Crc32);
-        }
-        loader = loader.budget(self.budget());
-        loader = loader.place(self.device.placement(self.gds)?);
+        let placement = self.device.placement(self.gds)?;
+        let mut loader = checkpoint.loader().options(self.options()).place(placement);
         if self.explain {
             self.explain(out, &checkpoint, &loader)?;
         }
@@ -109,6 +95,19 @@ impl Load {
             write_report(out, loaded.report())?;
         }
         Ok(())
+    }
+
+    fn options(&self) -> LoadOptions {
+        let mut options = self.planning.options();
+        options.reader = self.reader;
+        options.page_cache = self.page_cache;
+        options.read_threads = self.threads.map(usize::from);
+        options.chunk_bytes = self.chunk_bytes.unwrap_or(options.chunk_bytes);
+        options.memory_bytes = self.memory_bytes;
+        if self.verify {
+            options.verify = Verify::Crc32;
+        }
+        options.budget(self.budget())
     }
 
     fn budget(&self) -> Arc<Budget> {

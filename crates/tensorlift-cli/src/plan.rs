@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
-use tensorlift::{Checkpoint, Loader, Mode, Plan};
+use tensorlift::{Checkpoint, LoadOptions, Mode, Plan};
 
 use crate::Target;
 use crate::failure::Failure;
@@ -37,7 +37,10 @@ enum ModeArg {
 impl ShowPlan {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
         let checkpoint = self.target.open()?;
-        let plan = self.planning.apply(checkpoint.loader()).plan()?;
+        let plan = checkpoint
+            .loader()
+            .options(self.planning.options())
+            .plan()?;
         if self.json {
             serde_json::to_writer(&mut *out, &plan)?;
             writeln!(out)?;
@@ -48,14 +51,14 @@ impl ShowPlan {
 }
 
 impl Planning {
-    pub(crate) fn apply<'a>(&self, loader: Loader<'a>) -> Loader<'a> {
-        let loader = loader.mode(match self.mode {
+    pub(crate) fn options(&self) -> LoadOptions {
+        let options = LoadOptions::default().mode(match self.mode {
             ModeArg::Copy => Mode::Copy,
             ModeArg::Map => Mode::Map,
         });
         match self.merge_gap_bytes {
-            Some(bytes) => loader.merge_gap_bytes(bytes),
-            None => loader,
+            Some(bytes) => options.merge_gap_bytes(bytes),
+            None => options,
         }
     }
 }

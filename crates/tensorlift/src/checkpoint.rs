@@ -2,7 +2,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_pickle::Value;
 use tensorlift_format_torchzip::Policy;
@@ -13,18 +12,21 @@ use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Limits, Result, S
 
 use crate::formats::{self, Extras, ParseOptions, Parsed};
 use crate::loader::Loader;
+use crate::parallel;
 
 /// Of more shards than this, each is opened again when it is read, so that they do not use up the
 /// process's descriptors.
 const KEPT_OPEN: usize = 16;
 
 /// An open checkpoint: its files and what they list, without a tensor's bytes.
-#[derive(Debug)]
+///
+/// Cloning it copies the list of files and shares the rest.
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
     catalog: Arc<Catalog>,
     shards: Vec<Shard>,
     /// What PyTorch files hold beside tensors, one for each.
-    extras: Vec<Extras>,
+    extras: Arc<[Extras]>,
     /// The path that was cut off all names.
     root: String,
     choice: Choice,
@@ -299,7 +301,7 @@ impl OpenOptions {
         Ok(Checkpoint {
             catalog,
             shards,
-            extras,
+            extras: extras.into(),
             root: String::new(),
             choice: describe(&resolved.choice),
             companions: resolved.companions,
@@ -322,7 +324,7 @@ impl OpenOptions {
         phases.parse = clock.elapsed();
         Ok(Checkpoint {
             catalog: catalogs.remove(0),
-            extras,
+            extras: extras.into(),
             root: String::new(),
             choice: Choice {
                 chosen: shards[0].path().display().to_string(),
@@ -349,10 +351,7 @@ impl OpenOptions {
             }
             Ok((shard.with_format(parsed.format), parsed))
         };
-        let parsed: Vec<(Shard, Parsed)> = match shards.len() {
-            1 => shards.into_iter().map(parse).collect::<Result<_>>()?,
-            _ => shards.into_par_iter().map(parse).collect::<Result<_>>()?,
-        };
+        let parsed: Vec<(Shard, Parsed)> = parallel::map(shards, parse)?;
         let (mut shards, mut catalogs, mut all_extras) = (Vec::new(), Vec::new(), Vec::new());
         for (
             shard,

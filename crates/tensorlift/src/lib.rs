@@ -39,6 +39,7 @@ mod checkpoint;
 pub mod cuda;
 mod formats;
 mod loader;
+mod parallel;
 
 pub use checkpoint::{Checkpoint, OpenOptions};
 pub use loader::Loader;
@@ -50,6 +51,8 @@ pub mod state {
     pub use serde_pickle::HashableValue;
 }
 
+/// All that implementing a [`Device`] needs.
+pub use tensorlift_device as device;
 pub use tensorlift_device::{Device, DeviceError, HostDevice, HostPool, NullDevice};
 pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
@@ -58,6 +61,8 @@ pub use tensorlift_loader::{
     Tensor, Verified, Verify,
 };
 pub use tensorlift_shard_index::Companions;
+/// All that implementing a [`Storage`] needs.
+pub use tensorlift_storage as storage;
 pub use tensorlift_storage::{DirectStorage, FileStorage, MapStorage, MemoryStorage, Storage, os};
 pub use tensorlift_tensor_meta::{
     ByteOrder, Catalog, Dtype, Entry, Error, ErrorKind, Extent, Limits, Result, ShardId, Slice,
@@ -83,6 +88,15 @@ use std::path::Path;
 pub fn load(target: impl AsRef<Path>) -> Result<Loaded> {
     Checkpoint::open(target)?.loader().load()
 }
+
+/// What may cross threads, and what is cheap to clone; checked when this crate is built.
+const _: fn() = || {
+    const fn is_send<T: Send>() {}
+    const fn is_shared<T: Clone + Send + Sync>() {}
+    is_send::<Loader<'_>>();
+    is_shared::<Checkpoint>();
+    is_shared::<OpenOptions>();
+};
 
 /// The README's example is a test.
 #[cfg(doctest)]

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tensorlift_device::Device;
 use tensorlift_loader::{
-    Budget, CancelToken, Control, FileReport, LoadOptions, LoadReport, Loaded, Mode, PageCache,
-    Placement, Plan, Progress, Reader, Verify, execute, plan, probe,
+    CancelToken, Control, FileReport, LoadOptions, LoadReport, Loaded, Placement, Plan, Progress,
+    execute, plan, probe,
 };
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
@@ -28,7 +28,7 @@ pub struct Loader<'a> {
 }
 
 /// Whether an entry is wanted.
-type Selection<'a> = dyn Fn(&Entry) -> bool + 'a;
+type Selection<'a> = dyn Fn(&Entry) -> bool + Send + 'a;
 
 /// # What and where to
 impl<'a> Loader<'a> {
@@ -44,7 +44,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Loads only entries for which `wanted` holds. Default: all; given twice, both must hold.
-    pub fn select(mut self, wanted: impl Fn(&Entry) -> bool + 'a) -> Self {
+    pub fn select(mut self, wanted: impl Fn(&Entry) -> bool + Send + 'a) -> Self {
         self.selections.push(Box::new(wanted));
         self
     }
@@ -76,61 +76,7 @@ impl<'a> Loader<'a> {
 
 /// # How
 impl Loader<'_> {
-    /// Copies bytes, or views a populated mapping. Default: [`Mode::Copy`].
-    pub fn mode(mut self, mode: Mode) -> Self {
-        self.options.mode = mode;
-        self
-    }
-
-    /// How files are read; see [`LoadOptions::reader`].
-    pub fn reader(mut self, reader: Reader) -> Self {
-        self.options.reader = reader;
-        self
-    }
-
-    /// What is checked while reading; see [`LoadOptions::verify`].
-    pub fn verify(mut self, verify: Verify) -> Self {
-        self.options.verify = verify;
-        self
-    }
-
-    /// What the load leaves in the page cache; see [`LoadOptions::page_cache`].
-    pub fn page_cache(mut self, page_cache: PageCache) -> Self {
-        self.options.page_cache = page_cache;
-        self
-    }
-
-    /// What the load shares with others; see [`LoadOptions::budget`].
-    pub fn budget(mut self, budget: Arc<Budget>) -> Self {
-        self.options.budget = Some(budget);
-        self
-    }
-
-    /// Threads that read at once; see [`LoadOptions::read_threads`].
-    pub fn read_threads(mut self, threads: usize) -> Self {
-        self.options.read_threads = Some(threads);
-        self
-    }
-
-    /// Bytes of one read; see [`LoadOptions::chunk_bytes`].
-    pub fn chunk_bytes(mut self, bytes: usize) -> Self {
-        self.options.chunk_bytes = bytes;
-        self
-    }
-
-    /// Unwanted bytes read along; see [`LoadOptions::merge_gap_bytes`].
-    pub fn merge_gap_bytes(mut self, bytes: u64) -> Self {
-        self.options.merge_gap_bytes = bytes;
-        self
-    }
-
-    /// The most memory to allocate; see [`LoadOptions::memory_bytes`].
-    pub fn memory_bytes(mut self, bytes: u64) -> Self {
-        self.options.memory_bytes = Some(bytes);
-        self
-    }
-
-    /// All options at once.
+    /// How to load: see [`LoadOptions`].
     pub fn options(mut self, options: LoadOptions) -> Self {
         self.options = options;
         self

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tensorlift::{Checkpoint, ErrorKind, HostDevice, Mode, Reader};
+use tensorlift::{Checkpoint, ErrorKind, HostDevice, LoadOptions, Mode, Reader};
 use tensorlift_fixture_kit::committed::{self, Committed, CommittedTensor};
 
 use super::sha256;
@@ -36,12 +36,13 @@ fn check(committed: &Committed) {
         for threads in [1, 4] {
             for reader in [Reader::Auto, Reader::Direct] {
                 let host = HostDevice::new().with_tensor_alignment(threads * 16);
-                let loader = checkpoint
-                    .loader()
+                let options = LoadOptions::default()
                     .mode(mode)
                     .read_threads(threads)
-                    .reader(reader);
-                let loaded = loader.chunk_bytes(4096).place_on(host).load().unwrap();
+                    .reader(reader)
+                    .chunk_bytes(4096);
+                let loader = checkpoint.loader().options(options).place_on(host);
+                let loaded = loader.load().unwrap();
                 let mut found: Vec<Found> = Vec::new();
                 for entry in checkpoint.catalog().entries() {
                     let hash = loaded.tensor(entry.name()).ok().map(sha256);
@@ -124,7 +125,11 @@ fn a_file_in_memory_is_a_file_on_disk() {
         let bytes = std::fs::read(&committed.path).unwrap();
         let checkpoint = Checkpoint::from_bytes(bytes).unwrap();
         for mode in [Mode::Copy, Mode::Map] {
-            let loaded = checkpoint.loader().mode(mode).load().unwrap();
+            let loaded = checkpoint
+                .loader()
+                .options(LoadOptions::default().mode(mode))
+                .load()
+                .unwrap();
             for tensor in &committed.tensors {
                 let hash = sha256(loaded.tensor(&tensor.name).unwrap());
                 assert_eq!(Some(hash), tensor.sha256, "{name}: {}", tensor.name);

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use tensorlift::{CancelToken, Checkpoint, ErrorKind, MemoryStorage, Mode};
+use tensorlift::{CancelToken, Checkpoint, ErrorKind, LoadOptions, MemoryStorage, Mode};
 use tensorlift_fixture_kit::{CheckpointSpec, Format};
 use tensorlift_storage::wrap::Failing;
 use tensorlift_tensor_meta::Dtype;
@@ -39,7 +39,11 @@ fn a_load_holds_files_only_while_it_runs() {
     spec().write(folder.path()).unwrap();
     for mode in [Mode::Copy, Mode::Map] {
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        let loaded = checkpoint.loader().mode(mode).load().unwrap();
+        let loaded = checkpoint
+            .loader()
+            .options(LoadOptions::default().mode(mode))
+            .load()
+            .unwrap();
         drop(checkpoint);
         let (descriptors, mappings) = held(folder.path());
         assert_eq!(descriptors, 0, "{mode:?}");
@@ -58,13 +62,17 @@ fn a_failed_load_holds_nothing() {
     let cancel = CancelToken::new();
     cancel.cancel();
     for mode in [Mode::Copy, Mode::Map] {
+        let options = LoadOptions::default().mode(mode);
         let error = checkpoint
             .loader()
-            .mode(mode)
+            .options(options.clone())
             .cancel_token(cancel.clone())
             .load();
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Cancelled);
-        let error = checkpoint.loader().mode(mode).memory_bytes(1000).load();
+        let error = checkpoint
+            .loader()
+            .options(options.memory_bytes(1000))
+            .load();
         assert_eq!(error.is_err(), mode == Mode::Copy);
     }
     drop(checkpoint);
@@ -100,7 +108,11 @@ fn a_shard_cut_short_after_opening_is_an_error_in_both_modes() {
             .unwrap()
             .set_len(9000)
             .unwrap();
-        let error = checkpoint.loader().mode(mode).load().unwrap_err();
+        let error = checkpoint
+            .loader()
+            .options(LoadOptions::default().mode(mode))
+            .load()
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Storage, "{mode:?}: {error}");
         assert_eq!(error.path(), Some(&*path));
     }

@@ -184,8 +184,7 @@ fn of_a_load_that_memory_does_not_suffice_for() {
         let load = || {
             checkpoint
                 .loader()
-                .options(way)
-                .memory_bytes(1_000_000)
+                .options(way.clone().memory_bytes(1_000_000))
                 .load()
         };
         let error = failed("no memory", folder.path(), load);

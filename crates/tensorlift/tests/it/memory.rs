@@ -1,6 +1,6 @@
 //! What a load allocates, by the plan and by the report.
 
-use tensorlift::{Checkpoint, Mode};
+use tensorlift::{Checkpoint, LoadOptions, Mode};
 use tensorlift_fixture_kit::{CheckpointSpec, Format};
 use tensorlift_tensor_meta::Dtype;
 
@@ -29,6 +29,10 @@ fn copying_takes_the_checkpoint_once() {
 fn viewing_takes_nothing() {
     let spec = CheckpointSpec::new(Format::safetensors()).tensor("a", Dtype::F32, [1000]);
     let checkpoint = Checkpoint::from_bytes(spec.to_bytes()).unwrap();
-    let plan = checkpoint.loader().mode(Mode::Map).plan().unwrap();
+    let plan = checkpoint
+        .loader()
+        .options(LoadOptions::default().mode(Mode::Map))
+        .plan()
+        .unwrap();
     assert_eq!(plan.bytes_to_allocate(), 0);
 }

@@ -94,8 +94,9 @@ fn direct(file: &Path) -> Option<DirectStorage> {
 /// Loads in every way, and checks that each was taken.
 fn load_in_every_way(checkpoint: &Checkpoint, chunk_bytes: usize, check: impl Fn(&Loaded, Mode)) {
     for (mode, reader, expected) in WAYS {
-        let loader = checkpoint.loader().mode(mode).reader(reader);
-        let loaded = loader.chunk_bytes(chunk_bytes).load().unwrap();
+        let options = LoadOptions::default().mode(mode).reader(reader);
+        let options = options.chunk_bytes(chunk_bytes);
+        let loaded = checkpoint.loader().options(options).load().unwrap();
         check(&loaded, mode);
         for file in &loaded.report().files {
             // Of some shards nothing is needed.
@@ -202,8 +203,8 @@ fn direct_reads_of_odd_offsets_pass_the_page_cache() {
                 eprintln!("no direct reads here, or a page cache that tells nothing");
                 return;
             }
-            let loader = checkpoint.loader().reader(reader).chunk_bytes(1 << 20);
-            let loaded = loader.load().unwrap();
+            let options = LoadOptions::default().reader(reader).chunk_bytes(1 << 20);
+            let loaded = checkpoint.loader().options(options).load().unwrap();
             assert_eq!(cached(), Some(0), "{extra_spaces} {reader:?}");
             check(&spec, &loaded);
         }

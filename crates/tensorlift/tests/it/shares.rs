@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tensorlift::{Checkpoint, Device, HostDevice, Placement, Slice};
+use tensorlift::{Checkpoint, Device, HostDevice, LoadOptions, Placement, Slice};
 use tensorlift_fixture_kit::{CheckpointSpec, Format};
 use tensorlift_tensor_meta::Dtype;
 
@@ -91,7 +91,7 @@ fn a_file_for_several_devices_is_read_once() {
     let placement = Placement::by_prefix(hosts, [("", 0), ("columns", 1)]).unwrap();
     let loaded = checkpoint
         .loader()
-        .merge_gap_bytes(0)
+        .options(LoadOptions::default().merge_gap_bytes(0))
         .place(placement)
         .load()
         .unwrap();
