@@ -1,4 +1,3 @@
-use tensorlift_memory::HugeVec;
 use tensorlift_tensor_meta::Limits;
 
 /// What a storage and the tensors in it take to describe, in bytes.
@@ -48,8 +47,8 @@ impl Budget {
     /// Makes room for `more` items in a growing vector. Until they have moved, its items are in
     /// two places, and both count.
     #[inline]
-    pub(crate) fn reserve(&mut self, vec: &mut impl Grow, more: usize) -> Result<(), OutOfBudget> {
-        match vec.room() < more {
+    pub(crate) fn reserve<T>(&mut self, vec: &mut Vec<T>, more: usize) -> Result<(), OutOfBudget> {
+        match vec.capacity() - vec.len() < more {
             true => self.grow(vec, more),
             false => Ok(()),
         }
@@ -57,13 +56,13 @@ impl Budget {
 
     #[cold]
     #[inline(never)]
-    fn grow<V: Grow>(&mut self, vec: &mut V, more: usize) -> Result<(), OutOfBudget> {
-        let bytes = |items: usize| (items as u64).saturating_mul(V::ITEM_BYTES);
-        let (len, before) = vec.sizes();
+    fn grow<T>(&mut self, vec: &mut Vec<T>, more: usize) -> Result<(), OutOfBudget> {
+        let bytes = |items: usize| (items as u64).saturating_mul(size_of::<T>() as u64);
+        let (len, before) = (vec.len(), vec.capacity());
         // By half, since doubling leaves more of the budget idle.
         let wanted = (len + more).max(before + before / 2).max(MIN_ITEMS);
         self.charge(bytes(wanted))?;
-        vec.grow_by(wanted - len);
+        vec.reserve_exact(wanted - len);
         self.refund(bytes(before));
         Ok(())
     }
@@ -86,41 +85,6 @@ impl Budget {
         self.left = self.left.saturating_add(bytes).min(self.total);
     }
 }
-
-/// A vector that grows within a budget.
-pub(crate) trait Grow {
-    const ITEM_BYTES: u64;
-    /// How many items it has, and how many there is room for.
-    fn sizes(&self) -> (usize, usize);
-    /// Makes room for exactly so many more items.
-    fn grow_by(&mut self, more: usize);
-
-    #[inline]
-    fn room(&self) -> usize {
-        let (len, capacity) = self.sizes();
-        capacity - len
-    }
-}
-
-/// Two types of one shape, which no trait of theirs spans.
-macro_rules! grows {
-    ($($vec:ident)*) => {$(
-        impl<T> Grow for $vec<T> {
-            const ITEM_BYTES: u64 = size_of::<T>() as u64;
-
-            #[inline]
-            fn sizes(&self) -> (usize, usize) {
-                (self.len(), self.capacity())
-            }
-
-            fn grow_by(&mut self, more: usize) {
-                self.reserve_exact(more);
-            }
-        }
-    )*};
-}
-
-grows!(Vec HugeVec);
 
 /// The ceilings that hold for one run of the pickle machine.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,6 @@
 
 use std::collections::HashMap;
 
-use tensorlift_memory::HugeVec;
-
 use crate::pickle::globals::Known;
 
 use super::limits::{Budget, OutOfBudget};
@@ -105,17 +103,17 @@ pub(crate) struct Object {
 /// All objects of one pickle.
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
-    nodes: HugeVec<Node>,
+    nodes: Vec<Node>,
     /// The members of all tuples.
-    members: HugeVec<Id>,
-    seqs: HugeVec<HugeVec<Id>>,
-    objects: HugeVec<Object>,
-    globals: HugeVec<Global>,
+    members: Vec<Id>,
+    seqs: Vec<Vec<Id>>,
+    objects: Vec<Object>,
+    globals: Vec<Global>,
     global_numbers: HashMap<(Box<str>, Box<str>), u32>,
     /// States given to containers by BUILD.
     attributes: HashMap<Id, Id>,
     /// Text that had to be decoded.
-    text: HugeVec<u8>,
+    text: Vec<u8>,
     /// Where the arena's own text begins: the length of the pickle's bytes.
     text_start: u32,
 }
@@ -129,7 +127,7 @@ const GLOBAL_BYTES: u64 = 240;
 impl Arena {
     /// An arena whose spans lie in `pickle_len` bytes.
     pub(crate) fn new(pickle_len: u32) -> Self {
-        let mut nodes = HugeVec::with_capacity(512);
+        let mut nodes = Vec::with_capacity(512);
         nodes.extend([
             Node::None,
             Node::Bool(true),
@@ -173,7 +171,7 @@ impl Arena {
             budget.charge(u64::MAX)?;
         }
         let start = self.members.len() as u32;
-        self.members.extend_from_copies(ids);
+        self.members.extend_from_slice(ids);
         let len = ids.len() as u32;
         self.push(Node::Tuple { start, len }, budget)
     }
@@ -191,14 +189,14 @@ impl Arena {
         let seq = if seq == Seq::EMPTY {
             budget.reserve(&mut self.seqs, 1)?;
             budget.charge(RUN_BYTES)?;
-            self.seqs.push(HugeVec::default());
+            self.seqs.push(Vec::default());
             Seq(self.seqs.len() as u32 - 1)
         } else {
             seq
         };
         let run = &mut self.seqs[seq.0 as usize];
         budget.reserve(run, ids.len())?;
-        run.extend_from_copies(ids);
+        run.extend_from_slice(ids);
         Ok(seq)
     }
 
@@ -251,7 +249,7 @@ impl Arena {
     ) -> Result<Option<Span>, OutOfBudget> {
         budget.reserve(&mut self.text, text.len())?;
         let start = self.text.len() + self.text_start as usize;
-        self.text.extend_from_copies(text);
+        self.text.extend_from_slice(text);
         let fits = u32::try_from(start + text.len()).is_ok();
         Ok(fits.then_some(Span {
             start: start as u32,

@@ -13,7 +13,7 @@ use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
-use tensorlift_memory::{Anonymous, HugeVec};
+use tensorlift_memory::Anonymous;
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
 use zip::CompressionMethod;
@@ -51,9 +51,9 @@ pub(crate) struct Archive<'a> {
     storage: &'a dyn Storage,
     /// Where the directory begins in the file.
     directory: u64,
-    entries: HugeVec<Listed>,
+    entries: Vec<Listed>,
     /// All names, one after another.
-    names: HugeVec<u8>,
+    names: Vec<u8>,
     by_name: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Archive<'a> {
 pub(crate) struct Entry(pub(crate) usize);
 
 /// Where the data of each entry begin in the file, by its place in the directory.
-pub(crate) type Located = HugeVec<u64>;
+pub(crate) type Located = Vec<u64>;
 
 /// What the directory says of an entry.
 #[derive(Clone, Copy)]
@@ -95,8 +95,8 @@ impl<'a> Archive<'a> {
         Self {
             storage,
             directory,
-            entries: HugeVec::with_capacity(entries),
-            names: HugeVec::default(),
+            entries: Vec::with_capacity(entries),
+            names: Vec::default(),
             by_name: HashTable::with_capacity(entries),
             hasher: DefaultHashBuilder::default(),
         }
@@ -203,7 +203,7 @@ impl<'a> Archive<'a> {
             compressed: item.compressed,
             size: item.size,
         });
-        self.names.extend_from_copies(item.name);
+        self.names.extend_from_slice(item.name);
         if has_parent_component(item.name) {
             return Err(self.error(Entry(index), EntryProblem::Escapes));
         }
@@ -213,7 +213,7 @@ impl<'a> Archive<'a> {
     /// Finds where each entry's data begin, and checks that no byte is claimed twice, from the
     /// entries' headers in the order of the file.
     pub(crate) fn locate(&self) -> Result<Located> {
-        let mut order: HugeVec<u32> = HugeVec::with_capacity(self.len());
+        let mut order: Vec<u32> = Vec::with_capacity(self.len());
         order.extend(0..self.len() as u32);
         let start_of = |place: &u32| self.entries[*place as usize].header_start;
         if !order.is_sorted_by_key(start_of) {
@@ -242,10 +242,10 @@ impl<'a> Archive<'a> {
     /// Entries of large tensors lie far apart, and where each read waits for a disk or a network,
     /// the time is that of the waiting: if the first few show that, several threads wait for the
     /// rest.
-    fn data_starts(&self, order: &[u32]) -> Result<HugeVec<u64>> {
+    fn data_starts(&self, order: &[u32]) -> Result<Vec<u64>> {
         let (first, rest) = order.split_at(order.len().min(FIRST_HEADERS));
         let clock = Instant::now();
-        let mut starts = HugeVec::with_capacity(order.len());
+        let mut starts = Vec::with_capacity(order.len());
         self.add_data_starts(first, &mut starts)?;
         let each = clock.elapsed() / first.len().max(1) as u32;
         if each < WAITED || each * rest.len() as u32 <= LONG {
@@ -254,7 +254,7 @@ impl<'a> Archive<'a> {
         }
         std::thread::scope(|scope| {
             let part = |order| {
-                let mut starts = HugeVec::default();
+                let mut starts = Vec::default();
                 self.add_data_starts(order, &mut starts).map(|()| starts)
             };
             let parts = rest.chunks(rest.len().div_ceil(HEADER_THREADS));
@@ -263,13 +263,13 @@ impl<'a> Archive<'a> {
                 .collect();
             for part in parts {
                 let part = part.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-                starts.extend_from_copies(&part);
+                starts.extend_from_slice(&part);
             }
             Ok(starts)
         })
     }
 
-    fn add_data_starts(&self, order: &[u32], starts: &mut HugeVec<u64>) -> Result<()> {
+    fn add_data_starts(&self, order: &[u32], starts: &mut Vec<u64>) -> Result<()> {
         let mut cursor = Cursor::new(self.storage);
         let mut name = Vec::new();
         for &place in order {

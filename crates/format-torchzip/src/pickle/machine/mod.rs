@@ -1,8 +1,6 @@
 mod arguments;
 mod stack;
 
-use tensorlift_memory::HugeVec;
-
 use crate::pickle::globals::Known;
 
 use super::limits::{Budget, Ceilings};
@@ -28,7 +26,7 @@ pub(crate) struct Machine<'a> {
     opcodes: u64,
     stack: Vec<Id>,
     marks: Vec<u32>,
-    memo: HugeVec<Id>,
+    memo: Vec<Id>,
     /// Memo numbers far beyond the others.
     far_memo: std::collections::HashMap<u64, Id>,
     memorised: usize,
@@ -50,7 +48,7 @@ impl<'a> Machine<'a> {
             opcodes: 0,
             stack: Vec::new(),
             marks: Vec::new(),
-            memo: HugeVec::default(),
+            memo: Vec::default(),
             far_memo: std::collections::HashMap::new(),
             memorised: 0,
         }
