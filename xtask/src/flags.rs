@@ -28,6 +28,10 @@ pub(crate) enum Task {
     RealFiles(RealFiles),
     /// Run everything that must hold before a change lands
     Check(Check),
+    /// Compare the public items of every published library with the committed lists
+    PublicApi(PublicApi),
+    /// Package every published crate and test each tarball on its own
+    Release(Release),
 }
 
 #[derive(Args)]
@@ -141,4 +145,21 @@ pub(crate) struct RealFiles {
     /// Where packages are fetched to, and kept
     #[arg(long, default_value = "target/real-files")]
     pub(crate) data: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Release {
+    /// Publish nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Package uncommitted changes too
+    #[arg(long)]
+    pub(crate) allow_dirty: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct PublicApi {
+    /// Write the lists in place of comparing
+    #[arg(long)]
+    pub(crate) bless: bool,
 }

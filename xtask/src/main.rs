@@ -10,7 +10,10 @@ mod flags;
 mod page;
 mod peers;
 mod programs;
+mod public_api;
 mod real_files;
+mod release;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
         flags::Task::Conform(flags) => conform::run(&flags),
         flags::Task::RealFiles(flags) => real_files::run(&flags),
         flags::Task::Check(flags) => check::run(&flags),
+        flags::Task::PublicApi(flags) => public_api::run(flags.bless),
+        flags::Task::Release(flags) => release::run(&flags),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,15 +2,15 @@
 
 mod features;
 mod fuzz;
-mod toolchain;
+pub(crate) mod toolchain;
 mod unsafe_code;
 
 use std::process::Command;
 
 use clap::ValueEnum;
 
-use crate::command::{cargo, cargo_of, run as run_command};
-use crate::{Result, flags};
+use crate::command::{cargo, cargo_of, output_of, run as run_command};
+use crate::{Result, flags, public_api};
 
 /// Targets that LIMITS.md says compile but were not run.
 const OTHER_TARGETS: [&str; 3] = [
@@ -46,6 +46,10 @@ pub(crate) enum Step {
     Test,
     /// Every feature set of the published packages compiles
     Features,
+    /// Public items of the libraries are those of the committed lists
+    PublicApi,
+    /// Dependencies come from the registry, under accepted licences, without doubles
+    Deny,
     /// The workspace of the peers resolves to its lock file
     Peers,
     /// It compiles with the oldest supported Rust
@@ -122,6 +126,8 @@ impl Step {
                 "--format-version=1",
                 "--manifest-path=benches/peers/Cargo.toml",
             ])),
+            Step::PublicApi => public_api(),
+            Step::Deny => deny(),
             Step::Oldest => oldest(),
             Step::Targets => targets(),
             Step::Miri => miri(),
@@ -134,6 +140,23 @@ impl Step {
 fn passes(command: &mut Command) -> Result<Outcome> {
     run_command(command)?;
     Ok(Outcome::Passed)
+}
+
+fn public_api() -> Result<Outcome> {
+    if let Some(why) = public_api::unavailable() {
+        return Ok(Outcome::NotRun(why.to_owned()));
+    }
+    public_api::run(false)?;
+    Ok(Outcome::Passed)
+}
+
+fn deny() -> Result<Outcome> {
+    if output_of("cargo", &["deny", "--version"]).is_none() {
+        let why = "no cargo-deny: `cargo install cargo-deny`";
+        return Ok(Outcome::NotRun(why.to_owned()));
+    }
+    // Advisories come from the network, so they are checked where the project is hosted.
+    passes(cargo().args(["deny", "check", "bans", "licenses", "sources"]))
 }
 
 fn oldest() -> Result<Outcome> {
