@@ -24,6 +24,8 @@ pub(crate) enum Task {
     Peers,
     /// Run a reader over broken, lying and odd files, and compare with what it must say
     Conform(Conform),
+    /// Run the command line over a folder of files that somebody collected
+    Corpus(Corpus),
     /// Load weights that published Python packages ship, and compare with PyTorch
     RealFiles(RealFiles),
     /// Run everything that must hold before a change lands
@@ -162,4 +164,19 @@ pub(crate) struct PublicApi {
     /// Write the lists in place of comparing
     #[arg(long)]
     pub(crate) bless: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Corpus {
+    /// The folder; where there is none, nothing is run
+    pub(crate) folder: PathBuf,
+    /// The most time that a command may take, in seconds
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) seconds: f64,
+    /// The most memory that a command may take beyond the file's size, in MiB
+    #[arg(long, default_value_t = 64)]
+    pub(crate) mebibytes: u64,
+    /// An optimised build
+    #[arg(long)]
+    pub(crate) release: bool,
 }

@@ -5,6 +5,7 @@ mod carry;
 mod check;
 mod command;
 mod conform;
+mod corpus;
 mod fixtures;
 mod flags;
 mod page;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         flags::Task::Bench(flags) => bench::run(&flags),
         flags::Task::Peers => peers::run(),
         flags::Task::Conform(flags) => conform::run(&flags),
+        flags::Task::Corpus(flags) => corpus::run(&flags),
         flags::Task::RealFiles(flags) => real_files::run(&flags),
         flags::Task::Check(flags) => check::run(&flags),
         flags::Task::PublicApi(flags) => public_api::run(flags.bless),
