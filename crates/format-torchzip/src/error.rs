@@ -84,6 +84,12 @@ pub enum Error {
         /// What the file asks for, as far as it was followed.
         found: u64,
     },
+    /// The machine has no memory for the description.
+    #[error("no memory for {bytes} bytes of the file's description")]
+    NoMemory {
+        /// The size of the allocation that failed, in bytes.
+        bytes: u64,
+    },
     /// A value has no form in [`serde_pickle::Value`].
     #[error("the state cannot be given out: {0}")]
     State(String),
@@ -285,7 +291,7 @@ impl Error {
         match self {
             Error::Io { .. } => ErrorKind::Storage,
             Error::NotTorch(content) if content.is_loadable() => ErrorKind::Unsupported,
-            Error::Limit { .. } => ErrorKind::LimitExceeded,
+            Error::Limit { .. } | Error::NoMemory { .. } => ErrorKind::LimitExceeded,
             Error::Pickle { problem, .. } => problem.kind(),
             Error::Entry {
                 problem: EntryProblem::Encrypted | EntryProblem::Method { .. },
@@ -334,10 +340,13 @@ impl Error {
     }
 
     pub(crate) fn budget(out: OutOfBudget) -> Self {
-        Error::Limit {
-            what: "memory for the file's description, in bytes",
-            limit: out.total,
-            found: out.wanted,
+        match out {
+            OutOfBudget::Budget { total, wanted } => Error::Limit {
+                what: "memory for the file's description, in bytes",
+                limit: total,
+                found: wanted,
+            },
+            OutOfBudget::Memory { bytes } => Error::NoMemory { bytes },
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) fn parse(
     len: u64,
     shard: ShardId,
     limits: &Limits,
-    budget: &mut Budget,
+    budget: Budget,
 ) -> Result<LegacyFile> {
     let pickles = pickles(bytes, Policy::Inert, limits, budget)?;
     locate(pickles, bytes, len, shard, |at| {
@@ -77,37 +77,36 @@ pub(crate) fn pickles(
     bytes: &[u8],
     policy: Policy,
     limits: &Limits,
-    budget: &mut Budget,
+    budget: Budget,
 ) -> Result<Pickles> {
-    let mut arena = Arena::new(bytes.len() as u32);
-    let mut position = 0;
-    let mut run = |pickle: &'static str, arena: &mut Arena| {
-        let mut machine = Machine::new(bytes, position, Ceilings::of(limits), policy);
-        let root = machine.run(arena, budget);
-        position = machine.position();
+    let mut machine = Machine::new(bytes, Ceilings::of(limits), policy, budget);
+    let run = |machine: &mut Machine<'_>, pickle: &'static str| {
+        let root = machine.run();
         root.map_err(|error| pickle_error(pickle, error))
     };
-    let magic = run("the magic number", &mut arena)?;
-    if !is_magic(&arena, bytes, magic) {
+    let magic = run(&mut machine, "the magic number")?;
+    if !is_magic(machine.arena(), bytes, magic) {
         return Err(unexpected(
             "the magic number",
             "the magic number",
-            &arena,
+            machine.arena(),
             magic,
         ));
     }
-    let version = run("the protocol version", &mut arena)?;
-    if arena.as_int(version) != Some(PROTOCOL_VERSION) {
+    let version = run(&mut machine, "the protocol version")?;
+    if machine.arena().as_int(version) != Some(PROTOCOL_VERSION) {
         return Err(unexpected(
             "the protocol version",
             "version 1001",
-            &arena,
+            machine.arena(),
             version,
         ));
     }
-    run("the machine's facts", &mut arena)?;
-    let root = run("the object's pickle", &mut arena)?;
-    let keys = run("the list of storages", &mut arena)?;
+    run(&mut machine, "the machine's facts")?;
+    let root = run(&mut machine, "the object's pickle")?;
+    let keys = run(&mut machine, "the list of storages")?;
+    let len = machine.position();
+    let arena = machine.into_arena();
     if arena.items(keys).is_none() {
         return Err(unexpected("the list of storages", "a list", &arena, keys));
     }
@@ -115,7 +114,7 @@ pub(crate) fn pickles(
         arena,
         root,
         keys,
-        len: position,
+        len,
     })
 }
 

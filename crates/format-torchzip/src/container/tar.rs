@@ -261,18 +261,15 @@ impl Reader<'_> {
             self.storage
                 .read_exact_at(self.position, &mut self.window)
                 .map_err(|source| Error::io(self.pickle, source))?;
-            let mut arena = Arena::new(len as u32);
-            let before = budget.left();
-            budget.charge(len).map_err(Error::budget)?;
-            let ceilings = Ceilings::of(self.limits);
-            let mut machine = Machine::new(&self.window, 0, ceilings, self.policy);
-            let root = machine.run(&mut arena, budget);
             // What lasts is charged where it is kept.
-            budget.refund(before - budget.left());
-            match root {
+            let mut own = budget.clone();
+            own.charge(len).map_err(Error::budget)?;
+            let ceilings = Ceilings::of(self.limits);
+            let mut machine = Machine::new(&self.window, ceilings, self.policy, own);
+            match machine.run() {
                 Ok(root) => {
                     self.position += machine.position() as u64;
-                    return Ok((arena, root));
+                    return Ok((machine.into_arena(), root));
                 }
                 Err(error) if error.problem == PickleProblem::Truncated && len < left => {
                     len = left.min(len * 8).min(u64::from(u32::MAX));

@@ -12,7 +12,7 @@ use tensorlift_tensor_meta::{Catalog, Limits};
 use crate::catalog::roots::Root;
 use crate::detect::{Content, identify};
 use crate::error::{Error, Result};
-use crate::pickle::{Budget, Policy};
+use crate::pickle::{DescriptionBudget, Policy};
 use crate::state::State;
 
 use reader::Reader;
@@ -74,7 +74,7 @@ pub fn read(storage: &dyn Storage, options: &ReadOptions) -> Result<TorchFile> {
     let mut reader = Reader {
         storage,
         options,
-        budget: Budget::for_file(storage.len(), options.limits.description_bytes),
+        budget: DescriptionBudget::for_file(storage.len(), options.limits.description_bytes),
     };
     match identify(&prefix) {
         Content::Torch(Format::Zip | Format::TorchScript) => reader.zip(),

@@ -16,7 +16,7 @@ use crate::container::storages::{Storages, ZipStorages};
 use crate::container::tar;
 use crate::container::zip::{Archive, Entry};
 use crate::error::{Error, Result};
-use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, display_text};
+use crate::pickle::{Arena, Ceilings, DescriptionBudget, Id, Machine, PickleProblem, display_text};
 use crate::state::{FirstNames, State};
 use crate::tensors::rebuild::Objects;
 
@@ -28,7 +28,7 @@ const FIRST_WINDOW: u64 = 1 << 20;
 pub(super) struct Reader<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) options: &'a ReadOptions,
-    pub(super) budget: Budget,
+    pub(super) budget: DescriptionBudget,
 }
 
 /// From so many entries on, their headers are read beside the pickles.
@@ -173,9 +173,10 @@ impl Reader<'_> {
 
     pub(super) fn legacy(&mut self) -> Result<TorchFile> {
         let options = self.options;
-        let (bytes, pickles) = self.windowed(|bytes, budget| {
+        let (bytes, mut pickles) = self.windowed(|bytes, budget| {
             legacy::pickles(bytes, options.policy, &options.limits, budget)
         })?;
+        self.budget = pickles.arena.take_budget();
         let len = self.storage.len();
         let mut cursor = Cursor::new(self.storage);
         let shard = tensorlift_tensor_meta::ShardId::FIRST;
@@ -221,8 +222,9 @@ impl Reader<'_> {
 
     pub(super) fn pickle(&mut self) -> Result<TorchFile> {
         let options = self.options;
-        let (bytes, (arena, root, len)) =
+        let (bytes, (mut arena, root, len)) =
             self.windowed(|bytes, budget| run(bytes, "the pickle", options, budget))?;
+        self.budget = arena.take_budget();
         let bytes = self.keep(bytes, len)?;
         let parsed = Parsed { arena, root, bytes };
         self.list(parsed, &Storages::Nowhere, Some(0), Format::Pickle)
@@ -231,7 +233,7 @@ impl Reader<'_> {
     /// Parses the beginning of a file, reading more of it as long as that is too short.
     fn windowed<T>(
         &mut self,
-        parse: impl Fn(&[u8], &mut Budget) -> Result<T>,
+        parse: impl Fn(&[u8], DescriptionBudget) -> Result<T>,
     ) -> Result<(Anonymous, T)> {
         let file_len = self.storage.len();
         let ceiling = file_len
@@ -239,13 +241,12 @@ impl Reader<'_> {
             .min(u64::from(u32::MAX) - 1);
         let mut len = ceiling.min(FIRST_WINDOW);
         loop {
-            let before = self.budget.left();
-            self.budget.charge(len).map_err(Error::budget)?;
+            let mut budget = self.budget.clone();
+            budget.charge(len).map_err(Error::budget)?;
             let io = |source| Error::io("the pickle", source);
             let mut bytes = Anonymous::new(len as usize).map_err(io)?;
             self.storage.read_exact_at(0, &mut bytes).map_err(io)?;
-            let parsed = parse(&bytes, &mut self.budget);
-            match parsed {
+            match parse(&bytes, budget) {
                 Err(Error::Pickle {
                     problem: PickleProblem::Truncated,
                     ..
@@ -255,7 +256,6 @@ impl Reader<'_> {
                             .check_pickle_len(file_len)
                             .and(Err(Error::CutShort { len: file_len }));
                     }
-                    self.budget.refund(before - self.budget.left());
                     len = ceiling.min(len * 8);
                 }
                 parsed => return Ok((bytes, parsed?)),
@@ -272,7 +272,10 @@ impl Reader<'_> {
     }
 
     fn run(&mut self, bytes: &[u8], name: &'static str) -> Result<(Arena, Id, usize)> {
-        run(bytes, name, self.options, &mut self.budget)
+        let budget = std::mem::take(&mut self.budget);
+        let (mut arena, root, len) = run(bytes, name, self.options, budget)?;
+        self.budget = arena.take_budget();
+        Ok((arena, root, len))
     }
 
     fn check_pickle_len(&self, len: u64) -> Result<()> {
@@ -375,16 +378,14 @@ fn run(
     bytes: &[u8],
     name: &'static str,
     options: &ReadOptions,
-    budget: &mut Budget,
+    budget: DescriptionBudget,
 ) -> Result<(Arena, Id, usize)> {
-    let mut arena = Arena::new(bytes.len() as u32);
-    arena.expect_tensors(budget).map_err(Error::budget)?;
     let ceilings = Ceilings::of(&options.limits);
-    let mut machine = Machine::new(bytes, 0, ceilings, options.policy);
-    let root = machine
-        .run(&mut arena, budget)
-        .map_err(|error| pickle_error(name, error))?;
-    Ok((arena, root, machine.position()))
+    let mut machine = Machine::new(bytes, ceilings, options.policy, budget);
+    machine.expect_tensors().map_err(Error::budget)?;
+    let root = machine.run().map_err(|error| pickle_error(name, error))?;
+    let len = machine.position();
+    Ok((machine.into_arena(), root, len))
 }
 
 /// The name of an entry in the folder of an archive.

@@ -1,188 +1,176 @@
 //! What calls leave behind: containers for the few classes that are containers, an inert note
 //! for every other.
 
-use crate::pickle::globals::Known;
-
-use super::PickleProblem;
-use super::limits::Budget;
-use super::value::{Arena, Id, Node, Seq};
+use super::arena::{Arena, Id, Node, Seq};
+use super::globals::Known;
+use super::problem::PickleProblem;
 
 type Made<T> = Result<T, PickleProblem>;
 
-/// The result of calling `callable` with the tuple `args`.
-pub(super) fn reduce(arena: &mut Arena, callable: Id, args: Id, budget: &mut Budget) -> Made<Id> {
-    match (arena.known(callable), arena.tuple_items(args)) {
-        (Known::Annotate, Some([value, ..])) => Ok(*value),
-        // copyreg.__newobj__(cls, *args) is NEWOBJ in the clothes of a call.
-        (Known::NewObj, Some([class, rest @ ..])) => {
-            let (class, rest) = (*class, rest.to_vec());
-            let args = arena.tuple(&rest, budget)?;
-            new_object(arena, class, args, budget)
-        }
-        (Known::NewObjEx, Some([class, args, kwargs])) => {
-            let (class, args, kwargs) = (*class, *args, *kwargs);
-            let id = new_object(arena, class, args, budget)?;
-            keyword_arguments(arena, id, kwargs, budget)?;
-            Ok(id)
-        }
-        // copyreg._reconstructor(cls, base, value): of classes that pickle as protocol 0 did.
-        (Known::Reconstructor, Some([class, base, value])) => {
-            let (class, base, value) = (*class, *base, *value);
-            let args = match arena.node(value) {
-                Node::None => Id::EMPTY_TUPLE,
-                _ => arena.tuple(&[value], budget)?,
-            };
-            match arena.known(base) {
-                Known::Dict if arena.known(class) == Known::Unknown => {
-                    let id = arena.object(class, Id::EMPTY_TUPLE, budget)?;
-                    keyword_arguments(arena, id, value, budget)?;
-                    Ok(id)
-                }
-                _ => new_object(arena, class, args, budget),
+/// # Calls
+impl Arena {
+    /// The result of calling `callable` with the tuple `args`.
+    pub(super) fn reduce(&mut self, callable: Id, args: Id) -> Made<Id> {
+        match (self.known(callable), self.tuple_items(args)) {
+            (Known::Annotate, Some([value, ..])) => Ok(*value),
+            // copyreg.__newobj__(cls, *args) is NEWOBJ in the clothes of a call.
+            (Known::NewObj, Some([class, rest @ ..])) => {
+                let (class, rest) = (*class, rest.to_vec());
+                let args = self.tuple(&rest)?;
+                self.new_object(class, args)
             }
+            (Known::NewObjEx, Some(&[class, args, kwargs])) => {
+                let id = self.new_object(class, args)?;
+                self.keyword_arguments(id, kwargs)?;
+                Ok(id)
+            }
+            (Known::Reconstructor, Some(&[class, base, value])) => {
+                self.reconstruct(class, base, value)
+            }
+            _ => self.new_object(callable, args),
         }
-        _ => new_object(arena, callable, args, budget),
     }
-}
 
-/// An object of `class`, made with the tuple `args`.
-pub(super) fn new_object(arena: &mut Arena, class: Id, args: Id, budget: &mut Budget) -> Made<Id> {
-    if arena.tuple_items(args).is_none() {
-        return Err(PickleProblem::Target {
-            opcode: "REDUCE",
-            found: format!("{} in place of an argument tuple", arena.type_name(args)),
-        });
-    }
-    let known = arena.known(class);
-    let first = arena
-        .tuple_items(args)
-        .and_then(|args| args.first().copied());
-    let made = match known {
-        Known::Dict | Known::OrderedDict | Known::Counter => dict(arena, first, budget)?,
-        Known::DefaultDict => {
-            let second = arena
-                .tuple_items(args)
-                .and_then(|args| args.get(1).copied());
-            dict(arena, second, budget)?
+    /// The result of `copyreg._reconstructor`: of classes that pickle as protocol 0 did.
+    fn reconstruct(&mut self, class: Id, base: Id, value: Id) -> Made<Id> {
+        if self.known(base) == Known::Dict && self.known(class) == Known::Unknown {
+            let id = self.object(class, Id::EMPTY_TUPLE)?;
+            self.keyword_arguments(id, value)?;
+            return Ok(id);
         }
-        Known::List | Known::Set => items(arena, first, known, budget)?,
-        Known::Tuple => match first {
-            None => Some(Id::EMPTY_TUPLE),
-            Some(first) => match arena.items(first).map(<[Id]>::to_vec) {
-                Some(items) => Some(arena.tuple(&items, budget)?),
-                None => None,
-            },
-        },
-        _ => None,
-    };
-    match made {
-        Some(id) => Ok(id),
-        None => Ok(arena.object(class, args, budget)?),
-    }
-}
-
-/// Gives an object's constructor its keyword arguments: they are kept like items of a dict.
-pub(super) fn keyword_arguments(
-    arena: &mut Arena,
-    id: Id,
-    kwargs: Id,
-    budget: &mut Budget,
-) -> Made<()> {
-    let Some(pairs) = arena.pairs(kwargs).map(<[Id]>::to_vec) else {
-        return match arena.node(kwargs) {
-            Node::None => Ok(()),
-            _ => Err(PickleProblem::Target {
-                opcode: "NEWOBJ_EX",
-                found: format!("{} in place of keyword arguments", arena.type_name(kwargs)),
-            }),
+        let args = match self.node(value) {
+            Node::None => Id::EMPTY_TUPLE,
+            _ => self.tuple(&[value])?,
         };
-    };
-    match arena.node(id) {
-        Node::Object(number) => {
-            let seq = arena.object_at(number).dict;
-            arena.object_mut(number).dict = arena.extend(seq, &pairs, budget)?;
-        }
-        Node::Dict(seq) => {
-            let seq = arena.extend(seq, &pairs, budget)?;
-            arena.set_node(id, Node::Dict(seq));
-        }
-        _ => {}
+        self.new_object(class, args)
     }
-    Ok(())
-}
 
-/// Gives `target` its state.
-pub(super) fn build(arena: &mut Arena, target: Id, state: Id, budget: &mut Budget) -> Made<()> {
-    match arena.node(target) {
-        Node::Object(number) => {
-            let state = match arena.object_at(number).state {
-                Some(before) => arena.tuple(&[before, state], budget)?,
-                None => state,
-            };
-            arena.object_mut(number).state = Some(state);
-        }
-        Node::Dict(_) | Node::List(_) | Node::Set(_) | Node::Persistent(_) | Node::Global(_) => {
-            arena.attach(target, state, budget)?;
-        }
-        _ => {
+    /// An object of `class`, made with the tuple `args`.
+    pub(super) fn new_object(&mut self, class: Id, args: Id) -> Made<Id> {
+        let Some(list) = self.tuple_items(args) else {
             return Err(PickleProblem::Target {
-                opcode: "BUILD",
-                found: arena.type_name(target),
+                opcode: "REDUCE",
+                found: format!("{} in place of an argument tuple", self.type_name(args)),
             });
+        };
+        let (first, second) = (list.first().copied(), list.get(1).copied());
+        let made = match self.known(class) {
+            Known::Dict | Known::OrderedDict | Known::Counter => self.dict_of(first)?,
+            Known::DefaultDict => self.dict_of(second)?,
+            Known::List => self.run_of(first, Node::List)?,
+            Known::Set => self.run_of(first, Node::Set)?,
+            Known::Tuple => self.tuple_of(first)?,
+            _ => None,
+        };
+        match made {
+            Some(id) => Ok(id),
+            None => Ok(self.object(class, args)?),
         }
     }
-    Ok(())
-}
 
-/// Does what a dropped call did: `setter(target, state)`, as the sixth item of `__reduce__` asks.
-pub(super) fn set_state(arena: &mut Arena, dropped: Id, budget: &mut Budget) -> Made<()> {
-    let Some((object, Known::Unknown)) = arena.as_object(dropped) else {
-        return Ok(());
-    };
-    match arena.tuple_items(object.args) {
-        Some(&[target, state]) if matches!(arena.node(target), Node::Object(_)) => {
-            build(arena, target, state, budget)
+    /// Gives an object's constructor its keyword arguments: they are kept like items of a dict.
+    pub(super) fn keyword_arguments(&mut self, id: Id, kwargs: Id) -> Made<()> {
+        let Some(pairs) = self.pairs(kwargs).map(<[Id]>::to_vec) else {
+            return match self.node(kwargs) {
+                Node::None => Ok(()),
+                _ => Err(PickleProblem::Target {
+                    opcode: "NEWOBJ_EX",
+                    found: format!("{} in place of keyword arguments", self.type_name(kwargs)),
+                }),
+            };
+        };
+        match self.node(id) {
+            Node::Object(number) => {
+                let seq = self.object_at(number).dict;
+                self.object_mut(number).dict = self.extend(seq, &pairs)?;
+            }
+            Node::Dict(seq) => {
+                let seq = self.extend(seq, &pairs)?;
+                self.set_node(id, Node::Dict(seq));
+            }
+            _ => {}
         }
-        _ => Ok(()),
+        Ok(())
     }
-}
 
-/// A dict of the pairs in `from`: a dict, or a list of pairs as Python 2 wrote ordered dicts.
-fn dict(arena: &mut Arena, from: Option<Id>, budget: &mut Budget) -> Made<Option<Id>> {
-    let mut flat = Vec::new();
-    if let Some(from) = from {
-        if let Some(pairs) = arena.pairs(from) {
-            flat.extend_from_slice(pairs);
-        } else if let Some(items) = arena.items(from) {
-            for &item in items {
-                match arena.items(item) {
-                    Some([key, value]) => flat.extend([*key, *value]),
-                    _ => return Ok(None),
+    /// Gives `target` its state.
+    pub(super) fn build(&mut self, target: Id, state: Id) -> Made<()> {
+        match self.node(target) {
+            Node::Object(number) => {
+                if let Some(before) = self.object_mut(number).state.replace(state) {
+                    let seq = self.object_at(number).earlier_states;
+                    self.object_mut(number).earlier_states = self.extend(seq, &[before])?;
                 }
             }
-        } else if arena.node(from) != Node::None {
-            return Ok(None);
+            Node::Dict(_)
+            | Node::List(_)
+            | Node::Set(_)
+            | Node::Persistent(_)
+            | Node::Global(_) => self.attach(target, state)?,
+            _ => {
+                return Err(PickleProblem::Target {
+                    opcode: "BUILD",
+                    found: self.type_name(target),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what a dropped call did: `setter(target, state)`, as the sixth item of `__reduce__`
+    /// asks.
+    pub(super) fn set_state(&mut self, dropped: Id) -> Made<()> {
+        let Some((object, Known::Unknown)) = self.as_object(dropped) else {
+            return Ok(());
+        };
+        match self.tuple_items(object.args) {
+            Some(&[target, state]) if matches!(self.node(target), Node::Object(_)) => {
+                self.build(target, state)
+            }
+            _ => Ok(()),
         }
     }
-    let seq = arena.extend(Seq::EMPTY, &flat, budget)?;
-    Ok(Some(arena.push(Node::Dict(seq), budget)?))
-}
 
-fn items(
-    arena: &mut Arena,
-    from: Option<Id>,
-    known: Known,
-    budget: &mut Budget,
-) -> Made<Option<Id>> {
-    let ids = match from.map(|from| arena.items(from)) {
-        None => Vec::new(),
-        Some(Some(ids)) => ids.to_vec(),
-        Some(None) => return Ok(None),
-    };
-    let seq = arena.extend(Seq::EMPTY, &ids, budget)?;
-    let node = match known {
-        Known::List => Node::List(seq),
-        _ => Node::Set(seq),
-    };
-    Ok(Some(arena.push(node, budget)?))
+    /// A dict of the pairs in `from`: a dict, or a list of pairs as Python 2 wrote ordered dicts.
+    /// `None` where `from` is neither.
+    fn dict_of(&mut self, from: Option<Id>) -> Made<Option<Id>> {
+        let mut flat = Vec::new();
+        if let Some(from) = from {
+            if let Some(pairs) = self.pairs(from) {
+                flat.extend_from_slice(pairs);
+            } else if let Some(items) = self.items(from) {
+                for &item in items {
+                    match self.items(item) {
+                        Some([key, value]) => flat.extend([*key, *value]),
+                        _ => return Ok(None),
+                    }
+                }
+            } else if self.node(from) != Node::None {
+                return Ok(None);
+            }
+        }
+        let seq = self.extend(Seq::EMPTY, &flat)?;
+        Ok(Some(self.push(Node::Dict(seq))?))
+    }
+
+    /// A list or set of the items of `from`; `None` where it has none.
+    fn run_of(&mut self, from: Option<Id>, node: fn(Seq) -> Node) -> Made<Option<Id>> {
+        let ids = match from.map(|from| self.items(from)) {
+            None => Vec::new(),
+            Some(Some(ids)) => ids.to_vec(),
+            Some(None) => return Ok(None),
+        };
+        let seq = self.extend(Seq::EMPTY, &ids)?;
+        Ok(Some(self.push(node(seq))?))
+    }
+
+    /// The same as a tuple.
+    fn tuple_of(&mut self, from: Option<Id>) -> Made<Option<Id>> {
+        let ids = match from.map(|from| self.items(from)) {
+            None => Vec::new(),
+            Some(Some(ids)) => ids.to_vec(),
+            Some(None) => return Ok(None),
+        };
+        Ok(Some(self.tuple(&ids)?))
+    }
 }

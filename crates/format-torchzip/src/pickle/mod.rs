@@ -2,21 +2,26 @@
 //!
 //! It knows every opcode of protocols 0 to 5, but a call only notes what would have been called.
 
+mod arena;
+mod budget;
 mod call;
 pub(crate) mod globals;
 mod limits;
 mod machine;
 mod opcode;
+mod problem;
 mod text;
-mod value;
 
-use tensorlift_tensor_meta::{ErrorKind, Limits};
-use thiserror::Error;
+pub use problem::PickleProblem;
 
-pub(crate) use limits::{Budget, Ceilings, OutOfBudget};
-pub(crate) use machine::Machine;
+pub(crate) use arena::{Arena, Id, Node, Object};
+pub(crate) use budget::{DescriptionBudget, OutOfBudget};
+// The word that the containers still use.
+pub(crate) use budget::DescriptionBudget as Budget;
+pub(crate) use limits::Ceilings;
+pub(crate) use machine::{Machine, plausible};
+pub(crate) use problem::PickleError;
 pub(crate) use text::{display_text, latin1_bytes};
-pub(crate) use value::{Arena, Id, Node, Object};
 
 /// What to do with classes and functions outside the closed list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,127 +32,4 @@ pub enum Policy {
     /// Keep their objects as inert data whose tensors are still found. Nothing is ever called.
     #[default]
     Inert,
-}
-
-/// What is wrong with a pickle.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PickleProblem {
-    /// The bytes end before the pickle does.
-    #[error("the bytes end within the pickle")]
-    Truncated,
-    /// No protocol has this opcode.
-    #[error("{0:#04x} is no opcode of protocols 0 to 5")]
-    UnknownOpcode(u8),
-    /// The opcode stands for something outside the file.
-    #[error("opcode {0} needs data from outside the file")]
-    Outside(&'static str),
-    /// The file asks for a protocol that does not exist.
-    #[error("expected a protocol up to 5, found {0}")]
-    Protocol(u8),
-    /// An opcode needs more objects than there are.
-    #[error("opcode {0} needs more objects than there are")]
-    Underflow(&'static str),
-    /// An opcode needs a mark and there is none.
-    #[error("opcode {0} needs a mark")]
-    NoMark(&'static str),
-    /// The memo has no object of this number.
-    #[error("nothing was memorised as number {0}")]
-    Memo(u64),
-    /// Objects were put into something that takes none.
-    #[error("opcode {opcode} cannot be applied to a {found}")]
-    Target {
-        /// The opcode.
-        opcode: &'static str,
-        /// What it was applied to.
-        found: String,
-    },
-    /// A dict was given a key without a value.
-    #[error("opcode {0} needs as many values as keys")]
-    OddPairs(&'static str),
-    /// A text is no UTF-8.
-    #[error("a text is no UTF-8")]
-    Utf8,
-    /// The text of a number or string cannot be read.
-    #[error("expected {expected}, found {found:?}")]
-    Literal {
-        /// What it should be.
-        expected: &'static str,
-        /// What it is.
-        found: String,
-    },
-    /// A length is negative or past what can be addressed.
-    #[error("a length of {0} makes no sense")]
-    Length(i64),
-    /// A name outside the closed list, under [`Policy::Strict`].
-    #[error("the class or function {0} is not on the list of known ones")]
-    Forbidden(String),
-    /// A ceiling was crossed.
-    #[error("{what}: the limit is {limit}, found {found}")]
-    Limit {
-        /// What is limited.
-        what: &'static str,
-        /// The ceiling.
-        limit: u64,
-        /// What the pickle asks for, as far as it was followed.
-        found: u64,
-    },
-    /// The first pickle of a legacy file is no magic number, or another of its parts is wrong.
-    #[error("expected {expected}, found {found}")]
-    Unexpected {
-        /// What should be there.
-        expected: &'static str,
-        /// What is.
-        found: String,
-    },
-}
-
-impl PickleProblem {
-    pub(crate) const fn kind(&self) -> ErrorKind {
-        match self {
-            PickleProblem::Limit { .. } => ErrorKind::LimitExceeded,
-            PickleProblem::Forbidden(_)
-            | PickleProblem::Outside(_)
-            | PickleProblem::Protocol(_) => ErrorKind::Unsupported,
-            _ => ErrorKind::Malformed,
-        }
-    }
-
-    pub(crate) const fn is_forbidden(&self) -> bool {
-        matches!(self, PickleProblem::Forbidden(_))
-    }
-}
-
-impl From<OutOfBudget> for PickleProblem {
-    fn from(out: OutOfBudget) -> Self {
-        PickleProblem::Limit {
-            what: "memory for the file's description, in bytes",
-            limit: out.total,
-            found: out.wanted,
-        }
-    }
-}
-
-/// A problem and where it is.
-#[derive(Debug)]
-pub(crate) struct PickleError {
-    pub(crate) offset: usize,
-    pub(crate) problem: PickleProblem,
-}
-
-/// Whether bytes are a pickle, or the beginning of one.
-pub(crate) fn plausible(prefix: &[u8]) -> bool {
-    let mut arena = Arena::new(prefix.len() as u32);
-    let limits = Limits::default();
-    let mut budget = Budget::for_file(prefix.len() as u64, limits.description_bytes);
-    let ceilings = Ceilings::of(&limits);
-    let mut machine = Machine::new(prefix, 0, ceilings, Policy::Inert);
-    match machine.run(&mut arena, &mut budget) {
-        Ok(_) => true,
-        // A few bytes that happen to be opcodes prove nothing; a protocol mark does.
-        Err(error) => {
-            error.problem == PickleProblem::Truncated
-                && (machine.opcodes() > 2 || prefix.starts_with(b"\x80"))
-        }
-    }
 }

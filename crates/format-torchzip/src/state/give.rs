@@ -7,7 +7,7 @@ use serde_pickle::{HashableValue, Value};
 use crate::catalog::naming::push_key_text;
 use crate::error::{Error, Result};
 use crate::pickle::globals::Known;
-use crate::pickle::{Arena, Budget, Id, Node, Object, display_text, latin1_bytes};
+use crate::pickle::{Arena, DescriptionBudget, Id, Node, Object, display_text, latin1_bytes};
 use crate::tensors::numpy::{self, Number};
 use crate::tensors::rebuild::{Form, Objects, Quantizer};
 
@@ -27,7 +27,7 @@ const BLOCK_BYTES: u64 = 16;
 pub(super) struct Giver<'a> {
     objects: Objects<'a>,
     names: &'a HashMap<Id, &'a str>,
-    budget: Budget,
+    budget: DescriptionBudget,
     nodes_left: usize,
     nodes: usize,
     /// The containers around the current node.
@@ -47,7 +47,7 @@ impl<'a> Giver<'a> {
         Self {
             objects,
             names,
-            budget: Budget::for_file(memory, 0),
+            budget: DescriptionBudget::for_file(memory, 0),
             nodes_left: nodes,
             nodes,
             path: Vec::new(),
@@ -263,7 +263,7 @@ impl<'a> Giver<'a> {
         self.spend(DICT_BYTES)?;
         let mut dict = Dict::new();
         self.add_pairs(arena.seq(object.dict), &mut dict)?;
-        let mut pending: Vec<Id> = object.state.into_iter().collect();
+        let mut pending: Vec<Id> = arena.states(object).rev().collect();
         while let Some(state) = pending.pop() {
             match (arena.node(state), arena.tuple_items(state)) {
                 (Node::Dict(seq), _) => self.add_pairs(arena.seq(seq), &mut dict)?,

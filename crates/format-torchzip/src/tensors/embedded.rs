@@ -7,7 +7,7 @@ use crate::container::legacy;
 use crate::container::storages::Storages;
 use crate::error::{Error, Result};
 use crate::pickle::globals::StorageType;
-use crate::pickle::{Budget, Node};
+use crate::pickle::{DescriptionBudget, Node};
 use crate::tensors::rebuild::Objects;
 
 /// A storage found in the bytes of a legacy file.
@@ -20,7 +20,7 @@ pub(crate) struct Embedded {
 }
 
 /// Finds the one storage in the bytes of a legacy file.
-pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &mut Budget) -> Result<Embedded> {
+pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &DescriptionBudget) -> Result<Embedded> {
     let wrong = |found: &str| {
         Error::Layout(format!(
             "expected a storage in the bytes of a pickled tensor, found {found}"
@@ -29,10 +29,9 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &mut Budget) -> Result
     if !legacy::starts_with_magic(bytes) {
         return Err(wrong("something that is no legacy file"));
     }
-    let before = budget.left();
-    let file = legacy::parse(bytes, bytes.len() as u64, ShardId::FIRST, limits, budget)?;
     // The objects are gone again when the storage is found.
-    budget.refund(before - budget.left());
+    let own = budget.clone();
+    let file = legacy::parse(bytes, bytes.len() as u64, ShardId::FIRST, limits, own)?;
     let objects = Objects {
         arena: &file.arena,
         pickle: bytes,

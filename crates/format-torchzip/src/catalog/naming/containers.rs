@@ -32,7 +32,7 @@ impl<'a> Walk<'a> {
             walk.push(Kind::Pairs, pairs, path_len, depth, overlong, Some(leaves));
             let items = Cow::Borrowed(arena.seq(object.list));
             walk.push(Kind::Items, items, path_len, depth, overlong, None);
-            if let Some(state) = object.state {
+            for state in arena.states(&object).rev() {
                 walk.push_state(state, true, path_len, depth, overlong);
             }
             let args = arena.tuple_items(object.args).unwrap_or(&[]);

@@ -1,25 +1,87 @@
-//! The machine's stack, marks and memo.
+//! The machine's stack, marks and memo, and the opcodes that move objects between them.
 
-use super::super::PickleProblem;
-use super::super::limits::Budget;
+use super::super::arena::Id;
 use super::super::opcode as op;
-use super::super::value::Id;
-use super::{MEMO_GAP, Machine, Step, limit, literal};
+use super::super::problem::PickleProblem;
+use super::{Machine, Step, limit, literal};
+
+/// Gaps in the memo's numbers that are worth empty slots.
+const MEMO_GAP: usize = 1024;
 
 /// # Stack and memo
 impl Machine<'_> {
+    /// Opcodes of the stack and the memo, and the marks of a protocol.
     #[inline]
-    pub(super) fn push(&mut self, id: Id, budget: &mut Budget) -> Step<()> {
-        budget.reserve(&mut self.stack, 1)?;
+    pub(super) fn stack_opcode(&mut self, opcode: u8) -> Step<()> {
+        match opcode {
+            op::BINPUT => {
+                let number = self.byte()?;
+                self.memorise(number.into())
+            }
+            op::LONG_BINPUT => {
+                let number = self.u32()?;
+                self.memorise(number.into())
+            }
+            op::MEMOIZE => self.memorise(self.memorised as u64),
+            op::BINGET => {
+                let number = self.byte()?;
+                self.recall(number.into())
+            }
+            op::LONG_BINGET => {
+                let number = self.u32()?;
+                self.recall(number.into())
+            }
+            op::MARK => {
+                let depth = self.stack.len() as u32;
+                self.arena.budget_mut().reserve(&mut self.marks, 1)?;
+                self.marks.push(depth);
+                Ok(())
+            }
+            op::PUT => {
+                let number = self.memo_number()?;
+                self.memorise(number)
+            }
+            op::GET => {
+                let number = self.memo_number()?;
+                self.recall(number)
+            }
+            op::POP => self.pop(),
+            op::POP_MARK => {
+                let start = self.mark(opcode)?;
+                self.stack.truncate(start);
+                Ok(())
+            }
+            op::DUP => {
+                let start = self.top(1, opcode)?;
+                self.push(self.stack[start])
+            }
+            op::PROTO => match self.byte()? {
+                0..=5 => Ok(()),
+                protocol => Err(PickleProblem::Protocol(protocol)),
+            },
+            op::FRAME => {
+                let len = u64::from_le_bytes(self.array()?);
+                match len > (self.pickle.len() - self.position) as u64 {
+                    true => Err(PickleProblem::Truncated),
+                    false => Ok(()),
+                }
+            }
+            _ => self.value_opcode(opcode),
+        }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, id: Id) -> Step<()> {
+        self.arena.budget_mut().reserve(&mut self.stack, 1)?;
         self.stack.push(id);
         Ok(())
     }
 
     /// Puts one object in the place of all from `start` on.
     #[inline]
-    pub(super) fn replace_from(&mut self, start: usize, id: Id, budget: &mut Budget) -> Step<()> {
+    pub(super) fn replace_from(&mut self, start: usize, id: Id) -> Step<()> {
         self.stack.truncate(start);
-        self.push(id, budget)
+        self.push(id)
     }
 
     /// Where the `count` topmost objects begin; they must lie above the last mark.
@@ -33,7 +95,16 @@ impl Machine<'_> {
             .ok_or(PickleProblem::Underflow(op::name(opcode)))
     }
 
-    /// Takes the last mark and gives the first position above it.
+    /// The `N` topmost objects and where they begin.
+    #[inline]
+    pub(super) fn topmost<const N: usize>(&self, opcode: u8) -> Step<(usize, [Id; N])> {
+        let start = self.top(N, opcode)?;
+        let ids = self.stack[start..].first_chunk::<N>();
+        let ids = *ids.ok_or(PickleProblem::Underflow(op::name(opcode)))?;
+        Ok((start, ids))
+    }
+
+    /// Takes the last mark and returns the first position above it.
     #[inline]
     pub(super) fn mark(&mut self, opcode: u8) -> Step<usize> {
         self.marks
@@ -42,7 +113,18 @@ impl Machine<'_> {
             .ok_or(PickleProblem::NoMark(op::name(opcode)))
     }
 
-    pub(super) fn memorise(&mut self, number: u64, budget: &mut Budget) -> Step<()> {
+    /// Drops a mark or the topmost object.
+    fn pop(&mut self) -> Step<()> {
+        if self.marks.last() == Some(&(self.stack.len() as u32)) {
+            self.marks.pop();
+            return Ok(());
+        }
+        let dropped = self.stack.pop();
+        let dropped = dropped.ok_or(PickleProblem::Underflow(op::name(op::POP)))?;
+        self.arena.set_state(dropped)
+    }
+
+    fn memorise(&mut self, number: u64) -> Step<()> {
         let start = self.top(1, op::PUT)?;
         let id = self.stack[start];
         let near = usize::try_from(number)
@@ -52,28 +134,25 @@ impl Machine<'_> {
             Some(number) => {
                 if number >= self.memo.len() {
                     let more = number + 1 - self.memo.len();
-                    budget.reserve(&mut self.memo, more)?;
+                    self.arena.budget_mut().reserve(&mut self.memo, more)?;
                     self.memo.resize(number + 1, Id::NOWHERE);
                 }
                 std::mem::replace(&mut self.memo[number], id) == Id::NOWHERE
             }
             None => {
-                budget.charge(64)?;
+                self.arena.budget_mut().charge(64)?;
                 self.far_memo.insert(number, id).is_none()
             }
         };
         self.memorised += usize::from(is_new);
         if self.memorised > self.ceilings.memo {
-            return Err(limit(
-                "pickle memo",
-                self.ceilings.memo as u64,
-                self.memorised as u64,
-            ));
+            let (limit_at, found) = (self.ceilings.memo as u64, self.memorised as u64);
+            return Err(limit("pickle memo", limit_at, found));
         }
         Ok(())
     }
 
-    pub(super) fn recall(&mut self, number: u64, budget: &mut Budget) -> Step<()> {
+    fn recall(&mut self, number: u64) -> Step<()> {
         let near = usize::try_from(number)
             .ok()
             .and_then(|number| self.memo.get(number).copied())
@@ -81,10 +160,10 @@ impl Machine<'_> {
         let id = near
             .or_else(|| self.far_memo.get(&number).copied())
             .ok_or(PickleProblem::Memo(number))?;
-        self.push(id, budget)
+        self.push(id)
     }
 
-    pub(super) fn memo_number(&mut self) -> Step<u64> {
+    fn memo_number(&mut self) -> Step<u64> {
         let line = self.line()?;
         std::str::from_utf8(line)
             .ok()

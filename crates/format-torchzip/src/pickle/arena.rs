@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::pickle::globals::Known;
 
-use super::limits::{Budget, OutOfBudget};
+use super::budget::{DescriptionBudget, OutOfBudget};
 
 /// Names a node of its arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,7 +95,9 @@ impl Global {
 pub(crate) struct Object {
     pub(crate) class: Id,
     pub(crate) args: Id,
+    /// What the last BUILD set, and what those before it did.
     pub(crate) state: Option<Id>,
+    pub(crate) earlier_states: Seq,
     pub(crate) list: Seq,
     pub(crate) dict: Seq,
 }
@@ -116,6 +118,8 @@ pub(crate) struct Arena {
     text: Vec<u8>,
     /// Where the arena's own text begins: the length of the pickle's bytes.
     text_start: u32,
+    /// What pays for all of this.
+    budget: DescriptionBudget,
 }
 
 /// What the allocator takes for a run of its own beside the ids, in bytes.
@@ -123,10 +127,22 @@ const RUN_BYTES: u64 = 24;
 /// What a global's two names and its place in a growing table cost beside their text, in bytes.
 const GLOBAL_BYTES: u64 = 240;
 
+/// # The budget
+impl Arena {
+    pub(super) fn budget_mut(&mut self) -> &mut DescriptionBudget {
+        &mut self.budget
+    }
+
+    /// Passes what is left of the budget on to the next stage; nothing can be made afterwards.
+    pub(crate) fn take_budget(&mut self) -> DescriptionBudget {
+        std::mem::take(&mut self.budget)
+    }
+}
+
 /// # Making nodes
 impl Arena {
     /// An arena whose spans lie in `pickle_len` bytes.
-    pub(crate) fn new(pickle_len: u32) -> Self {
+    pub(crate) fn new(pickle_len: u32, budget: DescriptionBudget) -> Self {
         let mut nodes = Vec::with_capacity(512);
         nodes.extend([
             Node::None,
@@ -138,84 +154,76 @@ impl Arena {
         Self {
             nodes,
             text_start: pickle_len,
+            budget,
             ..Self::default()
         }
     }
 
     /// Makes room for about what a state dict has, so that nothing moves while it is read; for
     /// longer pickles than most, only for a beginning.
-    pub(crate) fn expect_tensors(&mut self, budget: &mut Budget) -> Result<(), OutOfBudget> {
+    pub(crate) fn expect_tensors(&mut self) -> Result<(), OutOfBudget> {
         let len = (self.text_start as usize).min(4 << 20);
         // Measured on state dicts as PyTorch writes them: short names make a node in 9 bytes and a
         // member in 5, longer ones in 14 and 8. What is not needed is never touched.
-        budget.reserve(&mut self.nodes, len / 8)?;
-        budget.reserve(&mut self.members, len / 4)?;
+        self.budget.reserve(&mut self.nodes, len / 8)?;
+        self.budget.reserve(&mut self.members, len / 4)?;
         // A tensor takes 80 bytes at the least.
-        budget.reserve(&mut self.objects, len / 80)
+        self.budget.reserve(&mut self.objects, len / 80)
     }
 
-    pub(crate) fn push(&mut self, node: Node, budget: &mut Budget) -> Result<Id, OutOfBudget> {
-        budget.reserve(&mut self.nodes, 1)?;
+    pub(crate) fn push(&mut self, node: Node) -> Result<Id, OutOfBudget> {
+        self.budget.reserve(&mut self.nodes, 1)?;
         let id = Id(self.nodes.len() as u32);
         self.nodes.push(node);
         Ok(id)
     }
 
-    pub(crate) fn tuple(&mut self, ids: &[Id], budget: &mut Budget) -> Result<Id, OutOfBudget> {
+    pub(crate) fn tuple(&mut self, ids: &[Id]) -> Result<Id, OutOfBudget> {
         if ids.is_empty() {
             return Ok(Id::EMPTY_TUPLE);
         }
-        budget.reserve(&mut self.members, ids.len())?;
+        self.budget.reserve(&mut self.members, ids.len())?;
         if self.members.len() + ids.len() > u32::MAX as usize {
             // Past what a node can point to, which takes a budget of 16 GiB.
-            budget.charge(u64::MAX)?;
+            self.budget.charge(u64::MAX)?;
         }
         let start = self.members.len() as u32;
         self.members.extend_from_slice(ids);
         let len = ids.len() as u32;
-        self.push(Node::Tuple { start, len }, budget)
+        self.push(Node::Tuple { start, len })
     }
 
     /// Puts `ids` at the end of a run, which is made if it is the empty one.
-    pub(crate) fn extend(
-        &mut self,
-        seq: Seq,
-        ids: &[Id],
-        budget: &mut Budget,
-    ) -> Result<Seq, OutOfBudget> {
+    pub(crate) fn extend(&mut self, seq: Seq, ids: &[Id]) -> Result<Seq, OutOfBudget> {
         if ids.is_empty() {
             return Ok(seq);
         }
         let seq = if seq == Seq::EMPTY {
-            budget.reserve(&mut self.seqs, 1)?;
-            budget.charge(RUN_BYTES)?;
+            self.budget.reserve(&mut self.seqs, 1)?;
+            self.budget.charge(RUN_BYTES)?;
             self.seqs.push(Vec::default());
             Seq(self.seqs.len() as u32 - 1)
         } else {
             seq
         };
         let run = &mut self.seqs[seq.0 as usize];
-        budget.reserve(run, ids.len())?;
+        self.budget.reserve(run, ids.len())?;
         run.extend_from_slice(ids);
         Ok(seq)
     }
 
-    pub(crate) fn object(
-        &mut self,
-        class: Id,
-        args: Id,
-        budget: &mut Budget,
-    ) -> Result<Id, OutOfBudget> {
-        budget.reserve(&mut self.objects, 1)?;
+    pub(crate) fn object(&mut self, class: Id, args: Id) -> Result<Id, OutOfBudget> {
+        self.budget.reserve(&mut self.objects, 1)?;
         let number = self.objects.len() as u32;
         self.objects.push(Object {
             class,
             args,
             state: None,
+            earlier_states: Seq::EMPTY,
             list: Seq::EMPTY,
             dict: Seq::EMPTY,
         });
-        self.push(Node::Object(number), budget)
+        self.push(Node::Object(number))
     }
 
     pub(crate) fn global(
@@ -223,14 +231,14 @@ impl Arena {
         module: &str,
         name: &str,
         known: Known,
-        budget: &mut Budget,
     ) -> Result<Id, OutOfBudget> {
         let key = (Box::from(module), Box::from(name));
         if let Some(&number) = self.global_numbers.get(&key) {
-            return self.push(Node::Global(number), budget);
+            return self.push(Node::Global(number));
         }
-        budget.reserve(&mut self.globals, 1)?;
-        budget.charge(GLOBAL_BYTES + 2 * (module.len() + name.len()) as u64)?;
+        self.budget.reserve(&mut self.globals, 1)?;
+        self.budget
+            .charge(GLOBAL_BYTES + 2 * (module.len() + name.len()) as u64)?;
         let number = self.globals.len() as u32;
         self.globals.push(Global {
             module: module.into(),
@@ -238,23 +246,22 @@ impl Arena {
             known,
         });
         self.global_numbers.insert(key, number);
-        self.push(Node::Global(number), budget)
+        self.push(Node::Global(number))
     }
 
-    /// Keeps decoded text and gives its span.
-    pub(crate) fn keep_text(
-        &mut self,
-        text: &[u8],
-        budget: &mut Budget,
-    ) -> Result<Option<Span>, OutOfBudget> {
-        budget.reserve(&mut self.text, text.len())?;
+    /// Keeps decoded text and returns its span.
+    pub(crate) fn keep_text(&mut self, text: &[u8]) -> Result<Span, OutOfBudget> {
+        self.budget.reserve(&mut self.text, text.len())?;
         let start = self.text.len() + self.text_start as usize;
+        if u32::try_from(start + text.len()).is_err() {
+            // Past what a span can point to.
+            self.budget.charge(u64::MAX)?;
+        }
         self.text.extend_from_slice(text);
-        let fits = u32::try_from(start + text.len()).is_ok();
-        Ok(fits.then_some(Span {
+        Ok(Span {
             start: start as u32,
             len: text.len() as u32,
-        }))
+        })
     }
 
     /// Replaces the growing runs of a container.
@@ -267,15 +274,10 @@ impl Arena {
     }
 
     /// Keeps the state of a container; a second one joins the first.
-    pub(crate) fn attach(
-        &mut self,
-        container: Id,
-        state: Id,
-        budget: &mut Budget,
-    ) -> Result<(), OutOfBudget> {
-        budget.charge(4 * size_of::<(Id, Id)>() as u64)?;
+    pub(crate) fn attach(&mut self, container: Id, state: Id) -> Result<(), OutOfBudget> {
+        self.budget.charge(4 * size_of::<(Id, Id)>() as u64)?;
         let state = match self.attributes.get(&container) {
-            Some(&before) => self.tuple(&[before, state], budget)?,
+            Some(&before) => self.tuple(&[before, state])?,
             None => state,
         };
         self.attributes.insert(container, state);
@@ -342,6 +344,12 @@ impl Arena {
             Node::Dict(seq) => Some(self.seq(seq)),
             _ => None,
         }
+    }
+
+    /// All states that BUILD gave to an object, in the order of the pickle.
+    pub(crate) fn states(&self, object: &Object) -> impl DoubleEndedIterator<Item = Id> {
+        let earlier = self.seq(object.earlier_states).iter().copied();
+        earlier.chain(object.state)
     }
 
     /// The class or function that a node names.
