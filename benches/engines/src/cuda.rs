@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tensorlift::cuda::{Cached, CudaBuffer, CudaDevice, Gds};
+use tensorlift::cuda::{CudaBuffer, CudaDevice, Gds};
 use tensorlift::{Checkpoint, Device, LoadOptions, LoadReport, Reader};
 use tensorlift_bench_protocol::{Request, Result, forget_peak, measure};
 use tensorlift_device::{CopyRun, Destination, Group, GroupRequest};
@@ -24,25 +24,19 @@ const LIMIT_BUFFER_BYTES: usize = 64 << 20;
 pub(crate) struct Setting {
     reader: Reader,
     gds: Gds,
-    cached: Cached,
 }
 
 impl Setting {
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let (reader, gds, cached) = match name {
-            "cuda" => (Reader::Auto, Gds::Auto, Cached::Auto),
-            "cuda-buffered" => (Reader::Buffered, Gds::Off, Cached::Ring),
-            "cuda-mapped" => (Reader::Buffered, Gds::Off, Cached::Mapped),
-            "cuda-direct" => (Reader::Direct, Gds::Off, Cached::Ring),
-            "cuda-uring" => (Reader::Uring, Gds::Off, Cached::Ring),
-            "cuda-gds" => (Reader::Auto, Gds::On, Cached::Ring),
+        let (reader, gds) = match name {
+            "cuda" => (Reader::Auto, Gds::Auto),
+            "cuda-buffered" => (Reader::Buffered, Gds::Off),
+            "cuda-direct" => (Reader::Direct, Gds::Off),
+            "cuda-uring" => (Reader::Uring, Gds::Off),
+            "cuda-gds" => (Reader::Auto, Gds::On),
             _ => return None,
         };
-        Some(Self {
-            reader,
-            gds,
-            cached,
-        })
+        Some(Self { reader, gds })
     }
 }
 
@@ -60,7 +54,7 @@ pub(crate) fn run(request: &Request, setting: Setting) -> Result<()> {
         let watch = Watch::start(driver)?;
 
         let options = CudaDevice::options(0).gds(setting.gds);
-        let device = options.cached(setting.cached).build()?;
+        let device = options.build()?;
         let pinning = device.report().pinning;
         let checkpoint = Checkpoint::open(&request.path)?;
         let options = LoadOptions::default().reader(setting.reader);

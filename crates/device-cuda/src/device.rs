@@ -7,7 +7,7 @@ use tensorlift_device::{Device, DeviceError, Group, GroupRequest, GroupRules};
 
 use crate::driver::{Context, DeviceMemory, MemoryFrom, Stream};
 use crate::error::{device_name, failed, opening};
-use crate::files::{Files, Mapped};
+use crate::files::Files;
 use crate::group::CudaGroup;
 use crate::options::CudaOptions;
 use crate::report::CudaReport;
@@ -31,7 +31,6 @@ pub(crate) struct Inner {
     pub(crate) streams: Vec<Arc<Stream>>,
     pub(crate) ring: Arc<Ring>,
     pub(crate) files: Files,
-    pub(crate) mapped: Mapped,
     next_stream: AtomicUsize,
     opening: Duration,
     ring_reused: bool,
@@ -78,7 +77,6 @@ impl CudaDevice {
         let (ring, ring_reused) =
             Ring::shared(&context, buffers, buffer_bytes).map_err(failed(ordinal, pin))?;
         let files = Files::new(options.gds, buffer_bytes);
-        let mapped = Mapped::new(options.cached, buffer_bytes);
         Ok(Self {
             inner: Arc::new(Inner {
                 options,
@@ -86,7 +84,6 @@ impl CudaDevice {
                 streams,
                 ring,
                 files,
-                mapped,
                 next_stream: AtomicUsize::new(0),
                 opening,
                 ring_reused,

@@ -51,7 +51,6 @@ impl Group for CudaGroup {
             return Ok(());
         };
         device.files.release(&self.memory);
-        device.mapped.release(&self.memory);
         let settled = device.ring.settle(&self.memory);
         settled.map_err(failed(device.ordinal(), "copy to the device"))?;
         self.complete = true;
@@ -69,7 +68,6 @@ impl Drop for CudaGroup {
         // Cancelled: copies under way end first, and their outcome is nobody's any more.
         if let Some(device) = self.loading.take() {
             device.files.release(&self.memory);
-            device.mapped.release(&self.memory);
             let _settled = device.ring.settle(&self.memory);
         }
     }

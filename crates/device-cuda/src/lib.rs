@@ -46,7 +46,7 @@ pub use driver::CallError;
 pub use driver::DeviceInfo;
 pub use driver::interop::SharedSlice;
 pub use group::CudaGroup;
-pub use options::{Cached, CudaOptions, Gds};
+pub use options::{CudaOptions, Gds};
 pub use report::{CudaReport, Survey, survey};
 
 /// The cudarc that this crate was built with: its types stand in the interface.

@@ -18,7 +18,6 @@ pub struct CudaOptions {
     pub(crate) group_bytes: u64,
     pub(crate) one_dtype: bool,
     pub(crate) gds: Gds,
-    pub(crate) cached: Cached,
 }
 
 /// Whether files are read by GPUDirect Storage.
@@ -33,18 +32,6 @@ pub enum Gds {
     Off,
 }
 
-/// How files that are in the page cache, or on a tmpfs, are copied from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cached {
-    /// The faster of the other two, found on a load's first chunks.
-    #[default]
-    Auto,
-    /// Reads bring them into the pinned ring.
-    Ring,
-    /// Pieces of a mapping of the file are pinned and copied from, whatever is in the page cache.
-    Mapped,
-}
-
 impl CudaOptions {
     pub(crate) fn new(ordinal: usize) -> Self {
         Self {
@@ -56,7 +43,6 @@ impl CudaOptions {
             group_bytes: u64::MAX,
             one_dtype: false,
             gds: Gds::default(),
-            cached: Cached::default(),
         }
     }
 
@@ -118,16 +104,6 @@ impl CudaOptions {
     #[must_use]
     pub fn gds(mut self, gds: Gds) -> Self {
         self.gds = gds;
-        self
-    }
-
-    /// How files in the page cache are copied from; [`Cached::Auto`] by default.
-    ///
-    /// Where cuFile reads files, and where the driver cannot pin what is mapped for reading only,
-    /// it is always [`Cached::Ring`].
-    #[must_use]
-    pub fn cached(mut self, cached: Cached) -> Self {
-        self.cached = cached;
         self
     }
 

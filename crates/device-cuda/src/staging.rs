@@ -1,7 +1,6 @@
 //! The way into a group.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tensorlift_device::{CopyRun, DeviceError, Pull, Pulled, Staging, StagingBuffer};
 
@@ -21,9 +20,7 @@ impl Staging for CudaGroup {
                 found,
             });
         }
-        let begun = Instant::now();
         Ok(Box::new(CudaStagingBuffer {
-            begun,
             slot: Some(device.ring.take()),
             len,
             memory: &self.memory,
@@ -38,23 +35,14 @@ impl Staging for CudaGroup {
 
     fn pulls(&self) -> bool {
         let device = self.loading.as_ref();
-        device.is_some_and(|device| {
-            let context = &device.context;
-            device.files.pulls(context) || device.mapped.pulls(context)
-        })
+        device.is_some_and(|device| device.files.pulls(&device.context))
     }
 
     fn pull(&self, pull: &Pull<'_>) -> Result<Pulled, DeviceError> {
         let device = self.way_in()?;
         check_runs(device, pull.runs, pull.len, self.memory.len())?;
-        let (files, mapped, stream) = (&device.files, &device.mapped, device.next_stream());
-        // Where cuFile is there, its refusals are to be seen.
-        Ok(
-            match mapped.pulls(&device.context) && !files.pulls(&device.context) {
-                true => mapped.pull(&self.memory, stream, pull),
-                false => files.pull(&self.memory, stream, pull),
-            },
-        )
+        let stream = device.next_stream();
+        Ok(device.files.pull(&self.memory, stream, pull))
     }
 }
 
@@ -69,8 +57,6 @@ impl CudaGroup {
 
 /// A pinned buffer in the hands of one reading thread.
 struct CudaStagingBuffer<'a> {
-    /// When it was asked for.
-    begun: Instant,
     /// Taken out when it goes back to the ring, by `copy` or by `drop`.
     slot: Option<Slot>,
     len: usize,
@@ -97,7 +83,6 @@ impl StagingBuffer for CudaStagingBuffer<'_> {
         let stream = self.device.next_stream();
         let sent = self.device.ring.send(slot, self.memory, stream, runs);
         let bytes: usize = runs.iter().map(|run| run.len).sum();
-        self.device.mapped.ring_took(self.len, self.begun.elapsed());
         sent.map_err(failed(self.device.ordinal(), format!("copy {bytes} bytes")))
     }
 }

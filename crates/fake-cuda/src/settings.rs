@@ -19,8 +19,6 @@ pub(crate) struct Settings {
     pub(crate) batch: u64,
     /// Whether host memory can be registered.
     pub(crate) host_register: u64,
-    /// Whether memory that is mapped for reading only can be registered.
-    pub(crate) read_only_register: u64,
     /// The driver's version.
     pub(crate) version: u64,
     /// The kinds of storage that cuFile claims to reach directly, as bits.
@@ -50,7 +48,6 @@ impl Settings {
             skip_waits: 0,
             batch: 1,
             host_register: 1,
-            read_only_register: 1,
             version: 13_000,
             cufile_storages: 1 << 4,
             cufile_open_error: 0,
@@ -82,7 +79,6 @@ impl Settings {
             "skip_waits" => &mut self.skip_waits,
             "batch" => &mut self.batch,
             "host_register" => &mut self.host_register,
-            "read_only_register" => &mut self.read_only_register,
             "version" => &mut self.version,
             "cufile_storages" => &mut self.cufile_storages,
             "cufile_open_error" => &mut self.cufile_open_error,

@@ -19,8 +19,8 @@ use tensorlift_loader::Tensor;
 use tensorlift_tensor_meta::{Error, ErrorKind, Result};
 
 pub use tensorlift_device_cuda::{
-    Cached, CudaBuffer, CudaDevice, CudaOptions, CudaReport, DeviceInfo, Gds, Survey, cudarc,
-    dlpack, survey,
+    CudaBuffer, CudaDevice, CudaOptions, CudaReport, DeviceInfo, Gds, Survey, cudarc, dlpack,
+    survey,
 };
 
 /// A copy of a tensor on a GPU in memory of its own, row-major and without gaps, made there.

@@ -31,7 +31,6 @@ pub(crate) struct Context {
     raw: CUcontext,
     ordinal: usize,
     pools: bool,
-    read_only: bool,
     name: String,
     driver: &'static Driver,
     batch_refused: AtomicBool,
@@ -99,11 +98,6 @@ impl Context {
         // SAFETY: the device comes from the driver.
         let pools = unsafe { device::get_attribute(device, pools) };
         let pools = check("cuDeviceGetAttribute", pools)? > 0;
-        let read_only =
-            sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED;
-        // SAFETY: as above.
-        let read_only = unsafe { device::get_attribute(device, read_only) };
-        let read_only = check("cuDeviceGetAttribute", read_only)? > 0;
         // SAFETY: the device comes from the driver; what is retained is released in `drop`.
         let raw = unsafe { primary_ctx::retain(device) };
         let raw = check("cuDevicePrimaryCtxRetain", raw)?;
@@ -112,7 +106,6 @@ impl Context {
             raw,
             ordinal,
             pools,
-            read_only,
             name,
             driver,
             batch_refused: AtomicBool::new(false),
@@ -134,12 +127,6 @@ impl Context {
 
     pub(crate) fn has_pools(&self) -> bool {
         self.pools
-    }
-
-    /// Whether memory that this process may not write to can be pinned.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-    pub(crate) fn registers_read_only(&self) -> bool {
-        self.read_only
     }
 
     /// The driver, where it has batched copies and has not refused one.

@@ -23,8 +23,6 @@ pub(crate) mod interop;
 mod library;
 mod memory;
 mod pinned;
-#[cfg(target_os = "linux")]
-mod registered;
 mod rows;
 mod stream;
 mod transfer;

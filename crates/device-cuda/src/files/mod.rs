@@ -1,7 +1,6 @@
 //! Files that come by other ways than reads into the ring: GPUDirect Storage, pinned mappings.
 
 #[cfg(target_os = "linux")]
-mod mapped;
 #[cfg(target_os = "linux")]
 mod per_file;
 #[cfg_attr(target_os = "linux", path = "cufile.rs")]
@@ -9,7 +8,6 @@ mod per_file;
 mod platform;
 
 #[cfg(target_os = "linux")]
-pub(crate) use mapped::Mapped;
 pub(crate) use platform::Files;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use platform::Mapped;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tensorlift_device::{Pull, Pulled};
 
+use crate::Gds;
 use crate::driver::{Context, DeviceMemory, Stream};
-use crate::{Cached, Gds};
 
 const REASON: &str = "GPUDirect Storage is there on Linux only";
 
@@ -34,33 +34,6 @@ impl Files {
     ) -> Pulled {
         Pulled::Refused(REASON.into())
     }
-
-    pub(crate) fn release(&self, _memory: &Arc<DeviceMemory>) {}
-}
-
-/// Nothing tells what is in the page cache.
-#[derive(Debug)]
-pub(crate) struct Mapped;
-
-impl Mapped {
-    pub(crate) fn new(_mode: Cached, _buffer_bytes: usize) -> Self {
-        Self
-    }
-
-    pub(crate) fn pulls(&self, _context: &Context) -> bool {
-        false
-    }
-
-    pub(crate) fn pull(
-        &self,
-        _memory: &Arc<DeviceMemory>,
-        _stream: &Arc<Stream>,
-        _pull: &Pull<'_>,
-    ) -> Pulled {
-        Pulled::Refused("mappings are copied from on Linux only".into())
-    }
-
-    pub(crate) fn ring_took(&self, _bytes: usize, _time: Duration) {}
 
     pub(crate) fn release(&self, _memory: &Arc<DeviceMemory>) {}
 }

@@ -7,14 +7,13 @@ use std::thread;
 use tensorlift_device::{
     CopyRun, Destination, Device, DeviceError, Group, GroupRequest, Pull, Pulled, Staging,
 };
-use tensorlift_device_cuda::{Cached, CudaBuffer, CudaDevice, CudaOptions};
+use tensorlift_device_cuda::{CudaBuffer, CudaDevice, CudaOptions};
 
 /// A device that tests can afford: few, small buffers, and one way into them.
 pub(crate) fn options(ordinal: usize) -> CudaOptions {
     CudaDevice::options(ordinal)
         .ring_buffers(3)
         .buffer_bytes(8192)
-        .cached(Cached::Ring)
 }
 
 /// One read and where its bytes go.

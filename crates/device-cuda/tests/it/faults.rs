@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use tensorlift_device::{CopyRun, Destination, Device, DeviceError, GroupRequest};
-use tensorlift_device_cuda::{Cached, CudaOptions, Gds};
+use tensorlift_device_cuda::{CudaOptions, Gds};
 use tensorlift_fake_cuda::harness::{Control, Fake};
 
 use crate::drive::{Chunk, Manner, buffer, fill, noise, options, straight};
@@ -115,17 +115,6 @@ fn every_call_may_fail_where_the_device_reads_files() {
         .run(|control| {
             let file = crate::files::file_of(&noise(40_000, 1));
             fail_everywhere(control, Some(&file), &options(0).gds(Gds::On));
-        });
-}
-
-#[test]
-fn every_call_may_fail_where_mappings_are_copied_from() {
-    Fake::new("faults::every_call_may_fail_where_mappings_are_copied_from")
-        .set("copy_delay_us", 20)
-        .run(|control| {
-            let file = crate::files::file_of(&noise(40_000, 1));
-            let options = options(0).gds(Gds::Off).cached(Cached::Mapped);
-            fail_everywhere(control, Some(&file), &options);
         });
 }
 

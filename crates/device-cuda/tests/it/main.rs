@@ -14,8 +14,6 @@ mod handing_on;
 #[cfg(target_os = "linux")]
 mod loads;
 #[cfg(target_os = "linux")]
-mod mapped;
-#[cfg(target_os = "linux")]
 mod opening;
 #[cfg(target_os = "linux")]
 mod through_loader;

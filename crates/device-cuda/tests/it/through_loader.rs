@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tensorlift_device::{Device, HostDevice};
-use tensorlift_device_cuda::{Cached, CudaBuffer, CudaDevice, Gds};
+use tensorlift_device_cuda::{CudaBuffer, CudaDevice, Gds};
 use tensorlift_fake_cuda::harness::{Control as Fakery, Fake};
 use tensorlift_loader::{
     CancelToken, Control, LoadOptions, LoadReport, Loaded, Reader, Shard, execute, plan,
@@ -151,11 +151,6 @@ fn any_checkpoint_arrives_on_two_gpus_and_the_host() {
                                 .gds(if pulls { Gds::On } else { Gds::Off })
                                 .tensor_alignment(1 << shift)
                                 .one_dtype(one_dtype)
-                                .cached(if one_dtype {
-                                    Cached::Mapped
-                                } else {
-                                    Cached::Ring
-                                })
                                 .group_bytes(group_bytes)
                                 .build()
                                 .unwrap()

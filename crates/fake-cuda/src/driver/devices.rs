@@ -11,8 +11,6 @@ use crate::stream::Stream;
 
 /// `CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING`.
 const UNIFIED_ADDRESSING: c_int = 41;
-/// `CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED`.
-const READ_ONLY_HOST_REGISTER: c_int = 113;
 /// `CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED`.
 const MEMORY_POOLS_SUPPORTED: c_int = 115;
 
@@ -84,7 +82,6 @@ extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: 
         let has = match attribute {
             MEMORY_POOLS_SUPPORTED => state.settings.pools,
             UNIFIED_ADDRESSING => 1,
-            READ_ONLY_HOST_REGISTER => state.settings.read_only_register,
             _ => 0,
         };
         give(value, has as c_int)

@@ -106,15 +106,11 @@ extern "C" fn cuMemFreeHost(start: usize) -> Code {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemHostRegister_v2(start: usize, len: usize, flags: c_uint) -> Code {
-    /// `CU_MEMHOSTREGISTER_READ_ONLY`.
-    const READ_ONLY: c_uint = 8;
+extern "C" fn cuMemHostRegister_v2(start: usize, len: usize, _flags: c_uint) -> Code {
     done(enter("cuMemHostRegister_v2").and_then(|mut state| {
         state.needs_context()?;
-        let read_only = flags & READ_ONLY != 0;
         match state.settings.host_register {
             0 => Err(NOT_SUPPORTED),
-            _ if read_only && state.settings.read_only_register == 0 => Err(NOT_SUPPORTED),
             _ => state.memory.register(start, len),
         }
     }))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tensorlift::cuda::{Cached, CudaBuffer, CudaDevice, Gds, contiguous};
+use tensorlift::cuda::{CudaBuffer, CudaDevice, Gds, contiguous};
 use tensorlift::{Checkpoint, ErrorKind, Loaded, Slice};
 use tensorlift_fake_cuda::harness::Fake;
 use tensorlift_fixture_kit::{CheckpointSpec, ExpectedTensor, Format, presets};
@@ -10,14 +10,10 @@ use tensorlift_tensor_meta::Dtype;
 
 /// Pinned memory that tests can afford.
 fn device(gds: Gds) -> CudaDevice {
-    device_with(gds, Cached::Ring)
-}
-
-fn device_with(gds: Gds, cached: Cached) -> CudaDevice {
     let options = CudaDevice::options(0)
         .ring_buffers(3)
         .buffer_bytes(64 << 10);
-    options.gds(gds).cached(cached).build().unwrap()
+    options.gds(gds).build().unwrap()
 }
 
 /// A folder on the disk of the build: what lies in memory has no direct reads, nor cuFile's.
@@ -59,17 +55,12 @@ fn both_formats_arrive_whole_single_and_sharded() {
                 for spec in &specs {
                     let folder = folder();
                     let written = spec.write(folder.path()).unwrap();
-                    for (gds, cached) in [
-                        (Gds::Off, Cached::Ring),
-                        (Gds::Off, Cached::Mapped),
-                        (Gds::Auto, Cached::Auto),
-                        (Gds::On, Cached::Ring),
-                    ] {
-                        let loaded = load(&written.path, device_with(gds, cached));
+                    for gds in [Gds::Off, Gds::Auto, Gds::On] {
+                        let loaded = load(&written.path, device(gds));
                         check(&loaded, &spec.expected());
                         assert_eq!(loaded.report().devices, ["cuda:0"]);
                         let pulled = loaded.report().files.iter().any(|it| it.pulled_by_device);
-                        assert_eq!(pulled, gds != Gds::Off || cached == Cached::Mapped);
+                        assert_eq!(pulled, gds != Gds::Off);
                     }
                 }
             }
