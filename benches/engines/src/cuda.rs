@@ -16,8 +16,8 @@ use crate::{facade, raw};
 
 /// How often the device is asked for its free memory: seldom enough not to be felt.
 const ASK_EVERY: Duration = Duration::from_millis(5);
-/// The buffers of the pinned memory that is copied from to find the limit.
-const LIMIT_BUFFER_BYTES: usize = 64 << 20;
+/// The parts in which pinned memory is copied to find the limit.
+const LIMIT_SLOT_BYTES: usize = 32 << 20;
 
 /// A way to a GPU, as the definitions of engines call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,7 @@ pub(crate) fn run(request: &Request, setting: Setting) -> Result<()> {
     let load = || {
         let clock = Instant::now();
         // As little as there can be, so that the driver's start shows apart from pinning.
-        let driver = CudaDevice::options(0).ring_buffers(1).buffer_bytes(1);
-        let driver = driver.gds(Gds::Off).build()?;
+        let driver = CudaDevice::options(0).gds(Gds::Off).build()?;
         let start_up = clock.elapsed();
         // What the driver itself takes is not the load's.
         let resident = os::memory().resident;
@@ -55,16 +54,15 @@ pub(crate) fn run(request: &Request, setting: Setting) -> Result<()> {
 
         let options = CudaDevice::options(0).gds(setting.gds);
         let device = options.build()?;
-        let pinning = device.report().pinning;
         let checkpoint = Checkpoint::open(&request.path)?;
         let options = LoadOptions::default().reader(setting.reader);
         let loader = checkpoint.loader().options(options).place_on(device);
         let loaded = loader.load()?;
         let device_growth = watch.stop()?;
-        Ok((loaded, start_up, pinning, resident, device_growth))
+        Ok((loaded, start_up, resident, device_growth))
     };
     measure(request, load, |loaded, checksum, outcome| {
-        let (loaded, start_up, pinning, resident, device_growth) = loaded;
+        let (loaded, start_up, resident, device_growth) = loaded;
         let mut bytes = Vec::new();
         for tensor in loaded {
             let buffer = CudaBuffer::of(&**tensor.group()).ok_or("a tensor is not on the GPU")?;
@@ -72,10 +70,7 @@ pub(crate) fn run(request: &Request, setting: Setting) -> Result<()> {
             buffer.read(tensor.offset(), &mut bytes)?;
             checksum.tensor(tensor.name(), &bytes);
         }
-        outcome.phases = vec![
-            facade::phase("start-up", *start_up),
-            facade::phase("pinning", *pinning),
-        ];
+        outcome.phases = vec![facade::phase("start-up", *start_up)];
         outcome.phases.extend(facade::phases(loaded.report()));
         outcome.note = note(loaded.report());
         outcome.resident_before = *resident;
@@ -131,15 +126,15 @@ fn copy_all(files: &[(PathBuf, FileStorage)]) -> Result<(Box<dyn Group>, f64)> {
     let chunks: Vec<(&FileStorage, u64, usize)> = files
         .iter()
         .flat_map(|(_, file)| {
-            let starts = (0..file.len()).step_by(LIMIT_BUFFER_BYTES);
-            let len = |start: u64| (file.len() - start).min(LIMIT_BUFFER_BYTES as u64) as usize;
+            let starts = (0..file.len()).step_by(LIMIT_SLOT_BYTES);
+            let len = |start: u64| (file.len() - start).min(LIMIT_SLOT_BYTES as u64) as usize;
             starts.map(move |start| (file, start, len(start)))
         })
         .collect();
     let bytes = chunks.iter().map(|(_, _, len)| len).sum();
     let device = CudaDevice::options(0)
-        .ring_buffers(chunks.len())
-        .buffer_bytes(LIMIT_BUFFER_BYTES)
+        .lanes(chunks.len())
+        .slot_bytes(LIMIT_SLOT_BYTES)
         .build()?;
     let mut group = device.allocate(&GroupRequest { bytes, dtype: None })?;
     let Destination::Staged(staging) = group.destination() else {
@@ -148,15 +143,16 @@ fn copy_all(files: &[(PathBuf, FileStorage)]) -> Result<(Box<dyn Group>, f64)> {
     let mut filled = Vec::new();
     let mut to = 0;
     for (file, start, len) in chunks {
-        let mut buffer = staging.take(len)?;
-        file.read_exact_at(start, &mut buffer.bytes()[..len])?;
-        filled.push((buffer, CopyRun { from: 0, to, len }));
+        let mut lane = staging.lane()?;
+        file.read_exact_at(start, lane.slot(len)?)?;
+        filled.push((lane, CopyRun { from: 0, to, len }));
         to += len;
     }
     let clock = Instant::now();
-    for (buffer, run) in filled {
-        buffer.copy(&[run])?;
+    for (lane, run) in &mut filled {
+        lane.copy(&[*run])?;
     }
+    drop(filled);
     group.finish()?;
     Ok((group, clock.elapsed().as_secs_f64()))
 }

@@ -1,6 +1,5 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tensorlift_device::{Device, DeviceError, Group, GroupRequest, GroupRules};
@@ -9,14 +8,14 @@ use crate::driver::{Context, DeviceMemory, MemoryFrom, Stream};
 use crate::error::{device_name, failed, opening};
 use crate::files::Files;
 use crate::group::CudaGroup;
+use crate::lanes::Lanes;
 use crate::options::CudaOptions;
 use crate::report::CudaReport;
-use crate::ring::Ring;
 
 /// A CUDA device as a place for tensors.
 ///
-/// Cheap to clone. While any clone, or a load to it, is alive, its pinned buffers stay and are
-/// reused, also by other devices of the process that ask for the same ones.
+/// Cheap to clone. Its lanes (pinned slots, streams, events) are made by the first load, as many
+/// as that can use, and reused by the next ones; they are given back with the last clone and load.
 /// Loaded tensors alone do not hold them.
 #[derive(Clone)]
 pub struct CudaDevice {
@@ -27,13 +26,11 @@ pub struct CudaDevice {
 pub(crate) struct Inner {
     pub(crate) options: CudaOptions,
     pub(crate) context: Arc<Context>,
-    /// Never empty; the first one also allocates and frees.
-    pub(crate) streams: Vec<Arc<Stream>>,
-    pub(crate) ring: Arc<Ring>,
+    /// Allocates, frees, and copies back.
+    pub(crate) home: Arc<Stream>,
+    pub(crate) lanes: Lanes,
     pub(crate) files: Files,
-    next_stream: AtomicUsize,
     opening: Duration,
-    ring_reused: bool,
 }
 
 /// # Opening devices
@@ -55,38 +52,17 @@ impl CudaDevice {
 
     pub(crate) fn open(options: CudaOptions) -> Result<Self, DeviceError> {
         let ordinal = options.ordinal;
-        let (buffers, buffer_bytes) = (options.ring_buffers, options.buffer_bytes);
-        if buffers
-            .checked_mul(buffer_bytes)
-            .is_none_or(|sum| sum > isize::MAX as usize)
-        {
-            return Err(DeviceError::Allocation {
-                device: "host".into(),
-                needed: u64::MAX,
-                source: std::io::ErrorKind::OutOfMemory.into(),
-            });
-        }
         let begun = Instant::now();
         let context = Context::open(ordinal).map_err(|error| opening(ordinal, error))?;
-        let streams = (0..options.streams)
-            .map(|_| Stream::new(&context))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed(ordinal, "create a stream"))?;
-        let opening = begun.elapsed();
-        let pin = format!("pin {buffers} host buffers of {buffer_bytes} bytes");
-        let (ring, ring_reused) =
-            Ring::shared(&context, buffers, buffer_bytes).map_err(failed(ordinal, pin))?;
-        let files = Files::new(options.gds, buffer_bytes);
+        let home = Stream::new(&context).map_err(failed(ordinal, "create a stream"))?;
         Ok(Self {
             inner: Arc::new(Inner {
+                lanes: Lanes::new(options.lanes, options.slot_bytes),
+                files: Files::new(options.gds, options.slot_bytes),
                 options,
                 context,
-                streams,
-                ring,
-                files,
-                next_stream: AtomicUsize::new(0),
-                opening,
-                ring_reused,
+                home,
+                opening: begun.elapsed(),
             }),
         })
     }
@@ -105,6 +81,7 @@ impl CudaDevice {
     pub fn report(&self) -> CudaReport {
         let inner = &self.inner;
         let (gds, gds_opening) = inner.files.describe(&inner.context);
+        let made = inner.lanes.made();
         CudaReport {
             device: self.name(),
             model: inner.context.device_name().into(),
@@ -113,13 +90,10 @@ impl CudaDevice {
             gds,
             gds_opening,
             opening: inner.opening,
-            pinning: match inner.ring_reused {
-                true => Duration::ZERO,
-                false => inner.ring.pinning(),
-            },
-            pinned_bytes: inner.ring.bytes(),
-            pinned_by: inner.ring.pinned_by(),
-            ring_reused: inner.ring_reused,
+            pinning: made.pinning,
+            pinned_bytes: made.pinned_bytes,
+            pinned_by: made.pinned_by,
+            lanes: made.lanes,
         }
     }
 
@@ -136,12 +110,6 @@ impl CudaDevice {
 impl Inner {
     pub(crate) fn ordinal(&self) -> usize {
         self.context.ordinal()
-    }
-
-    /// The streams in turn.
-    pub(crate) fn next_stream(&self) -> &Arc<Stream> {
-        let turn = self.next_stream.fetch_add(1, Ordering::Relaxed);
-        &self.streams[turn % self.streams.len()]
     }
 }
 
@@ -161,7 +129,7 @@ impl Device for CudaDevice {
     fn reserve(&self, bytes: u64) -> Result<(), DeviceError> {
         let free = self.free_bytes()?;
         if bytes <= free {
-            return Ok(());
+            return self.inner.lanes.make_for(bytes, &self.inner.context);
         }
         Err(DeviceError::OutOfMemory {
             device: self.name(),
@@ -171,8 +139,12 @@ impl Device for CudaDevice {
     }
 
     fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
-        let memory = allocate(&self.inner.streams[0], request.bytes)?;
-        Ok(Box::new(CudaGroup::new(&self.inner, memory)))
+        let inner = &self.inner;
+        if request.bytes > 0 {
+            inner.lanes.make_for(request.bytes as u64, &inner.context)?;
+        }
+        let memory = allocate(&inner.home, request.bytes)?;
+        Ok(Box::new(CudaGroup::new(inner, memory)))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::failed;
 /// does that.
 pub struct CudaGroup {
     pub(crate) memory: Arc<DeviceMemory>,
-    /// The way in; gone once the group is finished, so that tensors do not hold the ring.
+    /// Gone once the group is finished, so that tensors do not hold the lanes.
     pub(crate) loading: Option<Arc<Inner>>,
     /// Whether every byte is known to have arrived.
     complete: bool,
@@ -51,24 +51,23 @@ impl Group for CudaGroup {
             return Ok(());
         };
         device.files.release(&self.memory);
-        let settled = device.ring.settle(&self.memory);
-        settled.map_err(failed(device.ordinal(), "copy to the device"))?;
+        // Lanes wait for their copies, and none is left: each borrows the group.
+        let outcome = self.memory.outcome();
+        outcome.map_err(failed(device.ordinal(), "copy to the device"))?;
         self.complete = true;
         Ok(())
     }
 
     fn as_host(&self) -> Option<&[u8]> {
-        // Nothing is nowhere.
+        // An empty group needs no device.
         self.memory.len().eq(&0).then_some(&[])
     }
 }
 
 impl Drop for CudaGroup {
     fn drop(&mut self) {
-        // Cancelled: copies under way end first, and their outcome is nobody's any more.
         if let Some(device) = self.loading.take() {
             device.files.release(&self.memory);
-            let _settled = device.ring.settle(&self.memory);
         }
     }
 }

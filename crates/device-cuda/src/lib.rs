@@ -1,7 +1,8 @@
-//! CUDA devices for tensorlift: grouped copies through a pinned ring, GPUDirect Storage.
+//! CUDA devices for tensorlift: grouped copies through pinned slots, GPUDirect Storage.
 //!
-//! A [`CudaDevice`] is a [`Device`]: the loader asks it for groups, reads into its few pinned
-//! buffers, and each buffer is copied on one of several streams while the next ones are read.
+//! A [`CudaDevice`] is a [`Device`]: the loader asks it for groups, and each of its readers
+//! borrows a lane, two pinned slots and a stream: it reads into one slot while the device copies
+//! from the other.
 //! When a group is finished, its tensors are views of one allocation, a [`CudaBuffer`]: hand it on
 //! as a pointer, as slices of cudarc, or through [`dlpack`].
 //!
@@ -21,9 +22,8 @@
 //! Exactly one feature names the CUDA version that is asked of the driver, by default 12.0: to
 //! choose another, turn the default features off.
 //!
-//! It runs no kernels: dtype conversion will narrow a chunk in its pinned buffer, right before
-//! [`StagingBuffer::copy`](tensorlift_device::StagingBuffer::copy) begins, and widen it on the
-//! same stream after.
+//! It runs no kernels: dtype conversion will narrow a chunk in its pinned slot, right before
+//! [`Lane::copy`](tensorlift_device::Lane::copy) begins, and widen it on the same stream after.
 //!
 //! [`Device`]: tensorlift_device::Device
 
@@ -35,9 +35,9 @@ mod driver;
 mod error;
 mod files;
 mod group;
+mod lanes;
 mod options;
 mod report;
-mod ring;
 mod staging;
 
 pub use buffer::CudaBuffer;

@@ -26,14 +26,14 @@ pub struct CudaReport {
     pub gds_opening: Duration,
     /// Starting the driver and making streams.
     pub opening: Duration,
-    /// Pinning host buffers; nothing where they were there already.
+    /// Lanes that loads have made so far: none before the first one.
+    pub lanes: usize,
+    /// Making them.
     pub pinning: Duration,
-    /// Bytes of these buffers.
+    /// Bytes of their slots.
     pub pinned_bytes: u64,
     /// The call that pinned them.
-    pub pinned_by: &'static str,
-    /// Whether they were there already.
-    pub ring_reused: bool,
+    pub pinned_by: Option<&'static str>,
 }
 
 impl fmt::Display for CudaReport {
@@ -42,16 +42,15 @@ impl fmt::Display for CudaReport {
             device,
             model,
             pinned_bytes,
-            pinned_by,
             ..
         } = self;
         write!(f, "{device} ({model}): opened in {:.1?}, ", self.opening)?;
-        match self.ring_reused {
-            true => write!(f, "{pinned_bytes} pinned bytes reused")?,
-            false => write!(
+        match self.pinned_by {
+            None => write!(f, "no host memory pinned yet")?,
+            Some(call) => write!(
                 f,
-                "{pinned_bytes} bytes pinned by {pinned_by} in {:.1?}",
-                self.pinning
+                "{pinned_bytes} bytes in {} lanes pinned by {call} in {:.1?}",
+                self.lanes, self.pinning
             )?,
         }
         match &self.gds {

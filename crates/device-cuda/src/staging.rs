@@ -1,36 +1,42 @@
-//! The way into a group.
+//! The way into a group: the hot path.
 
 use std::sync::Arc;
 
-use tensorlift_device::{CopyRun, DeviceError, Pull, Pulled, Staging, StagingBuffer};
+use tensorlift_device::{CopyRun, DeviceError, Lane, Pull, Pulled, Staging};
 
 use crate::device::Inner;
-use crate::driver::{DeviceMemory, Slot};
+use crate::driver::{self, Bound, DeviceMemory};
 use crate::error::{device_name, failed, misuse};
 use crate::group::CudaGroup;
+use crate::lanes::SLOTS;
 
 impl Staging for CudaGroup {
-    fn take(&self, len: usize) -> Result<Box<dyn StagingBuffer + '_>, DeviceError> {
-        let device = self.way_in()?;
-        let found = device.ring.buffer_bytes();
-        if len > found {
-            return Err(DeviceError::StagingTooSmall {
-                device: device_name(device.ordinal()),
-                needed: len,
-                found,
-            });
-        }
-        Ok(Box::new(CudaStagingBuffer {
-            slot: Some(device.ring.take()),
-            len,
+    fn lane(&self) -> Result<Box<dyn Lane + '_>, DeviceError> {
+        let device = self.device()?;
+        device.lanes.make_for(1, &device.context)?;
+        let bind = failed(device.ordinal(), "make its context current");
+        let bound = device.context.bind().map_err(bind)?;
+        Ok(Box::new(CudaLane {
+            lane: Some(device.lanes.pool.take()),
+            len: 0,
             memory: &self.memory,
             device,
+            _bound: bound,
         }))
     }
 
-    fn buffer_bytes(&self) -> usize {
-        let ring = self.loading.as_ref().map(|device| &device.ring);
-        ring.map_or(0, |ring| ring.buffer_bytes())
+    fn lanes(&self) -> usize {
+        let device = self.loading.as_ref();
+        device.map_or(0, |device| device.lanes.made().lanes)
+    }
+
+    fn slots(&self) -> usize {
+        SLOTS
+    }
+
+    fn slot_bytes(&self) -> usize {
+        let device = self.loading.as_ref();
+        device.map_or(0, |device| device.lanes.slot_bytes())
     }
 
     fn pulls(&self) -> bool {
@@ -39,15 +45,14 @@ impl Staging for CudaGroup {
     }
 
     fn pull(&self, pull: &Pull<'_>) -> Result<Pulled, DeviceError> {
-        let device = self.way_in()?;
+        let device = self.device()?;
         check_runs(device, pull.runs, pull.len, self.memory.len())?;
-        let stream = device.next_stream();
-        Ok(device.files.pull(&self.memory, stream, pull))
+        Ok(device.files.pull(&self.memory, &device.home, pull))
     }
 }
 
 impl CudaGroup {
-    fn way_in(&self) -> Result<&Inner, DeviceError> {
+    fn device(&self) -> Result<&Inner, DeviceError> {
         self.loading.as_deref().ok_or_else(|| {
             let ordinal = self.memory.context().ordinal();
             misuse(ordinal, "fill a group", "the group is finished already")
@@ -55,42 +60,59 @@ impl CudaGroup {
     }
 }
 
-/// A pinned buffer in the hands of one reading thread.
-struct CudaStagingBuffer<'a> {
-    /// Taken out when it goes back to the ring, by `copy` or by `drop`.
-    slot: Option<Slot>,
+/// A lane in the hands of one reading thread, to which the context is current meanwhile.
+///
+/// A chunk takes three calls of the driver: the copy, the record of an event behind it, and later
+/// the wait for that event.
+struct CudaLane<'a> {
+    /// Taken out by `drop` alone.
+    lane: Option<driver::Lane>,
+    /// What was asked of the slot last.
     len: usize,
     memory: &'a Arc<DeviceMemory>,
     device: &'a Inner,
+    _bound: Bound<'a>,
 }
 
-impl StagingBuffer for CudaStagingBuffer<'_> {
-    fn bytes(&mut self) -> &mut [u8] {
-        match &mut self.slot {
-            Some(slot) => &mut slot.bytes()[..self.len],
-            None => &mut [],
+impl Lane for CudaLane<'_> {
+    fn slot(&mut self, len: usize) -> Result<&mut [u8], DeviceError> {
+        let found = self.device.lanes.slot_bytes();
+        if len > found {
+            return Err(DeviceError::StagingTooSmall {
+                device: device_name(self.device.ordinal()),
+                needed: len,
+                found,
+            });
         }
+        self.len = len;
+        let lane = self.lane.as_mut();
+        Ok(lane.map_or(&mut [], |lane| &mut lane.slot()[..len]))
     }
 
-    fn copy(mut self: Box<Self>, runs: &[CopyRun]) -> Result<(), DeviceError> {
+    fn copy(&mut self, runs: &[CopyRun]) -> Result<(), DeviceError> {
         check_runs(self.device, runs, self.len, self.memory.len())?;
-        let Some(slot) = self.slot.take() else {
+        let Some(lane) = &mut self.lane else {
             return Ok(());
         };
-        // Conversion docks here: `slot` holds the bytes as the file has them, and is ours. Narrow
-        // them in place and shorten the runs before they go to the bus; what is to be widened is
-        // widened by a kernel on `stream`, behind the copy.
-        let stream = self.device.next_stream();
-        let sent = self.device.ring.send(slot, self.memory, stream, runs);
-        let bytes: usize = runs.iter().map(|run| run.len).sum();
-        sent.map_err(failed(self.device.ordinal(), format!("copy {bytes} bytes")))
+        // Conversion of the dtype docks here: the slot holds the bytes as the file has them. What
+        // is to be narrowed is narrowed in place, with shorter runs; what is to be widened is
+        // widened by a kernel on the lane's stream, behind the copy.
+        lane.copy(self.memory, runs).map_err(|error| {
+            let bytes: usize = runs.iter().map(|run| run.len).sum();
+            failed(self.device.ordinal(), format!("copy {bytes} bytes"))(error)
+        })
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.device.lanes.pool.is_wanted()
     }
 }
 
-impl Drop for CudaStagingBuffer<'_> {
+impl Drop for CudaLane<'_> {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.device.ring.give_back(slot);
+        if let Some(mut lane) = self.lane.take() {
+            lane.settle();
+            self.device.lanes.pool.give_back(lane);
         }
     }
 }
@@ -103,9 +125,9 @@ fn check_runs(
     to_len: usize,
 ) -> Result<(), DeviceError> {
     let inside = |start: usize, len, of| start.checked_add(len).is_some_and(|end| end <= of);
-    let fits =
+    let leaves =
         |run: &&CopyRun| !(inside(run.from, run.len, from_len) && inside(run.to, run.len, to_len));
-    match runs.iter().find(fits) {
+    match runs.iter().find(leaves) {
         None => Ok(()),
         Some(run) => Err(misuse(
             device.ordinal(),

@@ -8,14 +8,14 @@
 
 use std::thread;
 
-use crate::{CopyRun, Destination, Device, Group, GroupRequest, Staging};
+use crate::{CopyRun, Destination, Device, Group, GroupRequest, Lane, Staging};
 use tensorlift_tensor_meta::Dtype;
 
 /// Group sizes around the edges that devices have: nothing, one byte, pages, several buffers.
 const SIZES: [usize; 7] = [0, 1, 15, 4096, 4097, 70_001, 300_000];
 /// Threads that fill one group.
 const THREADS: usize = 3;
-/// The most that one staging buffer is asked to hold, so that several are needed.
+/// The most that one staging slot is asked to hold, so that several are needed.
 const CHUNK: usize = 20_000;
 
 /// Checks a device; `bytes` reads a finished group back.
@@ -71,14 +71,20 @@ fn fill(group: &mut dyn Group, content: &(dyn Fn(usize) -> u8 + Sync)) {
                 .for_each(|(i, b)| *b = content(i));
         }
         Destination::Staged(staging) => {
-            let chunk = staging.buffer_bytes().min(CHUNK);
-            assert!(chunk > 0);
+            let chunk = staging.slot_bytes().min(CHUNK);
+            assert!(chunk > 0 && staging.lanes() > 0 && staging.slots() > 0);
             thread::scope(|scope| {
                 for thread in 0..THREADS {
                     scope.spawn(move || {
                         let starts = (0..len).step_by(chunk).skip(thread).step_by(THREADS);
+                        let mut held = None;
                         for start in starts {
-                            send(staging, start, chunk.min(len - start), content);
+                            let lane = held.get_or_insert_with(|| lend(staging));
+                            send(lane.as_mut(), start, chunk.min(len - start), content);
+                            // Half of the chunks with a lane of their own, where there are few.
+                            if lane.is_wanted() || start % 2 == 1 {
+                                held = None;
+                            }
                         }
                     });
                 }
@@ -87,10 +93,13 @@ fn fill(group: &mut dyn Group, content: &(dyn Fn(usize) -> u8 + Sync)) {
     }
 }
 
-/// Sends bytes through one staging buffer, as two runs where there is more than one byte.
-fn send(staging: &dyn Staging, start: usize, len: usize, content: &dyn Fn(usize) -> u8) {
-    let mut buffer = staging.take(len).expect("a buffer comes free");
-    let bytes = buffer.bytes();
+fn lend(staging: &dyn Staging) -> Box<dyn Lane + '_> {
+    staging.lane().expect("a lane comes free")
+}
+
+/// Sends bytes through one slot, as two runs where there is more than one byte.
+fn send(lane: &mut dyn Lane, start: usize, len: usize, content: &dyn Fn(usize) -> u8) {
+    let bytes = lane.slot(len).expect("a slot comes free");
     assert_eq!(bytes.len(), len);
     (bytes.iter_mut().enumerate()).for_each(|(i, b)| *b = content(start + i));
     let runs = [(0, len / 2), (len / 2, len - len / 2)].map(|(from, len)| CopyRun {
@@ -98,37 +107,38 @@ fn send(staging: &dyn Staging, start: usize, len: usize, content: &dyn Fn(usize)
         to: start + from,
         len,
     });
-    buffer.copy(&runs).expect("the copy starts");
+    lane.copy(&runs).expect("the copy starts");
 }
 
-/// Buffers that are taken and given back unused, and groups that are dropped in the middle.
+/// Lanes that are lent and given back unused, and groups that are dropped in the middle.
 fn drop_half_filled(device: &dyn Device) {
     for _ in 0..20 {
         let mut group = allocate(device, 10_000);
         if let Destination::Staged(staging) = group.destination() {
-            drop(staging.take(1).expect("a buffer comes free"));
-            send(staging, 0, staging.buffer_bytes().min(10_000), &|_| 1);
-            let too_large = staging
-                .buffer_bytes()
-                .checked_add(1)
-                .expect("no such buffer");
-            // A device may make larger buffers than it says, but must not lie about one.
-            if let Ok(mut buffer) = staging.take(too_large) {
-                assert_eq!(buffer.bytes().len(), too_large);
+            let mut lane = lend(staging);
+            lane.slot(1).expect("a slot comes free");
+            drop(lane);
+            let mut lane = lend(staging);
+            send(lane.as_mut(), 0, staging.slot_bytes().min(10_000), &|_| 1);
+            let too_large = staging.slot_bytes().checked_add(1).expect("no such slot");
+            // A device may make larger slots than it says, but must not lie about one.
+            if let Ok(bytes) = lane.slot(too_large) {
+                assert_eq!(bytes.len(), too_large);
             }
         }
     }
 }
 
-/// Runs in any order, at any alignment, overlapping in the buffer; what no run covers may be
+/// Runs in any order, at any alignment, overlapping in the slot; what no run covers may be
 /// anything.
 fn scatter(device: &dyn Device, bytes: &impl Fn(&dyn Group) -> Vec<u8>) {
     let mut group = allocate(device, 1000);
     let Destination::Staged(staging) = group.destination() else {
         return;
     };
-    let mut buffer = staging.take(100).expect("a buffer comes free");
-    (buffer.bytes().iter_mut().enumerate()).for_each(|(i, b)| *b = i as u8);
+    let mut lane = lend(staging);
+    let slot = lane.slot(100).expect("a slot comes free");
+    (slot.iter_mut().enumerate()).for_each(|(i, b)| *b = i as u8);
     let run = |from, to, len| CopyRun { from, to, len };
     let runs = [
         run(50, 3, 50),
@@ -136,7 +146,8 @@ fn scatter(device: &dyn Device, bytes: &impl Fn(&dyn Group) -> Vec<u8>) {
         run(99, 1, 1),
         run(7, 500, 0),
     ];
-    buffer.copy(&runs).expect("the copy starts");
+    lane.copy(&runs).expect("the copy starts");
+    drop(lane);
     group.finish().expect("every copy was good");
     let found = bytes(group.as_ref());
     for run in runs {

@@ -77,7 +77,7 @@ pub trait Group: Any + Send + Sync + fmt::Debug {
         self.len() == 0
     }
 
-    /// The way in.
+    /// How to fill it.
     fn destination(&mut self) -> Destination<'_>;
 
     /// Waits until every byte is where it belongs.
@@ -94,20 +94,28 @@ pub trait Group: Any + Send + Sync + fmt::Debug {
 pub enum Destination<'a> {
     /// The host writes the group's memory itself: reads land in place.
     Host(&'a mut [u8]),
-    /// Bytes go through staging buffers.
+    /// Bytes go through staging slots.
     Staged(&'a dyn Staging),
 }
 
-/// Staging buffers on the way into one group; shared by all reading threads.
+/// The way into one group that the host cannot write: lanes of staging slots.
 pub trait Staging: Sync {
-    /// Waits for a free buffer of at least `len` bytes.
+    /// Lends a lane to the calling thread; waits while others hold all of them.
+    ///
+    /// A thread holds one lane at a time, so no two threads can wait for each other.
     ///
     /// # Errors
-    /// If the device failed, or no buffer is that large.
-    fn take(&self, len: usize) -> Result<Box<dyn StagingBuffer + '_>, DeviceError>;
+    /// If the device failed.
+    fn lane(&self) -> Result<Box<dyn Lane + '_>, DeviceError>;
 
-    /// The size of a buffer in bytes: the most that [`take`](Self::take) gives.
-    fn buffer_bytes(&self) -> usize;
+    /// How many lanes there are: more readers than that would wait for each other.
+    fn lanes(&self) -> usize;
+
+    /// How many slots a lane has.
+    fn slots(&self) -> usize;
+
+    /// The size of a slot in bytes: the most that [`Lane::slot`] gives.
+    fn slot_bytes(&self) -> usize;
 
     /// Whether [`pull`](Self::pull) is worth asking.
     fn pulls(&self) -> bool {
@@ -116,7 +124,7 @@ pub trait Staging: Sync {
 
     /// Lets the device read from a file itself, past host memory, where it can.
     ///
-    /// A refusal is no failure: the same bytes then go through [`take`](Self::take), whatever
+    /// A refusal is no failure: the same bytes then go through a [`lane`](Self::lane), whatever
     /// part of them has arrived.
     ///
     /// # Errors
@@ -127,7 +135,7 @@ pub trait Staging: Sync {
     }
 }
 
-/// Bytes of a file that a device may fetch itself, at most as many as a staging buffer holds.
+/// Bytes of a file that a device may fetch itself, at most as many as a staging slot holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Pull<'a> {
     /// The file.
@@ -150,23 +158,38 @@ pub enum Pulled {
     Refused(Cow<'static, str>),
 }
 
-/// A staging buffer in the hands of one reading thread; dropped, it is free again.
-pub trait StagingBuffer {
-    /// The memory to read into: host memory, aligned to 4,096 bytes where the device can choose.
-    fn bytes(&mut self) -> &mut [u8];
-
-    /// Starts copies into the group and gives the buffer back once they are done.
-    /// It may return before they are.
+/// Staging slots of one reading thread, which it fills in turn while the device copies from the
+/// others.
+///
+/// For each chunk: [`slot`](Self::slot), fill it, [`copy`](Self::copy). What changes bytes on the
+/// way to the device, as a conversion of the dtype, does so in the slot, between the two.
+/// Dropped, the lane waits for its copies and is free again.
+pub trait Lane {
+    /// The next slot, once its last copies are done: `len` bytes of host memory, aligned to 4,096
+    /// bytes where the device can choose, with arbitrary content.
+    ///
+    /// Until [`copy`](Self::copy) is called it is the same slot again.
     ///
     /// # Errors
-    /// If the device refuses; errors of copies under way may surface in [`Group::finish`].
-    fn copy(self: Box<Self>, runs: &[CopyRun]) -> Result<(), DeviceError>;
+    /// If the device failed, or no slot is that large.
+    fn slot(&mut self, len: usize) -> Result<&mut [u8], DeviceError>;
+
+    /// Starts copies from the slot into the group; it may return before they are done.
+    ///
+    /// # Errors
+    /// If the device refuses; errors of copies under way surface in [`Group::finish`].
+    fn copy(&mut self, runs: &[CopyRun]) -> Result<(), DeviceError>;
+
+    /// Whether another thread waits for a lane: drop this one after the chunk, then ask again.
+    fn is_wanted(&self) -> bool {
+        false
+    }
 }
 
-/// A run of bytes to copy from a staging buffer into a group.
+/// A run of bytes to copy from a staging slot into a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyRun {
-    /// The first byte in the buffer.
+    /// The first byte in the slot.
     pub from: usize,
     /// The first byte in the group.
     pub to: usize,

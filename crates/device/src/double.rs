@@ -4,56 +4,57 @@
 //! write loaders test without hardware.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
-    CopyRun, Destination, Device, DeviceError, Group, GroupRequest, GroupRules, Staging,
-    StagingBuffer,
+    CopyRun, Destination, Device, DeviceError, Group, GroupRequest, GroupRules, Lane, LanePool,
+    Staging,
 };
 use tensorlift_tensor_meta::Dtype;
 
-/// A device that, like a GPU, is reached only by copies from a few staging buffers.
+/// A device that, like a GPU, is reached only by copies from a few staging slots.
 ///
 /// It fails on demand, and counts what is alive.
 #[derive(Clone, Debug)]
 pub struct StagedDevice {
-    shared: Arc<Ring>,
+    shared: Arc<Shared>,
     rules: GroupRules,
     memory: u64,
 }
 
 #[derive(Debug)]
-struct Ring {
-    buffers: Mutex<Vec<Vec<u8>>>,
-    freed: Condvar,
-    buffer_bytes: usize,
-    ring_len: usize,
-    most_taken: AtomicUsize,
+struct Shared {
+    pool: LanePool<Vec<u8>>,
+    slot_bytes: usize,
+    lanes: usize,
+    most_lent: AtomicUsize,
     copies: AtomicUsize,
     failing_copy: Option<usize>,
     live_groups: AtomicUsize,
 }
 
 impl StagedDevice {
-    /// A device with a ring of `buffers` staging buffers of `buffer_bytes` bytes.
+    /// A device with this many lanes, each of one slot of `slot_bytes` bytes.
     #[must_use]
-    pub fn new(buffers: usize, buffer_bytes: usize) -> Self {
-        let ring = Ring {
-            buffers: Mutex::new(vec![vec![0; buffer_bytes]; buffers]),
-            freed: Condvar::new(),
-            buffer_bytes,
-            ring_len: buffers,
-            most_taken: AtomicUsize::new(0),
+    pub fn new(lanes: usize, slot_bytes: usize) -> Self {
+        let shared = Shared {
+            pool: LanePool::default(),
+            slot_bytes,
+            lanes,
+            most_lent: AtomicUsize::new(0),
             copies: AtomicUsize::new(0),
             failing_copy: None,
             live_groups: AtomicUsize::new(0),
         };
+        for _ in 0..lanes {
+            shared.pool.add(vec![0; slot_bytes]);
+        }
         let rules = GroupRules {
             tensor_alignment: 16,
             ..GroupRules::default()
         };
         Self {
-            shared: Arc::new(ring),
+            shared: Arc::new(shared),
             rules,
             memory: u64::MAX,
         }
@@ -91,34 +92,28 @@ impl StagedDevice {
         self.shared.live_groups.load(Ordering::SeqCst)
     }
 
-    /// Staging buffers that nobody holds.
+    /// Lanes that nobody holds.
     #[must_use]
-    pub fn free_buffers(&self) -> usize {
-        self.shared.lock().len()
+    pub fn free_lanes(&self) -> usize {
+        self.shared.pool.free()
     }
 
-    /// Staging buffers in all.
+    /// Lanes in all.
     #[must_use]
-    pub fn buffers(&self) -> usize {
-        self.shared.ring_len
+    pub fn lanes(&self) -> usize {
+        self.shared.lanes
     }
 
-    /// The most staging buffers that were held at once so far.
+    /// The most lanes that were held at once so far.
     #[must_use]
-    pub fn most_buffers_taken(&self) -> usize {
-        self.shared.most_taken.load(Ordering::SeqCst)
+    pub fn most_lanes_held(&self) -> usize {
+        self.shared.most_lent.load(Ordering::SeqCst)
     }
 
     /// Copies started so far.
     #[must_use]
     pub fn copies(&self) -> usize {
         self.shared.copies.load(Ordering::SeqCst)
-    }
-}
-
-impl Ring {
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,7 +143,7 @@ impl Device for StagedDevice {
             memory: Mutex::new(vec![0; request.bytes]),
             finished: Vec::new(),
             len: request.bytes,
-            ring: Arc::clone(&self.shared),
+            device: Arc::clone(&self.shared),
         }))
     }
 }
@@ -158,7 +153,7 @@ struct StagedGroup {
     memory: Mutex<Vec<u8>>,
     finished: Vec<u8>,
     len: usize,
-    ring: Arc<Ring>,
+    device: Arc<Shared>,
 }
 
 impl Group for StagedGroup {
@@ -186,13 +181,45 @@ impl Group for StagedGroup {
 
 impl Drop for StagedGroup {
     fn drop(&mut self) {
-        self.ring.live_groups.fetch_sub(1, Ordering::SeqCst);
+        self.device.live_groups.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Staging for StagedGroup {
-    fn take(&self, len: usize) -> Result<Box<dyn StagingBuffer + '_>, DeviceError> {
-        let found = self.ring.buffer_bytes;
+    fn lane(&self) -> Result<Box<dyn Lane + '_>, DeviceError> {
+        let memory = self.device.pool.take();
+        let held = self.device.lanes - self.device.pool.free();
+        self.device.most_lent.fetch_max(held, Ordering::SeqCst);
+        Ok(Box::new(StagedLane {
+            memory,
+            len: 0,
+            group: self,
+        }))
+    }
+
+    fn lanes(&self) -> usize {
+        self.device.lanes
+    }
+
+    fn slots(&self) -> usize {
+        1
+    }
+
+    fn slot_bytes(&self) -> usize {
+        self.device.slot_bytes
+    }
+}
+
+struct StagedLane<'a> {
+    memory: Vec<u8>,
+    /// What was asked of the slot last.
+    len: usize,
+    group: &'a StagedGroup,
+}
+
+impl Lane for StagedLane<'_> {
+    fn slot(&mut self, len: usize) -> Result<&mut [u8], DeviceError> {
+        let found = self.memory.len();
         if len > found {
             let device = "staged".into();
             return Err(DeviceError::StagingTooSmall {
@@ -201,69 +228,41 @@ impl Staging for StagedGroup {
                 found,
             });
         }
-        let mut free = self.ring.lock();
-        loop {
-            if let Some(memory) = free.pop() {
-                let taken = self.ring.ring_len - free.len();
-                self.ring.most_taken.fetch_max(taken, Ordering::SeqCst);
-                return Ok(Box::new(StagedBuffer {
-                    memory,
-                    len,
-                    group: self,
-                }));
-            }
-            free = self
-                .ring
-                .freed
-                .wait(free)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        self.len = len;
+        Ok(&mut self.memory[..len])
     }
 
-    fn buffer_bytes(&self) -> usize {
-        self.ring.buffer_bytes
-    }
-}
-
-struct StagedBuffer<'a> {
-    memory: Vec<u8>,
-    len: usize,
-    group: &'a StagedGroup,
-}
-
-impl StagingBuffer for StagedBuffer<'_> {
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.memory[..self.len]
-    }
-
-    fn copy(self: Box<Self>, runs: &[CopyRun]) -> Result<(), DeviceError> {
+    fn copy(&mut self, runs: &[CopyRun]) -> Result<(), DeviceError> {
+        let device = &self.group.device;
         let mut memory = self
             .group
             .memory
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         for run in runs {
-            let number = self.group.ring.copies.fetch_add(1, Ordering::SeqCst);
-            if Some(number) == self.group.ring.failing_copy {
+            let number = device.copies.fetch_add(1, Ordering::SeqCst);
+            if Some(number) == device.failing_copy {
                 return Err(DeviceError::Failed {
                     device: "staged".into(),
                     operation: format!("copy {} bytes", run.len),
                     source: "told to fail".into(),
                 });
             }
-            memory[run.to..][..run.len].copy_from_slice(&self.memory[run.from..][..run.len]);
+            let from = &self.memory[..self.len][run.from..][..run.len];
+            memory[run.to..][..run.len].copy_from_slice(from);
         }
         Ok(())
     }
+
+    fn is_wanted(&self) -> bool {
+        self.group.device.pool.is_wanted()
+    }
 }
 
-impl Drop for StagedBuffer<'_> {
+impl Drop for StagedLane<'_> {
     fn drop(&mut self) {
-        self.group
-            .ring
-            .lock()
-            .push(std::mem::take(&mut self.memory));
-        self.group.ring.freed.notify_one();
+        let memory = std::mem::take(&mut self.memory);
+        self.group.device.pool.give_back(memory);
     }
 }
 

@@ -53,14 +53,14 @@ pub enum DeviceError {
         /// The device's own error.
         source: BoxError,
     },
-    /// A read needs a larger staging buffer than the device has.
-    #[error("{device} has staging buffers of {found} bytes, a read needs {needed}")]
+    /// A read needs a larger staging slot than the device has.
+    #[error("{device} has staging slots of {found} bytes, a read needs {needed}")]
     StagingTooSmall {
         /// The device.
         device: String,
         /// Bytes needed.
         needed: usize,
-        /// Bytes of a buffer.
+        /// Bytes of a slot.
         found: usize,
     },
 }
@@ -72,7 +72,7 @@ impl From<DeviceError> for Error {
                 "select fewer tensors, free memory, or place some on another device"
             }
             DeviceError::DriverMissing { .. } => "load to the host instead, or install the driver",
-            DeviceError::Unavailable { .. } => "load to the host instead, or mend the driver",
+            DeviceError::Unavailable { .. } => "load to the host instead, or repair the driver",
             DeviceError::Failed { .. } => "check the device's own log, then load again",
             DeviceError::StagingTooSmall { .. } => "lower the chunk size",
         };

@@ -3,7 +3,7 @@
 //! The loader asks a [`Device`] for [`Group`]s, each one allocation that many tensors share,
 //! fills them and hands them out.
 //! A group is filled in one of two ways, its [`Destination`]: by reading straight into its
-//! memory, or by copies out of staging buffers.
+//! memory, or by copies out of staging slots.
 //!
 //! ```
 //! use tensorlift_device::{Destination, Device, GroupRequest, HostDevice};
@@ -22,14 +22,15 @@ mod device;
 pub mod double;
 mod error;
 mod host;
+mod lanes;
 mod null;
 mod pool;
 
 pub use device::{
-    CopyRun, Destination, Device, Group, GroupRequest, GroupRules, Pull, Pulled, Staging,
-    StagingBuffer,
+    CopyRun, Destination, Device, Group, GroupRequest, GroupRules, Lane, Pull, Pulled, Staging,
 };
 pub use error::DeviceError;
 pub use host::HostDevice;
+pub use lanes::LanePool;
 pub use null::NullDevice;
 pub use pool::HostPool;

@@ -1,10 +1,9 @@
 use crate::{
-    CopyRun, Destination, Device, DeviceError, Group, GroupRequest, GroupRules, Staging,
-    StagingBuffer,
+    CopyRun, Destination, Device, DeviceError, Group, GroupRequest, GroupRules, Lane, Staging,
 };
 
-/// The size of the buffers that are read into and thrown away.
-const BUFFER_BYTES: usize = 8 << 20;
+/// The size of the slots that are read into and thrown away.
+const SLOT_BYTES: usize = 8 << 20;
 
 /// A device that keeps nothing: every byte is read, then dropped.
 ///
@@ -52,21 +51,32 @@ impl Group for NullGroup {
 }
 
 impl Staging for NullGroup {
-    fn take(&self, len: usize) -> Result<Box<dyn StagingBuffer + '_>, DeviceError> {
-        Ok(Box::new(Scratch(vec![0; len])))
+    fn lane(&self) -> Result<Box<dyn Lane + '_>, DeviceError> {
+        Ok(Box::new(Scratch(Vec::new())))
     }
 
-    fn buffer_bytes(&self) -> usize {
-        BUFFER_BYTES
+    fn lanes(&self) -> usize {
+        usize::MAX
+    }
+
+    fn slots(&self) -> usize {
+        1
+    }
+
+    fn slot_bytes(&self) -> usize {
+        SLOT_BYTES
     }
 }
 
-impl StagingBuffer for Scratch {
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.0
+impl Lane for Scratch {
+    fn slot(&mut self, len: usize) -> Result<&mut [u8], DeviceError> {
+        if len > self.0.len() {
+            self.0.resize(len, 0);
+        }
+        Ok(&mut self.0[..len])
     }
 
-    fn copy(self: Box<Self>, _runs: &[CopyRun]) -> Result<(), DeviceError> {
+    fn copy(&mut self, _runs: &[CopyRun]) -> Result<(), DeviceError> {
         Ok(())
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) batch: u64,
     /// Whether host memory can be registered.
     pub(crate) host_register: u64,
+    /// The most bytes of host memory that can be registered.
+    pub(crate) register_most: u64,
     /// The driver's version.
     pub(crate) version: u64,
     /// The kinds of storage that cuFile claims to reach directly, as bits.
@@ -48,6 +50,7 @@ impl Settings {
             skip_waits: 0,
             batch: 1,
             host_register: 1,
+            register_most: u64::MAX,
             version: 13_000,
             cufile_storages: 1 << 4,
             cufile_open_error: 0,
@@ -79,6 +82,7 @@ impl Settings {
             "skip_waits" => &mut self.skip_waits,
             "batch" => &mut self.batch,
             "host_register" => &mut self.host_register,
+            "register_most" => &mut self.register_most,
             "version" => &mut self.version,
             "cufile_storages" => &mut self.cufile_storages,
             "cufile_open_error" => &mut self.cufile_open_error,

@@ -5,7 +5,7 @@ use tensorlift_tensor_meta::{Error, ErrorKind};
 /// What all loads that share it may use at once.
 ///
 /// Nothing here waits, so loads cannot wait for each other: a load takes what is left, and at
-/// least one thread, one shard and one staging buffer.
+/// least one thread, one shard and the staging slots of one thread.
 /// The defaults of the whole process are [`Budget::process`].
 #[derive(Debug)]
 pub struct Budget {
@@ -20,7 +20,7 @@ pub struct BudgetLimits {
     /// Bytes that loads under way may have allocated and not yet handed out. Default: no ceiling
     /// but what the devices have free.
     pub memory_bytes: Option<u64>,
-    /// Bytes of staging buffers. Default: 256 MiB.
+    /// Bytes of staging slots, every slot of every reading thread. Default: 256 MiB.
     pub staging_bytes: u64,
     /// Reading threads. Default: 64.
     pub threads: usize,
@@ -114,8 +114,8 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Takes up to `wanted` more threads, as many as are left and as staging buffers of
-    /// `staging_bytes` each are left for; one if the load has none yet.
+    /// Takes up to `wanted` more threads, as many as are left and as staging slots of
+    /// `staging_bytes` for each are left for; one if the load has none yet.
     pub(crate) fn threads(&self, wanted: usize, staging_bytes: u64) -> usize {
         let (mut used, mut taken) = (self.budget.lock(), self.lock());
         let limits = &self.budget.limits;

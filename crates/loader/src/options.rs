@@ -65,7 +65,7 @@ pub struct LoadOptions {
     /// Unwanted bytes between two wanted ones that are read along, to save a read of its own.
     /// They take memory as long as their neighbours live. Default: 64 KiB.
     pub merge_gap_bytes: u64,
-    /// The most memory that the load may allocate for tensors, in bytes; staging buffers belong to
+    /// The most memory that the load may allocate for tensors, in bytes; staging slots belong to
     /// their device and count for [`BudgetLimits`](crate::BudgetLimits) alone. Default: what the
     /// devices have free.
     pub memory_bytes: Option<u64>,

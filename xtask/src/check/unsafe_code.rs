@@ -8,12 +8,11 @@ use crate::Result;
 use crate::command::root;
 
 /// Folders with unsafe code; ARCHITECTURE.md says why each.
-const ALLOWED: [&str; 6] = [
+const ALLOWED: [&str; 5] = [
     "crates/memory/src/huge.rs",
     "crates/storage/src/os",
     "crates/device-cuda/src/driver",
     // What is handed out there is raw pointers, and these look behind them as a user would.
-    "crates/device-cuda/examples",
     "crates/device-cuda/tests",
     // A driver in C's clothes, never published.
     "crates/fake-cuda",

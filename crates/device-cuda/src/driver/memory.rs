@@ -1,7 +1,7 @@
 //! Device memory that is freed when nobody can touch it any more.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result;
 use cudarc::driver::sys::CUdeviceptr;
@@ -23,15 +23,8 @@ pub(crate) struct DeviceMemory {
     exposed: AtomicBool,
     /// Whether another owner frees it.
     handed_over: AtomicBool,
-    traffic: Mutex<Traffic>,
-    quiet: Condvar,
-}
-
-/// Copies into it.
-#[derive(Debug, Default)]
-struct Traffic {
-    under_way: usize,
-    failure: Option<CallError>,
+    /// The first copy into it that failed.
+    failure: OnceLock<CallError>,
 }
 
 /// Where memory comes from.
@@ -51,7 +44,7 @@ impl DeviceMemory {
         let _bound = context.bind()?;
         let pooled = from == From::Pool && context.has_pools();
         let address = match (len, pooled) {
-            // The driver allocates no nothing.
+            // The driver rejects empty allocations.
             (0, _) => Ok(0),
             // SAFETY: the stream lives. What is in the memory is nobody's business before the
             // copies into it are done.
@@ -68,8 +61,7 @@ impl DeviceMemory {
             stream: Arc::clone(stream),
             exposed: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
-            traffic: Mutex::default(),
-            quiet: Condvar::new(),
+            failure: OnceLock::new(),
         };
         if pooled && len > 0 {
             // The allocation is an entry of its own stream; other streams must not run ahead.
@@ -158,31 +150,14 @@ impl DeviceMemory {
         copied.and(drained)
     }
 
-    pub(super) fn begin_copy(&self) {
-        self.traffic().under_way += 1;
+    /// Keeps the first failure of a copy into it.
+    pub(super) fn fail(&self, error: CallError) {
+        let _first = self.failure.set(error);
     }
 
-    pub(super) fn end_copy(&self, failure: Option<&CallError>) {
-        let mut traffic = self.traffic();
-        traffic.under_way -= 1;
-        if traffic.failure.is_none() {
-            traffic.failure = failure.cloned();
-        }
-        self.quiet.notify_all();
-    }
-
-    /// Waits for all copies into it that others are waiting for, and tells how they went.
-    pub(crate) fn settled(&self) -> Result<(), CallError> {
-        let mut traffic = self.traffic();
-        while traffic.under_way > 0 {
-            let woken = self.quiet.wait(traffic);
-            traffic = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-        traffic.failure.clone().map_or(Ok(()), Err)
-    }
-
-    fn traffic(&self) -> MutexGuard<'_, Traffic> {
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How the copies went that were waited for so far.
+    pub(crate) fn outcome(&self) -> Result<(), CallError> {
+        self.failure.get().cloned().map_or(Ok(()), Err)
     }
 }
 
@@ -196,7 +171,7 @@ impl Drop for DeviceMemory {
             note(self.context().synchronize());
         }
         // SAFETY: allocated in `new` by the matching call, freed once. Copies into it are done:
-        // each `Transfer` holds an `Arc` of the memory, and other copies here wait before they
+        // each lane holds an `Arc` of the memory, and other copies here wait before they
         // return. Foreign readers were waited for above.
         let freed = unsafe {
             match self.pooled {

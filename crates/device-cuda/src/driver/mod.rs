@@ -4,9 +4,9 @@
 //!   not at the lowest CUDA version ([`library`], [`cufile`]).
 //! - *Checked*: each call returns a [`CallError`] that names it.
 //! - *Safe*: owners whose drop gives back what they hold ([`Context`], [`Stream`], [`Event`],
-//!   [`DeviceMemory`], [`PinnedMemory`]), and [`Transfer`], which owns both ends of a copy under
-//!   way. No owner lets memory go while a copy may touch it: that is why the rest of the crate
-//!   needs no unsafe code.
+//!   [`DeviceMemory`], [`PinnedMemory`]), and [`Lane`], which owns the one end of its copies and
+//!   shares the other. No owner lets memory go while a copy may touch it: that is why the rest of
+//!   the crate needs no unsafe code.
 //!
 //! The safe copies of cudarc are not used: each waits for every earlier copy into the same
 //! allocation, on whatever stream, so several streams would run one after another.
@@ -20,19 +20,19 @@ mod context;
 pub(crate) mod cufile;
 pub(crate) mod dlpack;
 pub(crate) mod interop;
+mod lane;
 mod library;
 mod memory;
 mod pinned;
 mod rows;
 mod stream;
-mod transfer;
 
 pub use call::CallError;
 pub use context::DeviceInfo;
-pub(crate) use context::{Context, OpenError, devices, version};
+pub(crate) use context::{Bound, Context, OpenError, devices, version};
+pub(crate) use lane::Lane;
 pub(crate) use library::{LIBRARY, Lacking};
 pub(crate) use memory::{DeviceMemory, From as MemoryFrom};
-pub(crate) use pinned::{PinnedMemory, Slot};
+pub(crate) use pinned::{HostMemory, PinnedMemory, Slot};
 pub(crate) use rows::Rows;
 pub(crate) use stream::Stream;
-pub(crate) use transfer::Transfer;

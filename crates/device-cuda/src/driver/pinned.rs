@@ -1,6 +1,8 @@
 //! Host memory that the device can read at full speed.
 
+use std::io;
 use std::sync::Arc;
+use std::thread;
 
 use cudarc::driver::{result, sys};
 use tensorlift_memory::Anonymous;
@@ -8,13 +10,43 @@ use tensorlift_memory::Anonymous;
 use super::call::{CallError, check, note};
 use super::context::Context;
 
+/// Threads that touch memory for the first time: more are no faster.
+const TOUCHING: usize = 8;
+
+/// Host memory in huge pages, of which every page is there.
+///
+/// Registering memory that was touched by several threads takes a seventh of the time in which the
+/// driver allocates as much.
+#[derive(Debug)]
+pub(crate) struct HostMemory(Anonymous);
+
+impl HostMemory {
+    /// `len` bytes; each thread touches whole parts of `part` bytes.
+    pub(crate) fn touched(len: usize, part: usize) -> io::Result<Self> {
+        let mut memory = Anonymous::new(len)?;
+        let each = (len / part.max(1)).div_ceil(TOUCHING).max(1) * part.max(1);
+        // One byte of each page is enough, whatever the pages' size.
+        let touch = |part: &mut [u8]| part.iter_mut().step_by(4096).for_each(|byte| *byte = 0);
+        let mut parts = memory.chunks_mut(each);
+        let first = parts.next();
+        thread::scope(|scope| {
+            for part in parts {
+                scope.spawn(move || touch(part));
+            }
+            first.map(touch);
+        });
+        Ok(Self(memory))
+    }
+}
+
 /// Pinned host memory, cut into slots.
 #[derive(Debug)]
 pub(crate) struct PinnedMemory {
     context: Arc<Context>,
     start: *mut u8,
-    /// The mapping that was registered; none: the driver allocated.
-    registered: Option<Anonymous>,
+    len: usize,
+    /// The memory that was registered; none: the driver allocated.
+    registered: Option<HostMemory>,
 }
 
 // SAFETY: the memory belongs to the slots, of which each is in one hand; this value only keeps it
@@ -23,7 +55,7 @@ unsafe impl Send for PinnedMemory {}
 // SAFETY: as above: nothing is read or written through a shared reference.
 unsafe impl Sync for PinnedMemory {}
 
-/// One staging buffer: a part of pinned memory that no other slot overlaps.
+/// One staging slot: a part of pinned memory that no other slot overlaps.
 #[derive(Debug)]
 pub(crate) struct Slot {
     start: *mut u8,
@@ -37,50 +69,30 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl PinnedMemory {
-    /// `count` slots of `len` bytes, pinned for all devices of the process.
+    /// Pins memory for the device.
     ///
-    /// Anonymous huge pages that are then registered come first: the kernel refuses some uses of
-    /// memory that the driver allocates (fixed buffers of io_uring), and small pages cost. Never
-    /// is it write-combined memory, which the host reads at a crawl.
-    pub(crate) fn slots(
+    /// Never is it write-combined memory, which the host reads at a crawl.
+    pub(crate) fn register(
         context: &Arc<Context>,
-        count: usize,
-        len: usize,
-    ) -> Result<Vec<Slot>, CallError> {
-        let total = count * len;
+        mut memory: HostMemory,
+    ) -> Result<Self, CallError> {
         let _bound = context.bind()?;
-        let memory = match Self::register(context, total) {
-            Ok(memory) => memory,
-            Err(error) => {
-                tracing::debug!(error, "host memory was not registered");
-                Self::allocate(context, total)?
-            }
-        };
-        let memory = Arc::new(memory);
-        let slot = |index| Slot {
-            // SAFETY: `index * len` is below the memory's length.
-            start: unsafe { memory.start.add(index * len) },
-            len,
-            memory: Arc::clone(&memory),
-        };
-        Ok((0..count).map(slot).collect())
-    }
-
-    fn register(context: &Arc<Context>, len: usize) -> Result<Self, String> {
-        let mut mapping = Anonymous::new(len).map_err(|error| error.to_string())?;
-        let start = mapping.as_mut_ptr();
+        let (start, len) = (memory.0.as_mut_ptr(), memory.0.len());
         let flags = sys::CU_MEMHOSTREGISTER_PORTABLE;
         // SAFETY: the mapping is alive, and is kept in `self` until it is unregistered.
         let registered = unsafe { sys::cuMemHostRegister_v2(start.cast(), len, flags) };
-        check("cuMemHostRegister", registered.result()).map_err(|error| error.to_string())?;
+        check("cuMemHostRegister", registered.result())?;
         Ok(Self {
             context: Arc::clone(context),
             start,
-            registered: Some(mapping),
+            len,
+            registered: Some(memory),
         })
     }
 
-    fn allocate(context: &Arc<Context>, len: usize) -> Result<Self, CallError> {
+    /// Pinned memory of the driver's own, which is slower to get.
+    pub(crate) fn allocate(context: &Arc<Context>, len: usize) -> Result<Self, CallError> {
+        let _bound = context.bind()?;
         // SAFETY: what is in the memory is written below before anyone can read it.
         let start = unsafe { result::malloc_host(len, sys::CU_MEMHOSTALLOC_PORTABLE) };
         let start: *mut u8 = check("cuMemHostAlloc", start)?.cast();
@@ -89,16 +101,21 @@ impl PinnedMemory {
         Ok(Self {
             context: Arc::clone(context),
             start,
+            len,
             registered: None,
         })
     }
 
-    /// The call that pinned the memory.
-    pub(crate) fn pinned_by(&self) -> &'static str {
-        match self.registered {
-            Some(_) => "cuMemHostRegister",
-            None => "cuMemHostAlloc",
-        }
+    /// Slots of `len` bytes each.
+    pub(crate) fn into_slots(self, len: usize) -> Vec<Slot> {
+        let memory = Arc::new(self);
+        let slot = |index| Slot {
+            // SAFETY: `index * len` is below the memory's length.
+            start: unsafe { memory.start.add(index * len) },
+            len,
+            memory: Arc::clone(&memory),
+        };
+        (0..memory.len / len).map(slot).collect()
     }
 }
 
@@ -106,7 +123,7 @@ impl Drop for PinnedMemory {
     fn drop(&mut self) {
         let _bound = self.context.bind_anyhow();
         // SAFETY: pinned once, released once by the matching call. No copy reads it any more:
-        // slots under way are in `Transfer`s, which wait before they let go of them.
+        // each slot belongs to a `Lane`, which waits before it lets go of it.
         let released = unsafe {
             match self.registered {
                 Some(_) => check(
@@ -127,17 +144,20 @@ impl Slot {
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the bytes are this slot's own, initialised, and alive through `memory`; the
-        // reference borrows the slot, so that no copy can begin meanwhile.
+        // lane that owns the slot has waited for the copies out of it.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 
-    /// The first byte, for copies that own the slot.
+    /// The first byte, for copies of the lane that owns the slot.
     pub(super) fn start(&self) -> *const u8 {
         self.start
     }
 
     /// The call that pinned the memory.
     pub(crate) fn pinned_by(&self) -> &'static str {
-        self.memory.pinned_by()
+        match self.memory.registered {
+            Some(_) => "cuMemHostRegister",
+            None => "cuMemHostAlloc",
+        }
     }
 }

@@ -103,14 +103,14 @@ impl Event {
         })
     }
 
+    /// Marks where the stream is; the context is current to this thread.
     pub(crate) fn record(&self, on: &Stream) -> Result<(), CallError> {
-        let _bound = self.context.bind()?;
         // SAFETY: both live, and belong to one context.
         check("cuEventRecord", unsafe { event::record(self.raw, on.raw) })
     }
 
+    /// Waits until the stream has come to the mark; the context is current to this thread.
     pub(crate) fn synchronize(&self) -> Result<(), CallError> {
-        let _bound = self.context.bind()?;
         // SAFETY: the event lives as long as `self`.
         check("cuEventSynchronize", unsafe {
             event::synchronize(self.raw)

@@ -1,19 +1,17 @@
-//! The least that a loader does: threads that take a buffer, fill it, and copy.
+//! The least that a loader does: threads that borrow a lane, fill its slots, and copy.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use tensorlift_device::{
-    CopyRun, Destination, Device, DeviceError, Group, GroupRequest, Pull, Pulled, Staging,
+    CopyRun, Destination, Device, DeviceError, Group, GroupRequest, Lane, Pull, Pulled, Staging,
 };
 use tensorlift_device_cuda::{CudaBuffer, CudaDevice, CudaOptions};
 
-/// A device that tests can afford: few, small buffers, and one way into them.
+/// A device that tests can afford: few, small slots.
 pub(crate) fn options(ordinal: usize) -> CudaOptions {
-    CudaDevice::options(ordinal)
-        .ring_buffers(3)
-        .buffer_bytes(8192)
+    CudaDevice::options(ordinal).lanes(2).slot_bytes(8192)
 }
 
 /// One read and where its bytes go.
@@ -104,12 +102,13 @@ pub(crate) fn fill(
     };
     let next = AtomicUsize::new(0);
     let work = || {
+        let mut held = None;
         loop {
             let number = next.fetch_add(1, Ordering::SeqCst);
             let Some(chunk) = chunks.get(number).filter(|_| number < manner.stop_at) else {
                 return Ok(());
             };
-            bring(staging, source, chunk, manner.file)?;
+            bring(staging, &mut held, source, chunk, manner.file)?;
         }
     };
     thread::scope(|scope| {
@@ -127,8 +126,9 @@ pub(crate) fn fill(
     Ok(group)
 }
 
-fn bring(
-    staging: &dyn Staging,
+fn bring<'a>(
+    staging: &'a dyn Staging,
+    held: &mut Option<Box<dyn Lane + 'a>>,
     source: &[u8],
     chunk: &Chunk,
     file: Option<&File>,
@@ -144,11 +144,18 @@ fn bring(
             return Ok(());
         }
     }
-    let mut buffer = staging.take(chunk.len)?;
-    buffer
-        .bytes()
-        .copy_from_slice(&source[chunk.offset..][..chunk.len]);
-    buffer.copy(&chunk.runs)
+    let lane = match held.take() {
+        Some(lane) => lane,
+        None => staging.lane()?,
+    };
+    let lane = held.insert(lane);
+    let bytes = &source[chunk.offset..][..chunk.len];
+    lane.slot(chunk.len)?.copy_from_slice(bytes);
+    lane.copy(&chunk.runs)?;
+    if lane.is_wanted() {
+        *held = None;
+    }
+    Ok(())
 }
 
 /// The finished memory of a group.

@@ -44,11 +44,10 @@ pub(crate) fn pull_all(
         match pull(staging, file, &chunk)? {
             Pulled::Refused(reason) => {
                 reasons.insert(reason.into_owned());
-                let mut buffer = staging.take(chunk.len)?;
-                buffer
-                    .bytes()
-                    .copy_from_slice(&source[chunk.offset..][..chunk.len]);
-                buffer.copy(&chunk.runs)?;
+                let mut lane = staging.lane()?;
+                let bytes = &source[chunk.offset..][..chunk.len];
+                lane.slot(chunk.len)?.copy_from_slice(bytes);
+                lane.copy(&chunk.runs)?;
             }
             _ => pulled += 1,
         }
@@ -272,7 +271,7 @@ fn a_pull_that_leaves_its_ends_is_misuse() {
                 };
                 assert!(pull(staging, &file, &chunk).is_err());
             }
-            // Larger than any buffer: refused, as the loader would be by `take`.
+            // Larger than any slot: refused, as the loader would be by a lane.
             let chunk = Chunk {
                 offset: 0,
                 len: 8193,

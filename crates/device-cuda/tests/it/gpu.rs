@@ -27,9 +27,9 @@ fn a_gpu_conforms() {
 }
 
 #[test]
-fn a_gpu_conforms_with_one_small_buffer() {
+fn a_gpu_conforms_with_one_small_lane() {
     if gpu().is_some() {
-        let device = CudaDevice::options(0).ring_buffers(1).buffer_bytes(4096);
+        let device = CudaDevice::options(0).lanes(1).slot_bytes(4096);
         conformance::check(&device.build().unwrap(), bytes);
     }
 }

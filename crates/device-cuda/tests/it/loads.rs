@@ -15,13 +15,9 @@ fn the_device_conforms() {
     Fake::new("loads::the_device_conforms")
         .set("copy_delay_us", 50)
         .run(|control| {
-            for (buffers, bytes, streams) in [(1, 4096, 1), (3, 8192, 2), (8, 65_536, 4)] {
-                let device = CudaDevice::options(0)
-                    .ring_buffers(buffers)
-                    .buffer_bytes(bytes)
-                    .streams(streams)
-                    .build()
-                    .unwrap();
+            for (lanes, bytes) in [(1, 4096), (2, 8192), (8, 65_536)] {
+                let options = CudaDevice::options(0).lanes(lanes).slot_bytes(bytes);
+                let device = options.build().unwrap();
                 conformance::check(&device, |group| buffer(group).to_host().unwrap());
             }
             assert_eq!(control.counts().pageable_copies, 0);
@@ -81,15 +77,11 @@ fn any_plan_moves_the_right_bytes() {
                 failure_persistence: None,
                 ..Config::default()
             });
-            let choice = (plans(), 1usize..4, 1usize..5, 1usize..4, any::<bool>());
+            let choice = (plans(), 1usize..4, 1usize..4, any::<bool>());
             runner
-                .run(&choice, |(plan, buffers, streams, threads, pools)| {
+                .run(&choice, |(plan, lanes, threads, pools)| {
                     control.set("pools", pools.into());
-                    let device = options(0)
-                        .ring_buffers(buffers)
-                        .streams(streams)
-                        .build()
-                        .unwrap();
+                    let device = options(0).lanes(lanes).build().unwrap();
                     let source = noise(plan.source, 4);
                     let manner = Manner {
                         threads,
@@ -115,8 +107,8 @@ fn any_plan_moves_the_right_bytes() {
 }
 
 #[test]
-fn many_loads_share_one_ring_and_one_device() {
-    Fake::new("loads::many_loads_share_one_ring_and_one_device")
+fn many_loads_share_the_lanes_of_a_device() {
+    Fake::new("loads::many_loads_share_the_lanes_of_a_device")
         .set("copy_delay_us", 100)
         .set("devices", 2)
         .run(|_| {
@@ -191,8 +183,8 @@ fn an_older_driver_has_the_older_batch() {
 }
 
 #[test]
-fn misuse_is_a_typed_error_and_takes_no_buffer_along() {
-    Fake::new("loads::misuse_is_a_typed_error_and_takes_no_buffer_along").run(|_| {
+fn misuse_is_a_typed_error_and_takes_no_slot_along() {
+    Fake::new("loads::misuse_is_a_typed_error_and_takes_no_slot_along").run(|_| {
         let device = options(0).build().unwrap();
         let request = GroupRequest {
             bytes: 1000,
@@ -212,27 +204,28 @@ fn misuse_is_a_typed_error_and_takes_no_buffer_along() {
             run(0, usize::MAX, 2),
             run(1, 1, usize::MAX),
         ];
-        // More often than there are buffers.
+        let mut lane = staging.lane().unwrap();
+        // More often than there are slots.
         for run in outside {
-            let mut buffer = staging.take(100).unwrap();
-            buffer.bytes().fill(1);
-            let error = buffer.copy(&[run]).unwrap_err();
+            lane.slot(100).unwrap().fill(1);
+            let error = lane.copy(&[run]).unwrap_err();
             assert!(matches!(error, DeviceError::Failed { .. }), "{error}");
         }
-        match staging.take(8193) {
+        match lane.slot(8193) {
             Err(DeviceError::StagingTooSmall { needed, found, .. }) => {
                 assert_eq!((needed, found), (8193, 8192));
             }
-            Ok(_) => panic!("no such buffer"),
+            Ok(_) => panic!("no such slot"),
             Err(other) => panic!("{other}"),
         }
+        drop(lane);
         group.finish().unwrap();
         group.finish().unwrap();
         let Destination::Staged(staging) = group.destination() else {
             panic!("CUDA groups are staged");
         };
-        assert!(staging.take(1).is_err());
-        assert_eq!(staging.buffer_bytes(), 0);
+        assert!(staging.lane().is_err());
+        assert_eq!((staging.lanes(), staging.slot_bytes()), (0, 0));
         let memory = buffer(group.as_ref());
         assert!(memory.read(999, &mut [0; 2]).is_err());
         assert!(memory.read(1000, &mut []).is_ok());

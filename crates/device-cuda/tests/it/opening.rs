@@ -53,33 +53,49 @@ fn no_device_and_a_wrong_number_are_typed_errors() {
 }
 
 #[test]
-fn a_ring_is_shared_by_devices_and_freed_with_the_last() {
-    Fake::new("opening::a_ring_is_shared_by_devices_and_freed_with_the_last")
-        .set("devices", 2)
-        .run(|control| {
-            let first = options(0).build().unwrap();
-            let counts = control.counts();
-            assert_eq!((counts.pinned_ranges, counts.pinned_bytes), (1, 3 * 8192));
-            assert!(!first.report().ring_reused);
-            assert_eq!(first.report().pinned_by, "cuMemHostRegister");
-            assert_eq!(first.report().pinned_bytes, 3 * 8192);
-            let second = options(1).build().unwrap();
-            assert!(second.report().ring_reused);
-            assert_eq!(control.counts().pinned_bytes, 3 * 8192);
-            // Another shape is another ring.
-            let third = options(1).ring_buffers(1).build().unwrap();
-            assert_eq!(control.counts().pinned_bytes, 4 * 8192);
-            let source = noise(50_000, 1);
-            let loaded: Vec<_> = [&first, &second, &third]
-                .map(|device| round_trip(device, &source).unwrap())
-                .into();
-            assert!(loaded.iter().all(|bytes| *bytes == source));
-            drop((first, third));
-            assert_eq!(control.counts().pinned_bytes, 3 * 8192);
-            assert_eq!(round_trip(&second, &source).unwrap(), source);
-            drop(second);
+fn lanes_are_made_by_the_first_load_that_can_use_them_and_never_again() {
+    Fake::new("opening::lanes_are_made_by_the_first_load_that_can_use_them_and_never_again").run(
+        |control| {
+            let device = options(0).lanes(4).build().unwrap();
             assert_eq!(control.counts().pinned_bytes, 0);
-            assert_eq!(control.calls()["cuMemHostRegister_v2"], 2);
+            let load = |len| {
+                let source = noise(len, 1);
+                assert!(round_trip(&device, &source).unwrap() == source);
+            };
+            // A byte needs a lane, which has two slots of 8 KiB.
+            for (len, lanes, registered) in [(1, 1, 1), (30_000, 2, 2), (500_000, 4, 3)] {
+                for _ in 0..3 {
+                    load(len);
+                    let counts = control.counts();
+                    assert_eq!(counts.pinned_bytes, lanes * 2 * 8192);
+                    assert_eq!((counts.streams, counts.events), (lanes + 1, lanes * 2));
+                    assert_eq!(control.calls()["cuMemHostRegister_v2"], registered);
+                }
+            }
+            let report = device.report();
+            assert_eq!((report.lanes, report.pinned_bytes), (4, 4 * 2 * 8192));
+            assert_eq!(report.pinned_by, Some("cuMemHostRegister"));
+            drop(device);
+            assert!(control.counts().is_clean());
+        },
+    );
+}
+
+#[test]
+fn less_memory_that_can_be_pinned_makes_fewer_lanes() {
+    Fake::new("opening::less_memory_that_can_be_pinned_makes_fewer_lanes")
+        .set("register_most", 5 * 8192)
+        .run(|control| {
+            let device = options(0).lanes(8).build().unwrap();
+            let source = noise(300_000, 2);
+            for _ in 0..2 {
+                assert!(round_trip(&device, &source).unwrap() == source);
+            }
+            assert_eq!(device.report().lanes, 2);
+            assert_eq!(control.counts().pinned_bytes, 2 * 2 * 8192);
+            // 8, 4 and 2 lanes were tried, once.
+            assert_eq!(control.calls()["cuMemHostRegister_v2"], 3);
+            assert_eq!(control.counts().pageable_copies, 0);
         });
 }
 
@@ -89,13 +105,15 @@ fn memory_that_cannot_be_registered_is_allocated_by_the_driver() {
         .set("host_register", 0)
         .run(|control| {
             let device = options(0).build().unwrap();
-            assert_eq!(device.report().pinned_by, "cuMemHostAlloc");
             let source = noise(30_000, 2);
             assert_eq!(round_trip(&device, &source).unwrap(), source);
+            assert_eq!(device.report().pinned_by, Some("cuMemHostAlloc"));
+            assert_eq!(device.report().lanes, 2);
             assert_eq!(control.counts().pageable_copies, 0);
             drop(device);
             control.fail("cuMemHostAlloc", 1, 2);
-            let error = options(0).build().unwrap_err();
+            let device = options(0).build().unwrap();
+            let error = device.reserve(1).unwrap_err();
             assert!(matches!(error, DeviceError::Failed { .. }), "{error}");
         });
 }
@@ -116,14 +134,9 @@ fn options_become_rules() {
         assert_eq!(device.name(), "cuda:0");
         assert_eq!(device.report().gds, Err("switched off".into()));
         let text = device.report().to_string();
-        assert!(
-            text.contains("24576 bytes pinned by cuMemHostRegister"),
-            "{text}"
-        );
+        assert!(text.contains("no host memory pinned yet"), "{text}");
         let plain = options(0).build().unwrap().rules();
         assert_eq!((plain.tensor_alignment, plain.max_bytes), (16, u64::MAX));
-        let absurd = options(0).buffer_bytes(usize::MAX).build().unwrap_err();
-        assert!(matches!(absurd, DeviceError::Allocation { .. }), "{absurd}");
     });
 }
 
@@ -154,7 +167,7 @@ fn too_much_is_refused_before_a_byte_is_read() {
             control.set("pool_idle", 30_000);
             device.reserve(100_000).unwrap();
             control.set("pools", 0);
-            let without = options(0).ring_buffers(2).build().unwrap();
+            let without = options(0).build().unwrap();
             assert!(without.reserve(100_000).is_err());
         });
 }

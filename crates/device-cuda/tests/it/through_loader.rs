@@ -176,8 +176,8 @@ fn any_checkpoint_arrives_on_two_gpus_and_the_host() {
 }
 
 #[test]
-fn every_reader_fills_the_ring() {
-    Fake::new("through_loader::every_reader_fills_the_ring").run(|_| {
+fn every_reader_fills_the_lanes() {
+    Fake::new("through_loader::every_reader_fills_the_lanes").run(|_| {
         let checkpoint = Checkpoint::sample();
         for reader in [Reader::Auto, Reader::Buffered, Reader::Direct] {
             let devices: [Arc<dyn Device>; 1] = [Arc::new(device(0, Gds::Off))];
@@ -220,7 +220,7 @@ fn a_load_may_be_cancelled_at_every_chunk() {
                     }
                 }
                 let counts = control.counts();
-                assert_eq!((counts.allocations, counts.events), (0, 0), "at {stop_at}");
+                assert_eq!(counts.allocations, 0, "at {stop_at}");
                 assert_eq!(control.violations(), "");
             }
             assert!(cancelled > 30, "{cancelled}");

@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_uint};
 
 use super::{device_index, done, give};
-use crate::state::{Code, INVALID_VALUE, NOT_SUPPORTED, enter, enter_release};
+use crate::state::{Code, INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, enter, enter_release};
 use crate::stream::Work;
 
 #[unsafe(no_mangle)]
@@ -111,6 +111,9 @@ extern "C" fn cuMemHostRegister_v2(start: usize, len: usize, _flags: c_uint) -> 
         state.needs_context()?;
         match state.settings.host_register {
             0 => Err(NOT_SUPPORTED),
+            _ if state.memory.pinned_live().1 + len as u64 > state.settings.register_most => {
+                Err(OUT_OF_MEMORY)
+            }
             _ => state.memory.register(start, len),
         }
     }))

@@ -3,11 +3,12 @@
 use std::io::{self, Read, Seek, SeekFrom};
 
 use flate2::read::DeflateDecoder;
-use tensorlift_device::{CopyRun, Destination, Pulled, Staging};
+use tensorlift_device::{CopyRun, Destination, Lane, Pulled, Staging};
 use tensorlift_storage::{Cursor, Storage};
 use tensorlift_tensor_meta::{Catalog, Extent, ShardId, Source};
 
 use super::Failure;
+use super::lane::HeldLane;
 use super::verify::Sums;
 use crate::options::LoadOptions;
 use crate::plan::{Fix, Plan, Segment, SegmentSource};
@@ -41,8 +42,12 @@ enum Origin<'a> {
 enum Target<'a> {
     /// Host memory of the chunk's length.
     Host(&'a mut [u8]),
-    /// A place in a group behind staging buffers.
-    Staged { staging: &'a dyn Staging, to: usize },
+    /// A place in a group behind staging slots.
+    Staged {
+        group: usize,
+        staging: &'a dyn Staging,
+        to: usize,
+    },
     /// The mapping itself.
     Mapping,
 }
@@ -67,7 +72,10 @@ pub(super) fn split<'a>(
                 rest: memory,
                 position: 0,
             },
-            Destination::Staged(staging) => Memory::Staged(staging),
+            Destination::Staged(staging) => Memory::Staged {
+                group: index,
+                staging,
+            },
         };
         while let Some(segment) = segments.next_if(|segment| segment.group == index) {
             let chunk = if mapped {
@@ -118,15 +126,21 @@ fn turn(job: &Job<'_>, chunk: u64, shards_at_once: u32) -> (u32, u64, u32, u64) 
 
 /// The rest of a group's memory, handed out from the front.
 enum Memory<'a> {
-    Host { rest: &'a mut [u8], position: usize },
-    Staged(&'a dyn Staging),
+    Host {
+        rest: &'a mut [u8],
+        position: usize,
+    },
+    Staged {
+        group: usize,
+        staging: &'a dyn Staging,
+    },
 }
 
 impl<'a> Memory<'a> {
     fn chunk_bytes(&self, options: &LoadOptions) -> usize {
         let most = match self {
             Memory::Host { .. } => usize::MAX,
-            Memory::Staged(staging) => staging.buffer_bytes(),
+            Memory::Staged { staging, .. } => staging.slot_bytes(),
         };
         let least = match options.reader {
             Reader::Uring => URING_CHUNK_BYTES,
@@ -146,7 +160,8 @@ impl<'a> Memory<'a> {
                 *position = to + len;
                 Target::Host(taken)
             }
-            Memory::Staged(staging) => Target::Staged {
+            Memory::Staged { group, staging } => Target::Staged {
+                group: *group,
                 staging: *staging,
                 to,
             },
@@ -184,7 +199,7 @@ fn origin<'a>(segment: &Segment, catalog: &'a Catalog, at: u64, len: u64) -> Ori
     }
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
     /// The bytes of a shard that it reads.
     pub(super) fn extent(&self) -> Option<Extent> {
         match self.origin {
@@ -208,10 +223,10 @@ impl Job<'_> {
         self.len
     }
 
-    /// The size of the staging buffer that it needs.
-    pub(super) fn staging_bytes(&self) -> Option<usize> {
-        match &self.target {
-            Target::Staged { staging, .. } => Some(staging.buffer_bytes().min(self.len as usize)),
+    /// How it reaches a group that the host cannot write.
+    pub(super) fn staging(&self) -> Option<&'a dyn Staging> {
+        match self.target {
+            Target::Staged { staging, .. } => Some(staging),
             _ => None,
         }
     }
@@ -221,6 +236,7 @@ impl Job<'_> {
         self,
         storage: Option<&dyn Storage>,
         sums: Option<&Sums<'_>>,
+        lane: &mut HeldLane<'a>,
     ) -> Result<Pull, Failure> {
         let Job {
             origin,
@@ -243,7 +259,7 @@ impl Job<'_> {
         match target {
             Target::Mapping => origin.populate(storage, sums)?,
             Target::Host(memory) => mended(memory)?,
-            Target::Staged { staging, to } => match origin {
+            Target::Staged { group, staging, to } => match origin {
                 Origin::Stored(extent) => {
                     let runs = [CopyRun { from: 0, to, len }];
                     // What is summed or mended must pass through here.
@@ -252,17 +268,20 @@ impl Job<'_> {
                         false => Pull::NotAsked,
                     };
                     if !matches!(pull, Pull::Done) {
-                        let mut buffer = staging.take(len)?;
-                        mended(&mut buffer.bytes()[..len])?;
-                        buffer.copy(&runs)?;
+                        let lane = lane.for_group(group, staging)?;
+                        mended(lane.slot(len)?)?;
+                        // A conversion of the dtype belongs here: the slot holds the bytes as the
+                        // file has them, and no copy has begun.
+                        lane.copy(&runs)?;
                     }
                     return Ok(pull);
                 }
-                // What is decoded does not fit staging buffers; it is small, and rare.
+                // What is decoded does not fit a slot; it is small, and rare.
                 Origin::Deflated(_) | Origin::Inline(_) => {
                     let mut decoded = vec![0; len];
                     mended(&mut decoded)?;
-                    stage(staging, to, &decoded)?;
+                    let part = staging.slot_bytes().max(1);
+                    stage(lane.for_group(group, staging)?, part, to, &decoded)?;
                 }
             },
         }
@@ -307,13 +326,11 @@ fn pull(
     })
 }
 
-/// Copies bytes through staging buffers, part by part.
-fn stage(staging: &dyn Staging, to: usize, bytes: &[u8]) -> Result<(), Failure> {
-    let size = staging.buffer_bytes().max(1);
+/// Copies bytes through the slots of a lane, part by part.
+fn stage(lane: &mut dyn Lane, size: usize, to: usize, bytes: &[u8]) -> Result<(), Failure> {
     for (index, part) in bytes.chunks(size).enumerate() {
-        let mut buffer = staging.take(part.len())?;
-        buffer.bytes()[..part.len()].copy_from_slice(part);
-        buffer.copy(&[CopyRun {
+        lane.slot(part.len())?.copy_from_slice(part);
+        lane.copy(&[CopyRun {
             from: 0,
             to: to + index * size,
             len: part.len(),

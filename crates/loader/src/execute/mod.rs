@@ -1,6 +1,7 @@
 //! Carrying a plan out: allocate, read with many threads, finish.
 
 mod job;
+mod lane;
 mod mapped;
 mod pace;
 mod source;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 use std::time::Instant;
 
-use tensorlift_device::{Device, DeviceError, Group, GroupRequest};
+use tensorlift_device::{Device, DeviceError, Group, GroupRequest, Staging};
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Extent};
 
@@ -23,6 +24,7 @@ use crate::plan::{GroupMemory, Plan, PlannedGroup};
 use crate::report::{Counts, FileReport, Phases};
 use crate::shard::Shard;
 use job::Job;
+use lane::HeldLane;
 use pace::{Pace, Wish};
 use source::Source;
 use verify::Sums;
@@ -161,11 +163,9 @@ fn allocate(
 
 /// Runs all jobs.
 fn read(jobs: Vec<Job<'_>>, run: Run<'_>, options: &LoadOptions) -> Result<Counts, Error> {
-    let staging = jobs
-        .iter()
-        .filter_map(Job::staging_bytes)
-        .max()
-        .unwrap_or(0) as u64;
+    let staging = jobs.iter().filter_map(Job::staging);
+    let staging = staging.map(|staging| staging.slots() * staging.slot_bytes());
+    let staging = staging.max().unwrap_or(0) as u64;
     let (wished, wish) = match options.read_threads {
         Some(threads) => (threads.max(1), None),
         None if run.total <= ONE_THREAD_BYTES => (1, None),
@@ -174,11 +174,11 @@ fn read(jobs: Vec<Job<'_>>, run: Run<'_>, options: &LoadOptions) -> Result<Count
             (wish.threads, Some(wish))
         }
     };
-    let chunks = jobs.len();
-    let threads = run.share.threads(wished.min(chunks.max(1)), staging);
+    let most = jobs.len().min(lanes(&jobs)).max(1);
+    let threads = run.share.threads(wished.min(most), staging);
     let queue = Queue {
         jobs: Mutex::new(jobs.into_iter()),
-        pace: Pace::new(threads, chunks, wish, Instant::now()),
+        pace: Pace::new(threads, most, wish, Instant::now()),
         running: AtomicUsize::new(0),
         most: AtomicUsize::new(0),
         staging,
@@ -193,6 +193,12 @@ fn read(jobs: Vec<Job<'_>>, run: Run<'_>, options: &LoadOptions) -> Result<Count
         steps,
         verified: None,
     })
+}
+
+/// The most readers that lanes are there for; where the host is written to, there is no bound.
+fn lanes(jobs: &[Job<'_>]) -> usize {
+    let lanes = |job: &Job<'_>| job.staging().map_or(usize::MAX, Staging::lanes);
+    jobs.iter().map(lanes).max().unwrap_or(usize::MAX)
 }
 
 /// Why a job stopped.
@@ -213,7 +219,7 @@ struct Queue<'j> {
     running: AtomicUsize,
     /// The most threads that ran at once.
     most: AtomicUsize,
-    /// Bytes of staging that each thread needs.
+    /// Bytes of the staging slots that each thread needs.
     staging: u64,
 }
 
@@ -307,14 +313,16 @@ impl<'a> Run<'a> {
         queue
             .most
             .fetch_max(queue.running.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut lane = HeldLane::default();
         while let Some(job) = self.next(queue) {
             let bytes = job.bytes_read();
-            if let Err(error) = self.run(job, &queue.pace) {
+            if let Err(error) = self.run(job, &queue.pace, &mut lane) {
                 self.stop.store(true, Ordering::Relaxed);
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
                 failed.get_or_insert(error);
                 break;
             }
+            lane.yield_if_wanted();
             let wanted = queue.pace.record(bytes, Instant::now());
             if queue.dismisses(wanted) {
                 return;
@@ -339,7 +347,7 @@ impl<'a> Run<'a> {
         queue.jobs().next()
     }
 
-    fn run(&self, job: Job<'_>, pace: &Pace) -> Result<(), Error> {
+    fn run<'j>(&self, job: Job<'j>, pace: &Pace, lane: &mut HeldLane<'j>) -> Result<(), Error> {
         if self.control.cancel.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "the load was cancelled"));
         }
@@ -350,7 +358,7 @@ impl<'a> Run<'a> {
         let pull = storage
             .transpose()
             .map_err(Failure::Read)
-            .and_then(|storage| job.run(storage.as_deref(), self.sums))
+            .and_then(|storage| job.run(storage.as_deref(), self.sums, lane))
             .map_err(|failure| self.explain(failure, extent))?;
         if let Some(source) = source {
             source.pulled(pull);

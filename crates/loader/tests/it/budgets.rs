@@ -185,7 +185,7 @@ fn staging_stays_within_the_budget() {
         let loaded = sample.load(&shards, device.clone(), &options(limits).read_threads(8));
         let report = loaded.unwrap().report().clone();
         assert_eq!(report.threads, most);
-        assert_eq!(device.most_buffers_taken(), most);
+        assert_eq!(device.most_lanes_held(), most);
         assert_eq!(watch.reads.most(), most);
         assert_eq!(report.peak_staging_bytes, (most * CHUNK_BYTES) as u64);
     }
@@ -271,10 +271,10 @@ fn loads_at_once_share_a_tight_budget() {
     });
     for loads in [2, 4] {
         assert_eq!(at_once(loads, tight.clone(), HostDevice::new()), 0);
-        // One buffer for all: each thread waits for it, and holds no other.
+        // One lane for all: each thread waits for it, and holds no other.
         let staged = StagedDevice::new(1, CHUNK_BYTES);
         assert_eq!(at_once(loads, tight.clone(), staged.clone()), 0);
-        assert_eq!((staged.live_groups(), staged.free_buffers()), (0, 1));
+        assert_eq!((staged.live_groups(), staged.free_lanes()), (0, 1));
     }
 }
 

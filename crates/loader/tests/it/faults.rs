@@ -68,7 +68,7 @@ fn a_failing_read_names_shard_tensor_and_bytes() {
             extent.range().contains(&at) && extent.len <= 16 << 10,
             "{extent}"
         );
-        assert_eq!((staged.live_groups(), staged.free_buffers()), (0, 3));
+        assert_eq!((staged.live_groups(), staged.free_lanes()), (0, 3));
     }
 }
 
@@ -130,7 +130,7 @@ fn a_failing_copy_frees_everything() {
             .load(&sample.shards(), staged.clone(), &options())
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Device, "{error}");
-        assert_eq!((staged.live_groups(), staged.free_buffers()), (0, 2));
+        assert_eq!((staged.live_groups(), staged.free_lanes()), (0, 2));
     }
 }
 
@@ -221,7 +221,7 @@ fn cancelling_stops_within_one_chunk_of_each_thread() {
         );
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Cancelled);
         assert!(chunks.load(Ordering::SeqCst) <= cancel_after + THREADS);
-        assert_eq!((staged.live_groups(), staged.free_buffers()), (0, 3));
+        assert_eq!((staged.live_groups(), staged.free_lanes()), (0, 3));
     }
 }
 

@@ -214,7 +214,7 @@ proptest! {
         let loaded = sample.load(&sample.shards(), device.clone(), &options).unwrap();
         check(&sample, &loaded);
         drop(loaded);
-        prop_assert_eq!((device.live_groups(), device.free_buffers()), (0, buffers));
+        prop_assert_eq!((device.live_groups(), device.free_lanes()), (0, buffers));
     }
 
     #[test]

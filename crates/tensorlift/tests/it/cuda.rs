@@ -10,9 +10,7 @@ use tensorlift_tensor_meta::Dtype;
 
 /// Pinned memory that tests can afford.
 fn device(gds: Gds) -> CudaDevice {
-    let options = CudaDevice::options(0)
-        .ring_buffers(3)
-        .buffer_bytes(64 << 10);
+    let options = CudaDevice::options(0).lanes(2).slot_bytes(64 << 10);
     options.gds(gds).build().unwrap()
 }
 
