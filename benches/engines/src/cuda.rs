@@ -10,7 +10,7 @@ use tensorlift::cuda::{CudaBuffer, CudaDevice, Gds};
 use tensorlift::{Checkpoint, Device, LoadOptions, LoadReport, Reader};
 use tensorlift_bench_protocol::{Request, Result, forget_peak, measure};
 use tensorlift_device::{CopyRun, Destination, Group, GroupRequest};
-use tensorlift_storage::{FileStorage, Storage, os};
+use tensorlift_storage::{FileStorage, ReaderKind, Storage, StorageExt, os};
 
 use crate::{facade, raw};
 
@@ -86,7 +86,10 @@ fn note(report: &LoadReport) -> String {
         note += ", by the device itself";
     }
     let refused = report.files.iter().flat_map(|file| &file.refused);
-    if let Some(other) = refused.into_iter().find(|other| other.what == "device") {
+    if let Some(other) = refused
+        .into_iter()
+        .find(|other| other.reader == ReaderKind::Other("device"))
+    {
         note += &format!(" (not by the device: {})", other.why);
     }
     note

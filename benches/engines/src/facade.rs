@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tensorlift::{Checkpoint, LoadOptions, LoadReport, Loaded, Reader};
+use tensorlift::{Checkpoint, LoadOptions, LoadReport, Loaded, Reader, ReaderKind};
 use tensorlift_bench_protocol::{Checksum, Phase, Request, Result, measure};
 
 /// With a reader forced.
@@ -50,7 +50,10 @@ pub(crate) fn phase(name: &str, time: Duration) -> Phase {
 
 /// The readers that ran, and how many reads were in flight.
 pub(crate) fn readers(report: &LoadReport) -> String {
-    let mut readers: Vec<_> = report.files.iter().map(|file| file.reader).collect();
+    let files = report.files.iter();
+    let mut readers: Vec<_> = files
+        .map(|file| file.reader.map_or("none", ReaderKind::name))
+        .collect();
     readers.dedup();
     format!("{} x {}", readers.join(", "), report.threads)
 }

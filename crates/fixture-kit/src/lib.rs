@@ -1,4 +1,4 @@
-//! Writes good and broken checkpoints by recipe, and holds the conformance suites for the seams.
+//! Writes good and broken checkpoints by recipe.
 //!
 //! For tests, benches and `cargo xtask`; nothing that is published depends on it.
 //! A recipe is a [`CheckpointSpec`]: it writes the files and says which bytes every tensor has.
@@ -20,12 +20,10 @@
 //! - [`arbitrary_spec`]: a proptest strategy over them.
 //! - [`pickle`] and [`zip`]: the assemblers below, for files that no recipe describes.
 //! - [`committed`]: the files that PyTorch and Python's safetensors wrote, with what they hold.
-//! - [`conformance`]: suites that every implementation of a seam passes.
 //! - [`hostile`]: broken, lying and odd files, each with the verdict a reader must reach.
 
 mod arbitrary;
 pub mod committed;
-pub mod conformance;
 mod content;
 mod elements;
 mod expected;

@@ -13,7 +13,7 @@ use serde::de::{
     value::Error as ValueError,
 };
 use tensorlift_memory::Anonymous;
-use tensorlift_storage::Storage;
+use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{
     Catalog, CatalogBuilder, CatalogError, Dtype, Entry, Extent, Layout, LayoutError, Limits,
     Record, ShardId, View,

@@ -52,7 +52,8 @@ pub use placement::Placement;
 pub use plan::{Fix, GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource, plan};
 pub use reader::{Reader, probe};
 pub use report::{
-    Bytes, Choice, Counts, FileReport, LoadReport, PaceStep, PassedOver, Phases, Verified,
+    Bytes, Choice, Counts, FileReport, LoadReport, PaceStep, PassedOver, Phases, RefusedReader,
+    Verified,
 };
 pub use shard::Shard;
 pub use tensor::Tensor;

@@ -30,7 +30,7 @@ pub enum PageCache {
 impl PageCache {
     /// Gives the pages of a shard up, where that was asked for.
     pub(crate) fn apply(self, storage: &dyn Storage, mode: Mode, cached: Option<os::Residency>) {
-        let past_cache = matches!(storage.reader(), "direct" | "uring");
+        let past_cache = storage.reader().bypasses_page_cache();
         let was_warm = cached.is_some_and(|cached| cached.share() >= WARM);
         let gives_up = match self {
             PageCache::Keep => false,
@@ -41,7 +41,8 @@ impl PageCache {
             return;
         }
         // Only a hint, so a refusal is no failure of the load.
-        if let Ok(Some(file)) = storage.file()
+        if let Some(local) = storage.as_local()
+            && let Ok(Some(file)) = local.file()
             && let Err(error) = os::forget_pages(&file)
         {
             tracing::debug!(%error, "pages stay in the cache");

@@ -5,13 +5,13 @@ use std::io;
 use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
-use tensorlift_storage::{DirectStorage, MapStorage, Storage, os};
+use tensorlift_storage::{DirectStorage, LocalFile, MapStorage, ReaderKind, Storage, os};
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
 use crate::options::{LoadOptions, Mode};
 use crate::page_cache::PageCache;
 use crate::plan::Plan;
-use crate::report::{FileReport, PassedOver};
+use crate::report::{FileReport, RefusedReader};
 use crate::shard::Shard;
 
 /// How files are read when bytes are copied.
@@ -87,12 +87,13 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
             shard.path(),
             shard.format(),
             storage.len(),
-            storage.reader(),
+            Some(storage.reader()),
         ),
         threads: CORES.min(4),
         adapts: false,
     };
-    let Some(file) = storage.file()? else {
+    let file = storage.as_local().map(LocalFile::file).transpose()?;
+    let Some(file) = file.flatten() else {
         chosen.adapts = storage.as_slice().is_none();
         return Ok(chosen);
     };
@@ -108,7 +109,7 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
                 format!("the file has {now} bytes; it had {then} when it was opened"),
             ));
         }
-        chosen.refuse("pread", "a mapping was asked for");
+        chosen.refuse(ReaderKind::Buffered, "a mapping was asked for");
         chosen.read_by(Arc::new(map));
         let helpers = usize::try_from(wanted / MAPPED_BYTES_PER_THREAD).unwrap_or(usize::MAX);
         (chosen.threads, chosen.adapts) = match share >= WARM {
@@ -121,7 +122,7 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
         storage.release();
         return Ok(chosen);
     }
-    chosen.refuse("map", "not asked for: a mapping follows its file");
+    chosen.refuse(ReaderKind::Map, "not asked for: a mapping follows its file");
     let bypasses = options.page_cache == PageCache::Bypass;
     let why_not_direct = match options.reader {
         Reader::Buffered => Some("buffered reads were asked for".to_owned()),
@@ -137,7 +138,7 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
     };
     if let Some(why) = why_not_direct {
         chosen.adapts = share < WARM;
-        chosen.refuse("direct", why);
+        chosen.refuse(ReaderKind::Direct, why);
         return Ok(chosen);
     }
     let in_part = options.reader == Reader::Auto && share >= COLD && !bypasses;
@@ -153,7 +154,7 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
                 true => "; what is there is taken from there",
                 false => "",
             };
-            chosen.refuse("pread", format!("{why}{how}"));
+            chosen.refuse(ReaderKind::Buffered, format!("{why}{how}"));
             chosen.threads = DIRECT_THREADS;
             let direct = match options.reader {
                 Reader::Uring => chosen.with_rings(direct, file)?,
@@ -165,29 +166,27 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
                 (false, false) => direct,
             }));
         }
-        Err(error) => chosen.refuse("direct", error.to_string()),
+        Err(error) => chosen.refuse(ReaderKind::Direct, error.to_string()),
     }
     chosen.adapts = true;
     Ok(chosen)
 }
 
 impl Chosen {
-    fn refuse(&mut self, what: &str, why: impl Into<String>) {
-        self.file.refused.push(PassedOver {
-            what: what.into(),
-            why: why.into(),
-        });
+    fn refuse(&mut self, reader: ReaderKind, why: impl Into<String>) {
+        let why = why.into();
+        self.file.refused.push(RefusedReader { reader, why });
     }
 
     /// As a refusal, unless it is known already.
-    pub(crate) fn refuse_once(&mut self, what: &str, why: &str) {
+    pub(crate) fn refuse_once(&mut self, reader: ReaderKind, why: &str) {
         if !self
             .file
             .refused
             .iter()
-            .any(|other| other.what == what && other.why == why)
+            .any(|other| other.reader == reader && other.why == why)
         {
-            self.refuse(what, why);
+            self.refuse(reader, why);
         }
     }
 
@@ -204,26 +203,26 @@ impl Chosen {
                 Ok(uring)
             }
             Err(error) => {
-                self.refuse("uring", error.to_string());
+                self.refuse(ReaderKind::Uring, error.to_string());
                 DirectStorage::new(file)
             }
         }
     }
 
     fn read_by(&mut self, storage: Arc<dyn Storage>) {
-        self.file.reader = storage.reader();
+        self.file.reader = Some(storage.reader());
         self.storage = storage;
     }
 
     /// The report, once the shard is read.
     pub(crate) fn close(mut self) -> FileReport {
         self.file.first_threads = self.threads;
-        let began_as = std::mem::replace(&mut self.file.reader, self.storage.reader());
-        if let Some(why) = self.storage.fallback() {
-            let why = why.to_owned();
+        let runs = self.storage.reader();
+        let began_as = self.file.reader.replace(runs);
+        let why = self.storage.as_local().and_then(LocalFile::fallback);
+        if let (Some(why), Some(began_as)) = (why.map(str::to_owned), began_as) {
             // What runs in the end was not refused after all.
-            let runs = self.file.reader;
-            self.file.refused.retain(|other| other.what != runs);
+            self.file.refused.retain(|other| other.reader != runs);
             self.refuse(began_as, why);
         }
         self.file

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use tensorlift_storage::ReaderKind;
 use tensorlift_storage::os::{ProcessMemory, Residency};
 
 use crate::execute::Filled;
@@ -137,6 +138,16 @@ pub struct PassedOver {
     pub why: String,
 }
 
+/// A reader that did not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RefusedReader {
+    /// The reader.
+    pub reader: ReaderKind,
+    /// Why it did not run.
+    pub why: String,
+}
+
 /// How one shard was read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -147,12 +158,12 @@ pub struct FileReport {
     pub format: &'static str,
     /// Its length in bytes.
     pub bytes: u64,
-    /// The reader that ran.
-    pub reader: &'static str,
+    /// The reader that ran; `None` if no byte of the shard was needed.
+    pub reader: Option<ReaderKind>,
     /// Reads of it in flight to begin with, unless a number was asked for.
     pub first_threads: usize,
     /// Readers that did not run, and why.
-    pub refused: Vec<PassedOver>,
+    pub refused: Vec<RefusedReader>,
     /// Whether the device read parts of it itself, past the host (GPUDirect Storage).
     pub pulled_by_device: bool,
     /// How much of it was in the page cache before the load; unknown where the system does not
@@ -161,12 +172,12 @@ pub struct FileReport {
 }
 
 impl FileReport {
-    /// A report of a shard that is read by `reader`.
+    /// A report of a shard that is read by `reader`, or not at all.
     pub fn new(
         path: impl Into<PathBuf>,
         format: &'static str,
         bytes: u64,
-        reader: &'static str,
+        reader: Option<ReaderKind>,
     ) -> Self {
         Self {
             path: path.into(),
@@ -241,8 +252,11 @@ impl Phases {
 /// One line: what was loaded, how fast, by which reader, and the phases that took time.
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let readers: std::collections::BTreeSet<&str> =
-            self.files.iter().map(|file| file.reader).collect();
+        let readers: std::collections::BTreeSet<&str> = self
+            .files
+            .iter()
+            .map(|file| file.reader.map_or("none", ReaderKind::name))
+            .collect();
         let readers: Vec<&str> = readers.into_iter().collect();
         write!(
             f,

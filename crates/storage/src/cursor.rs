@@ -1,6 +1,6 @@
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 
-use crate::Storage;
+use crate::{Storage, StorageExt};
 
 /// The first window after a jump, in bytes.
 const MIN_WINDOW: usize = 4 << 10;

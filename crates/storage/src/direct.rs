@@ -3,7 +3,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use crate::{Storage, os};
+use crate::{LocalFile, ReaderKind, Storage, os};
 
 /// The page that ragged ends go through; direct reads of file systems that want more are refused.
 const PAGE_BYTES: usize = 4096;
@@ -14,7 +14,7 @@ const PAGE_BYTES: usize = 4096;
 /// their ragged ends go through one page, and everything else through the page cache unless that
 /// is to be bypassed.
 /// A file system that promises direct reads and then refuses one is read through the page cache
-/// from there on, and where io_uring fails, reads go without it; [`Storage::fallback`] says why.
+/// from there on, and where io_uring fails, reads go without it; [`LocalFile::fallback`] says why.
 #[derive(Debug)]
 pub struct DirectStorage {
     direct: File,
@@ -188,20 +188,26 @@ impl Storage for DirectStorage {
         }
     }
 
-    fn reader(&self) -> &'static str {
+    fn reader(&self) -> ReaderKind {
         match (self.refused.get(), &self.rings, self.rings_failed.get()) {
-            (Some(_), _, _) => "pread",
-            (None, Some(_), None) => "uring",
-            (None, _, _) => "direct",
+            (Some(_), _, _) => ReaderKind::Buffered,
+            (None, Some(_), None) => ReaderKind::Uring,
+            (None, _, _) => ReaderKind::Direct,
         }
-    }
-
-    fn file(&self) -> io::Result<Option<Arc<File>>> {
-        Ok(Some(Arc::clone(&self.buffered)))
     }
 
     fn is_unchanged(&self) -> io::Result<bool> {
         Ok(os::Stamp::of(&self.buffered)?.is_same(&self.stamp))
+    }
+
+    fn as_local(&self) -> Option<&dyn LocalFile> {
+        Some(self)
+    }
+}
+
+impl LocalFile for DirectStorage {
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        Ok(Some(Arc::clone(&self.buffered)))
     }
 
     fn fallback(&self) -> Option<&str> {
@@ -215,6 +221,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::StorageExt;
 
     const LEN: usize = (20 << 20) + 1003;
 
@@ -338,9 +345,12 @@ mod tests {
             return;
         };
         storage.rings = Some(os::Rings::exhausted());
-        assert_eq!((storage.reader(), storage.fallback()), ("uring", None));
+        assert_eq!(
+            (storage.reader(), storage.fallback()),
+            (ReaderKind::Uring, None)
+        );
         check(&storage, &bytes);
-        assert_eq!(storage.reader(), "direct");
+        assert_eq!(storage.reader(), ReaderKind::Direct);
         assert!(storage.fallback().unwrap().contains("open files"));
     }
 
@@ -367,7 +377,10 @@ mod tests {
             eprintln!("not run: no direct reads here");
             return;
         };
-        assert_eq!((storage.reader(), storage.fallback()), ("direct", None));
+        assert_eq!(
+            (storage.reader(), storage.fallback()),
+            (ReaderKind::Direct, None)
+        );
         // A file system that takes less than it promises: no kernel reads single bytes directly.
         storage.alignment = os::DirectIo {
             offset: 1,
@@ -380,7 +393,7 @@ mod tests {
             eprintln!("not run: this file system takes any alignment");
             return;
         }
-        assert_eq!(storage.reader(), "pread");
+        assert_eq!(storage.reader(), ReaderKind::Buffered);
         assert!(storage.fallback().unwrap().contains("refused when read"));
     }
 }

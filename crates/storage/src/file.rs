@@ -3,7 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Storage, os};
+use crate::{LocalFile, ReaderKind, Storage, os};
 
 /// A file, read with positional reads; nothing of it is mapped.
 ///
@@ -76,12 +76,8 @@ impl Storage for FileStorage {
         os::read_at(&*self.opened()?, offset, buf)
     }
 
-    fn reader(&self) -> &'static str {
-        "pread"
-    }
-
-    fn file(&self) -> io::Result<Option<Arc<File>>> {
-        self.opened().map(Some)
+    fn reader(&self) -> ReaderKind {
+        ReaderKind::Buffered
     }
 
     fn release(&self) {
@@ -98,11 +94,22 @@ impl Storage for FileStorage {
         };
         Ok(now.is_same(&self.stamp))
     }
+
+    fn as_local(&self) -> Option<&dyn LocalFile> {
+        Some(self)
+    }
+}
+
+impl LocalFile for FileStorage {
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        self.opened().map(Some)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StorageExt;
 
     #[test]
     fn a_file_renamed_over_the_path_is_never_read() {

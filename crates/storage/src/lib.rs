@@ -2,11 +2,11 @@
 //!
 //! The seam is [`Storage`]: a length and a read at an offset through a shared reference, so that
 //! many threads can read one storage at once.
-//! Implement it for anything else that holds checkpoints; `tensorlift-fixture-kit` has a suite
-//! that every implementation passes.
+//! Implement it for anything else that holds checkpoints; the feature `conformance` has a suite that
+//! every implementation passes.
 //!
 //! ```
-//! use tensorlift_storage::{MemoryStorage, Storage};
+//! use tensorlift_storage::{MemoryStorage, StorageExt};
 //!
 //! let storage = MemoryStorage::new(b"hello".as_slice());
 //! let mut bytes = [0; 3];
@@ -15,12 +15,15 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod cursor;
 mod direct;
 mod file;
 mod map;
 mod memory;
 pub mod os;
+mod reader_kind;
 mod storage;
 pub mod wrap;
 
@@ -29,4 +32,5 @@ pub use direct::DirectStorage;
 pub use file::FileStorage;
 pub use map::MapStorage;
 pub use memory::MemoryStorage;
-pub use storage::Storage;
+pub use reader_kind::ReaderKind;
+pub use storage::{LocalFile, Storage, StorageExt};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::Mmap;
 
-use crate::{Storage, os};
+use crate::{LocalFile, ReaderKind, Storage, os};
 
 /// A file mapped into memory, read-only.
 ///
@@ -67,17 +67,12 @@ impl Storage for MapStorage {
         crate::memory::copy_from(&self.map, offset, buf)
     }
 
-    fn reader(&self) -> &'static str {
-        "map"
+    fn reader(&self) -> ReaderKind {
+        ReaderKind::Map
     }
 
     fn as_slice(&self) -> Option<&[u8]> {
         Some(&self.map)
-    }
-
-    /// The file, until it is released: a mapping does not open it again.
-    fn file(&self) -> io::Result<Option<Arc<File>>> {
-        Ok(self.lock().clone())
     }
 
     fn release(&self) {
@@ -89,6 +84,17 @@ impl Storage for MapStorage {
             Some(file) => Ok(os::Stamp::of(file)?.is_same(&self.stamp)),
             None => Ok(true),
         }
+    }
+
+    fn as_local(&self) -> Option<&dyn LocalFile> {
+        Some(self)
+    }
+}
+
+impl LocalFile for MapStorage {
+    /// The file, until it is released: a mapping does not open it again.
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        Ok(self.lock().clone())
     }
 
     fn populate(&self, range: Range<u64>) -> io::Result<()> {

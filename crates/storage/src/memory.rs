@@ -2,7 +2,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::Storage;
+use crate::{ReaderKind, Storage};
 
 /// Bytes that are in memory already, shared between its clones.
 #[derive(Clone)]
@@ -32,12 +32,31 @@ impl Storage for MemoryStorage {
         copy_from(self.bytes(), offset, buf)
     }
 
-    fn reader(&self) -> &'static str {
-        "memory"
+    fn reader(&self) -> ReaderKind {
+        ReaderKind::Memory
     }
 
     fn as_slice(&self) -> Option<&[u8]> {
         Some(self.bytes())
+    }
+}
+
+/// Bytes that somebody else owns.
+impl Storage for &[u8] {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        copy_from(self, offset, buf)
+    }
+
+    fn reader(&self) -> ReaderKind {
+        ReaderKind::Memory
+    }
+
+    fn as_slice(&self) -> Option<&[u8]> {
+        Some(self)
     }
 }
 

@@ -1,43 +1,40 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
+use crate::ReaderKind;
+
 /// Bytes that can be read at any offset, by many threads at once.
+///
+/// An implementation needs [`len`](Self::len) and [`read_at`](Self::read_at) alone; everything else
+/// makes it faster or its reports better.
+/// [`StorageExt`] has what can be built from these two.
+#[expect(clippy::len_without_is_empty, reason = "it is in `StorageExt`")]
 pub trait Storage: Send + Sync + fmt::Debug {
     /// The length in bytes, as it was when the storage was opened.
     fn len(&self) -> u64;
 
-    /// Reads bytes from `offset` on into `buf` and returns how many, which may be fewer than
+    /// Reads bytes from `offset` on into `buf` and returns their count, which may be smaller than
     /// asked for; 0 only at the end or for an empty `buf`.
     ///
     /// # Errors
     /// Whatever the source reports. [`io::ErrorKind::Interrupted`] means: try again.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// How the bytes are read, for reports: `"pread"`, `"map"`, `"memory"`.
-    fn reader(&self) -> &'static str;
+    /// How the bytes are read, for reports.
+    fn reader(&self) -> ReaderKind {
+        ReaderKind::Other("storage")
+    }
 
     /// All bytes at once, where they are in memory already.
     fn as_slice(&self) -> Option<&[u8]> {
         None
     }
 
-    /// The file behind it, where there is exactly one; opened again if it was released.
-    ///
-    /// # Errors
-    /// If it cannot be opened any more.
-    fn file(&self) -> io::Result<Option<Arc<File>>> {
-        Ok(None)
-    }
-
-    /// Gives descriptors back until the next read.
+    /// Closes descriptors until the next read.
     fn release(&self) {}
-
-    /// Why reads have left the way that [`reader`](Self::reader) named at first, if they have.
-    fn fallback(&self) -> Option<&str> {
-        None
-    }
 
     /// Whether the source is still what it was when it was opened, as far as can be told.
     ///
@@ -47,26 +44,47 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(true)
     }
 
-    /// Brings the bytes of `range` into memory, where [`as_slice`](Self::as_slice) alone would
-    /// leave that to the first access.
+    /// What only a file of this machine can do, if the storage is exactly one such file.
+    fn as_local(&self) -> Option<&dyn LocalFile> {
+        None
+    }
+}
+
+/// A storage that is one file of this machine.
+pub trait LocalFile {
+    /// The open file; opened again if it was released. `None` where a mapping has closed it.
+    ///
+    /// # Errors
+    /// If it cannot be opened any more.
+    fn file(&self) -> io::Result<Option<Arc<File>>>;
+
+    /// Why reads no longer go the way that [`Storage::reader`] named at first, if they do not.
+    fn fallback(&self) -> Option<&str> {
+        None
+    }
+
+    /// Brings the bytes of `range` into memory, where [`Storage::as_slice`] alone would leave that
+    /// to the first access.
     ///
     /// # Errors
     /// If the bytes are not there any more.
-    fn populate(&self, range: std::ops::Range<u64>) -> io::Result<()> {
+    fn populate(&self, range: Range<u64>) -> io::Result<()> {
         let _ = range;
         Ok(())
     }
+}
 
+/// Conveniences for every storage, `dyn Storage` too.
+pub trait StorageExt: Storage {
     /// Whether it holds no byte.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Fills `buf` with the bytes from `offset` on, however many reads that takes.
+    /// Fills `buf` with the bytes from `offset` on, by as many reads as that takes.
     ///
     /// # Errors
-    /// As [`read_at`](Self::read_at), and [`io::ErrorKind::UnexpectedEof`] where the bytes end
-    /// early.
+    /// As [`Storage::read_at`], and [`io::ErrorKind::UnexpectedEof`] where the bytes end early.
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut done = 0;
         while done < buf.len() {
@@ -89,6 +107,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     }
 }
 
+impl<S: Storage + ?Sized> StorageExt for S {}
+
 impl<S: Storage + ?Sized> Storage for Arc<S> {
     fn len(&self) -> u64 {
         (**self).len()
@@ -96,26 +116,20 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         (**self).read_at(offset, buf)
     }
-    fn reader(&self) -> &'static str {
+    fn reader(&self) -> ReaderKind {
         (**self).reader()
     }
     fn as_slice(&self) -> Option<&[u8]> {
         (**self).as_slice()
     }
-    fn file(&self) -> io::Result<Option<Arc<File>>> {
-        (**self).file()
-    }
     fn release(&self) {
         (**self).release();
-    }
-    fn fallback(&self) -> Option<&str> {
-        (**self).fallback()
     }
     fn is_unchanged(&self) -> io::Result<bool> {
         (**self).is_unchanged()
     }
-    fn populate(&self, range: std::ops::Range<u64>) -> io::Result<()> {
-        (**self).populate(range)
+    fn as_local(&self) -> Option<&dyn LocalFile> {
+        (**self).as_local()
     }
 }
 
@@ -145,10 +159,6 @@ mod tests {
                 }
                 _ => Ok(0),
             }
-        }
-
-        fn reader(&self) -> &'static str {
-            "interrupted"
         }
     }
 

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tensorlift::{
     Budget, BudgetLimits, Bytes, Checkpoint, FileReport, LoadOptions, LoadReport, Loader,
-    PageCache, Plan, Reader, Verify,
+    PageCache, Plan, Reader, ReaderKind, Verify,
 };
 
 use crate::Target;
@@ -177,7 +177,7 @@ fn write_file(out: &mut impl Write, file: &FileReport) -> std::io::Result<()> {
         "{}: {}, read by {}",
         file.path.display(),
         file.format,
-        file.reader
+        file.reader.map_or("none", ReaderKind::name)
     )?;
     if let Some(cached) = file.cached_before {
         write!(
@@ -191,7 +191,7 @@ fn write_file(out: &mut impl Write, file: &FileReport) -> std::io::Result<()> {
     }
     writeln!(out)?;
     for other in &file.refused {
-        writeln!(out, "  not by {}: {}", other.what, other.why)?;
+        writeln!(out, "  not by {}: {}", other.reader, other.why)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tensorlift_format_safetensors as safetensors;
 use tensorlift_format_torchzip as torch;
-use tensorlift_storage::Storage;
+use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits};
 
 /// Enough to tell every format.

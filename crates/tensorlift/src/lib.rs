@@ -58,12 +58,14 @@ pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
     Budget, BudgetLimits, Bytes, CancelToken, Choice, Element, FileReport, LoadOptions, LoadReport,
     Loaded, Mode, PaceStep, PageCache, PassedOver, Phases, Placement, Plan, Progress, Reader,
-    Tensor, Verified, Verify,
+    RefusedReader, Tensor, Verified, Verify,
 };
 pub use tensorlift_shard_index::Companions;
 /// All that implementing a [`Storage`] needs.
 pub use tensorlift_storage as storage;
-pub use tensorlift_storage::{DirectStorage, FileStorage, MapStorage, MemoryStorage, Storage, os};
+pub use tensorlift_storage::{
+    DirectStorage, FileStorage, MapStorage, MemoryStorage, ReaderKind, Storage, StorageExt, os,
+};
 pub use tensorlift_tensor_meta::{
     ByteOrder, Catalog, Dtype, Entry, Error, ErrorKind, Extent, Limits, Result, ShardId, Slice,
 };

@@ -1,6 +1,6 @@
 //! The layout of PyTorch 0.1: a tar archive of `storages`, `tensors` and `pickle`.
 
-use tensorlift_storage::Storage;
+use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{Extent, Limits, ShardId};
 
 use crate::container::legacy::pickle_error;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde_pickle::Value;
-use tensorlift_storage::Storage;
+use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{Catalog, Limits};
 
 use crate::catalog::roots::Root;

@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use tensorlift_memory::Anonymous;
-use tensorlift_storage::{Cursor, Storage};
+use tensorlift_storage::{Cursor, Storage, StorageExt};
 use tensorlift_tensor_meta::{ByteOrder, Catalog, Source};
 
 use crate::catalog::listing::Origin;

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use tensorlift_storage::Storage;
+use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{ByteOrder, Catalog, Dtype, Entry, Source};
 
 /// The row-major little-endian bytes of an entry, or `None` for meta tensors.

@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Seek, SeekFrom, Write};
 
 use tensorlift_format_torchzip::write::{StateDict, WriteError, is_writable};
 use tensorlift_format_torchzip::{Format, Policy, ReadOptions, TorchFile, read};
-use tensorlift_storage::{FileStorage, MemoryStorage, Storage};
+use tensorlift_storage::{FileStorage, MemoryStorage, StorageExt};
 use tensorlift_tensor_meta::{Dtype, Error, ErrorKind, Layout};
 
 /// The file, read by the policy that names every unknown global.

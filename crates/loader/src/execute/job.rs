@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use flate2::read::DeflateDecoder;
 use tensorlift_device::{CopyRun, Destination, Lane, Pulled, Staging};
-use tensorlift_storage::{Cursor, Storage};
+use tensorlift_storage::{Cursor, LocalFile, Storage, StorageExt};
 use tensorlift_tensor_meta::{Catalog, Extent, ShardId, Source};
 
 use super::Failure;
@@ -309,7 +309,8 @@ fn pull(
     let Some(storage) = storage.filter(|_| staging.pulls()) else {
         return Ok(Pull::NotAsked);
     };
-    let Some(file) = storage.file()? else {
+    let file = storage.as_local().map(LocalFile::file).transpose()?;
+    let Some(file) = file.flatten() else {
         return Ok(Pull::NotAsked);
     };
     let (offset, len) = (extent.offset, extent.len as usize);
@@ -348,7 +349,9 @@ impl Origin<'_> {
         let (Origin::Stored(extent), Some(storage)) = (self, storage) else {
             return Ok(());
         };
-        storage.populate(extent.range())?;
+        if let Some(local) = storage.as_local() {
+            local.populate(extent.range())?;
+        }
         if let (Some(sums), Some(bytes)) = (sums, storage.as_slice()) {
             sums.add(
                 *extent,
@@ -373,11 +376,11 @@ impl Origin<'_> {
                 Ok(storage.read_exact_at(extent.offset, chunk)?)
             }
             (Origin::Deflated(extent), Some(storage)) => inflate(storage, *extent, chunk),
-            (Origin::Inline(bytes), _) if bytes.len() == chunk.len() => {
+            (&Origin::Inline(bytes), _) if bytes.len() == chunk.len() => {
                 chunk.copy_from_slice(bytes);
                 Ok(())
             }
-            (Origin::Inline(bytes), _) => Err(Failure::Decode {
+            (&Origin::Inline(bytes), _) => Err(Failure::Decode {
                 expected,
                 found: bytes.len() as u64,
             }),

@@ -21,7 +21,7 @@ pub(super) fn group(source: &Source<'_>) -> Result<Box<dyn Group>, Error> {
             .with_remedy("load it by copying")
     })?;
     if storage.as_slice().is_none() {
-        let found = format!("it is read by {:?}, which maps nothing", storage.reader());
+        let found = format!("it is read by {}, which maps nothing", storage.reader());
         return Err(Error::new(ErrorKind::Misuse, found)
             .with_path(path)
             .with_remedy("load it by copying"));

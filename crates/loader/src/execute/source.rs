@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tensorlift_storage::Storage;
+use tensorlift_storage::{ReaderKind, Storage};
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
 use super::job::Pull;
@@ -79,7 +79,7 @@ impl<'a> Source<'a> {
         if let State::Open(chosen) = &mut *state {
             match pull {
                 Pull::Done => chosen.pulled_by_device(),
-                Pull::Refused(why) => chosen.refuse_once("device", &why),
+                Pull::Refused(why) => chosen.refuse_once(ReaderKind::Other("device"), &why),
                 Pull::NotAsked => {}
             }
         }
@@ -132,7 +132,7 @@ impl<'a> Source<'a> {
             State::Open(chosen) => chosen.close(),
             State::Waiting => {
                 let len = self.shard.storage().len();
-                FileReport::new(self.shard.path(), self.shard.format(), len, "none")
+                FileReport::new(self.shard.path(), self.shard.format(), len, None)
             }
         }
     }

@@ -104,10 +104,6 @@ impl Storage for Watched {
         self.inner.read_at(offset, buf)
     }
 
-    fn reader(&self) -> &'static str {
-        "watched"
-    }
-
     fn release(&self) {
         if self.is_open.swap(false, Ordering::SeqCst) {
             self.watch.open.fall();

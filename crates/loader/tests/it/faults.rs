@@ -1,5 +1,6 @@
 //! Loads that fail: a typed error, nothing handed out, nothing left behind.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use tensorlift_device::double::StagedDevice;
 use tensorlift_device::{Device, HostDevice};
 use tensorlift_loader::{CancelToken, Control, LoadOptions, Shard, execute, plan};
 use tensorlift_storage::wrap::Failing;
-use tensorlift_storage::{FileStorage, MemoryStorage, Storage};
+use tensorlift_storage::{FileStorage, LocalFile, MemoryStorage, ReaderKind, Storage};
 use tensorlift_tensor_meta::{
     Catalog, Dtype, ErrorKind, Extent, Layout, Record, ShardId, Source, View,
 };
@@ -89,11 +90,21 @@ impl Storage for Refused {
         self.bytes.read_at(offset, buf)
     }
 
-    fn reader(&self) -> &'static str {
+    fn reader(&self) -> ReaderKind {
         match self.fallback() {
-            Some(_) => "pread",
-            None => "direct",
+            Some(_) => ReaderKind::Buffered,
+            None => ReaderKind::Direct,
         }
+    }
+
+    fn as_local(&self) -> Option<&dyn LocalFile> {
+        Some(self)
+    }
+}
+
+impl LocalFile for Refused {
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        Ok(None)
     }
 
     fn fallback(&self) -> Option<&str> {
@@ -113,11 +124,11 @@ fn a_reader_that_is_left_while_loading_stands_in_the_report() {
     let last = loaded.tensor("t39").unwrap().as_bytes().unwrap();
     assert!(last == &sample.shards[0][39 * TENSOR_BYTES as usize..]);
     let file = &loaded.report().files[0];
-    assert_eq!(file.reader, "pread");
+    assert_eq!(file.reader, Some(ReaderKind::Buffered));
     let [left] = &file.refused[..] else {
         panic!("{file:?}");
     };
-    assert_eq!(left.what, "direct");
+    assert_eq!(left.reader, ReaderKind::Direct);
     assert_eq!(left.why, "accepted when opened, refused when read");
 }
 

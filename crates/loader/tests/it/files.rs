@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tensorlift_device::HostDevice;
 use tensorlift_loader::{FileReport, LoadOptions, PageCache, Reader, Shard};
-use tensorlift_storage::{FileStorage, os};
+use tensorlift_storage::{FileStorage, ReaderKind, os};
 use tensorlift_tensor_meta::{Catalog, Dtype, Extent, Layout, Record, ShardId, View};
 
 use super::{Sample, pattern};
@@ -169,10 +169,10 @@ fn forced(reader: Reader) -> LoadOptions {
     LoadOptions::default().reader(reader)
 }
 
-/// Whether the report says that `what` was refused, for a reason with `why` in it.
-fn refused(file: &FileReport, what: &str, why: &str) -> bool {
+/// Whether the report says that `reader` was refused, for a reason with `why` in it.
+fn refused(file: &FileReport, reader: ReaderKind, why: &str) -> bool {
     let mut refused = file.refused.iter();
-    refused.any(|other| other.what == what && other.why.contains(why))
+    refused.any(|other| other.reader == reader && other.why.contains(why))
 }
 
 #[test]
@@ -184,16 +184,16 @@ fn cold_files_are_read_directly() {
     }
     let file = load(&sample, &path, &LoadOptions::default());
     assert_eq!(file.cached_before.unwrap().resident_pages, 0);
-    if refused(&file, "direct", "") {
+    if refused(&file, ReaderKind::Direct, "") {
         eprintln!("not run: no direct reads here: {file:?}");
         return;
     }
-    assert_eq!(file.reader, "direct");
+    assert_eq!(file.reader, Some(ReaderKind::Direct));
     assert!(
-        refused(&file, "pread", "0 % are in the page cache"),
+        refused(&file, ReaderKind::Buffered, "0 % are in the page cache"),
         "{file:?}"
     );
-    assert!(refused(&file, "map", "not asked for"), "{file:?}");
+    assert!(refused(&file, ReaderKind::Map, "not asked for"), "{file:?}");
 }
 
 #[test]
@@ -207,10 +207,10 @@ fn warm_files_are_read_from_the_page_cache() {
             continue;
         };
         let file = load(&sample, &path, &LoadOptions::default());
-        assert_eq!(file.reader, "pread", "{file:?}");
+        assert_eq!(file.reader, Some(ReaderKind::Buffered), "{file:?}");
         assert!(file.cached_before.unwrap().share() >= share);
         assert!(
-            refused(&file, "direct", "% are in the page cache"),
+            refused(&file, ReaderKind::Direct, "% are in the page cache"),
             "{file:?}"
         );
     }
@@ -234,13 +234,17 @@ fn files_cached_in_part_are_read_directly_and_from_the_page_cache() {
         return;
     }
     let file = load(&sample, &path, &LoadOptions::default());
-    if refused(&file, "direct", "") {
+    if refused(&file, ReaderKind::Direct, "") {
         eprintln!("not run: no direct reads here: {file:?}");
         return;
     }
-    assert_eq!(file.reader, "direct");
+    assert_eq!(file.reader, Some(ReaderKind::Direct));
     assert!(
-        refused(&file, "pread", "what is there is taken from there"),
+        refused(
+            &file,
+            ReaderKind::Buffered,
+            "what is there is taken from there"
+        ),
         "{file:?}"
     );
 }
@@ -253,9 +257,13 @@ fn small_files_are_read_through_the_page_cache() {
         return;
     }
     let file = load(&sample, &path, &LoadOptions::default());
-    assert_eq!(file.reader, "pread");
+    assert_eq!(file.reader, Some(ReaderKind::Buffered));
     assert!(
-        refused(&file, "direct", "are read faster than it is opened"),
+        refused(
+            &file,
+            ReaderKind::Direct,
+            "are read faster than it is opened"
+        ),
         "{file:?}"
     );
 }
@@ -269,8 +277,8 @@ fn file_systems_without_direct_reads_are_read_through_the_page_cache() {
     let path = place.write("file", &sample.shards[0]);
     for reader in [Reader::Direct, Reader::Uring] {
         let file = load(&sample, &path, &forced(reader));
-        assert_eq!(file.reader, "pread");
-        assert!(refused(&file, "direct", ""), "{file:?}");
+        assert_eq!(file.reader, Some(ReaderKind::Buffered));
+        assert!(refused(&file, ReaderKind::Direct, ""), "{file:?}");
     }
 }
 
@@ -283,19 +291,19 @@ fn readers_that_are_asked_for_run_whatever_is_cached() {
             return;
         }
         for (reader, name) in [
-            (Reader::Direct, "direct"),
-            (Reader::Uring, "uring"),
-            (Reader::Buffered, "pread"),
+            (Reader::Direct, ReaderKind::Direct),
+            (Reader::Uring, ReaderKind::Uring),
+            (Reader::Buffered, ReaderKind::Buffered),
         ] {
             let file = load(&sample, &path, &forced(reader));
-            if refused(&file, "direct", "") && reader != Reader::Buffered {
+            if refused(&file, ReaderKind::Direct, "") && reader != Reader::Buffered {
                 eprintln!("not run: no direct reads here: {file:?}");
-            } else if refused(&file, "uring", "") {
+            } else if refused(&file, ReaderKind::Uring, "") {
                 eprintln!("not run: no io_uring here: {file:?}");
             } else {
-                assert_eq!(file.reader, name, "{file:?}");
+                assert_eq!(file.reader, Some(name), "{file:?}");
             }
-            let asked = refused(&file, "direct", "buffered reads were asked for");
+            let asked = refused(&file, ReaderKind::Direct, "buffered reads were asked for");
             assert_eq!(asked, reader == Reader::Buffered);
         }
     }
@@ -384,7 +392,7 @@ fn what_is_cached_in_part_stays_so_when_the_page_cache_is_bypassed() {
     let before = share(&path).unwrap();
     let options = LoadOptions::default().page_cache(PageCache::Bypass);
     let file = load(&sample, &path, &options);
-    if file.reader == "direct" {
+    if file.reader == Some(ReaderKind::Direct) {
         assert_eq!(share(&path), Some(before));
     } else {
         eprintln!("not run: no direct reads here: {file:?}");

@@ -2,6 +2,10 @@
 //!
 //! They show what a loader does when its storage misbehaves, here and in the tests of those who
 //! bring their own.
+//! Each forwards what the inner storage is ([`is_unchanged`](Storage::is_unchanged),
+//! [`release`](Storage::release)) and hides the ways around its reads
+//! ([`as_slice`](Storage::as_slice), [`as_local`](Storage::as_local)): every byte comes through
+//! [`read_at`](Storage::read_at).
 
 use std::fmt;
 use std::io;
@@ -9,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::Storage;
+use crate::{ReaderKind, Storage};
 
 /// Every read takes a fixed time and then as long as the bytes need at a given rate.
 ///
@@ -132,8 +136,16 @@ impl<S: Storage> Storage for Slow<S> {
         Ok(read)
     }
 
-    fn reader(&self) -> &'static str {
-        "slow"
+    fn reader(&self) -> ReaderKind {
+        ReaderKind::Other("slow")
+    }
+
+    fn release(&self) {
+        self.inner.release();
+    }
+
+    fn is_unchanged(&self) -> io::Result<bool> {
+        self.inner.is_unchanged()
     }
 }
 
@@ -147,8 +159,16 @@ impl<S: Storage> Storage for Chopped<S> {
         self.inner.read_at(offset, &mut buf[..len])
     }
 
-    fn reader(&self) -> &'static str {
-        "chopped"
+    fn reader(&self) -> ReaderKind {
+        ReaderKind::Other("chopped")
+    }
+
+    fn release(&self) {
+        self.inner.release();
+    }
+
+    fn is_unchanged(&self) -> io::Result<bool> {
+        self.inner.is_unchanged()
     }
 }
 
@@ -164,8 +184,16 @@ impl<S: Storage> Storage for Failing<S> {
         }
     }
 
-    fn reader(&self) -> &'static str {
-        "failing"
+    fn reader(&self) -> ReaderKind {
+        ReaderKind::Other("failing")
+    }
+
+    fn release(&self) {
+        self.inner.release();
+    }
+
+    fn is_unchanged(&self) -> io::Result<bool> {
+        self.inner.is_unchanged()
     }
 }
 
@@ -181,8 +209,16 @@ impl<S: Storage> Storage for Counted<S> {
         Ok(read)
     }
 
-    fn reader(&self) -> &'static str {
-        "counted"
+    fn reader(&self) -> ReaderKind {
+        ReaderKind::Other("counted")
+    }
+
+    fn release(&self) {
+        self.inner.release();
+    }
+
+    fn is_unchanged(&self) -> io::Result<bool> {
+        self.inner.is_unchanged()
     }
 }
 

@@ -116,7 +116,7 @@ fn load_explains_plan_probes_and_choices() {
             assert_eq!(text.matches(path).count(), 3, "{text}");
         }
         for choice in [
-            "read by pread",
+            "read by buffered",
             "not by map: ",
             "not by direct: ",
             "in flight",
@@ -137,7 +137,7 @@ fn load_explains_plan_probes_and_choices() {
         assert_eq!(files.len(), 3);
         for (file, path) in files.iter().zip(paths) {
             assert_eq!(file["path"], path);
-            assert_eq!(file["refused"][0]["what"], "map");
+            assert_eq!(file["refused"][0]["reader"], "map");
         }
         assert_eq!(report["tensors"], 20);
     }

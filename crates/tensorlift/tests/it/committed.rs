@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tensorlift::{Checkpoint, ErrorKind, HostDevice, LoadOptions, Mode, Reader};
+use tensorlift::{Checkpoint, ErrorKind, HostDevice, LoadOptions, Mode, Reader, ReaderKind};
 use tensorlift_fixture_kit::committed::{self, Committed, CommittedTensor};
 
 use super::sha256;
@@ -134,7 +134,7 @@ fn a_file_in_memory_is_a_file_on_disk() {
                 let hash = sha256(loaded.tensor(&tensor.name).unwrap());
                 assert_eq!(Some(hash), tensor.sha256, "{name}: {}", tensor.name);
             }
-            assert_eq!(loaded.report().files[0].reader, "memory");
+            assert_eq!(loaded.report().files[0].reader, Some(ReaderKind::Memory));
         }
     }
 }

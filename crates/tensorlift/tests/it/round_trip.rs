@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tensorlift::{Checkpoint, Dtype, HostDevice, LoadOptions, Loaded, Mode, PageCache, Reader};
+use tensorlift::{
+    Checkpoint, Dtype, HostDevice, LoadOptions, Loaded, Mode, PageCache, Reader, ReaderKind,
+};
 use tensorlift_fixture_kit::safetensors::SafetensorsOptions;
 use tensorlift_fixture_kit::{CheckpointSpec, ExpectedTensor, Format, TensorSpec, arbitrary_spec};
 use tensorlift_storage::DirectStorage;
@@ -72,20 +74,24 @@ fn options() -> impl Strategy<Value = LoadOptions> {
 
 /// Each way of reading, and what the report must call it for a file.
 const WAYS: [(Mode, Reader, Expected); 5] = [
-    (Mode::Copy, Reader::Buffered, |_| Some("pread")),
+    (Mode::Copy, Reader::Buffered, |_| Some(ReaderKind::Buffered)),
     (Mode::Copy, Reader::Direct, |file| {
-        Some(direct(file).map_or("pread", |_| "direct"))
+        Some(direct(file).map_or(ReaderKind::Buffered, |_| ReaderKind::Direct))
     }),
     (Mode::Copy, Reader::Uring, |file| {
-        let uring = |direct: DirectStorage| direct.by_uring().map_or("direct", |_| "uring");
-        Some(direct(file).map_or("pread", uring))
+        let uring = |direct: DirectStorage| {
+            direct
+                .by_uring()
+                .map_or(ReaderKind::Direct, |_| ReaderKind::Uring)
+        };
+        Some(direct(file).map_or(ReaderKind::Buffered, uring))
     }),
-    (Mode::Map, Reader::Auto, |_| Some("map")),
+    (Mode::Map, Reader::Auto, |_| Some(ReaderKind::Map)),
     // That depends on what the page cache holds.
     (Mode::Copy, Reader::Auto, |_| None),
 ];
 
-type Expected = fn(&Path) -> Option<&'static str>;
+type Expected = fn(&Path) -> Option<ReaderKind>;
 
 fn direct(file: &Path) -> Option<DirectStorage> {
     DirectStorage::new(Arc::new(File::open(file).unwrap())).ok()
@@ -100,8 +106,8 @@ fn load_in_every_way(checkpoint: &Checkpoint, chunk_bytes: usize, check: impl Fn
         check(&loaded, mode);
         for file in &loaded.report().files {
             // Of some shards nothing is needed.
-            if let Some(reader) = expected(&file.path).filter(|_| file.reader != "none") {
-                assert_eq!(file.reader, reader, "{:?}", file.refused);
+            if let Some(reader) = expected(&file.path).filter(|_| file.reader.is_some()) {
+                assert_eq!(file.reader, Some(reader), "{:?}", file.refused);
             }
         }
     }

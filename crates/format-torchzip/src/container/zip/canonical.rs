@@ -7,7 +7,7 @@
 //! What is not in this form, right or wrong, is left to the `zip` crate.
 
 use tensorlift_memory::Anonymous;
-use tensorlift_storage::Storage;
+use tensorlift_storage::{Storage, StorageExt};
 use zip::CompressionMethod;
 
 use crate::error::{Error, Result};

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
 use tensorlift_memory::Anonymous;
-use tensorlift_storage::{Cursor, Storage};
+use tensorlift_storage::{Cursor, Storage, StorageExt};
 use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
 use zip::CompressionMethod;
 use zip::read::{ArchiveOffset, Config, ZipArchive};

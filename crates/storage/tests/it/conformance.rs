@@ -1,14 +1,16 @@
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use tensorlift_fixture_kit::{conformance, fill};
 use tensorlift_storage::wrap::{Chopped, Counted, Failing};
-use tensorlift_storage::{FileStorage, MapStorage, MemoryStorage, Storage};
+use tensorlift_storage::{
+    DirectStorage, FileStorage, MapStorage, MemoryStorage, Storage, StorageExt, conformance,
+};
 
 fn sample(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    fill(3, 0, &mut bytes);
-    bytes
+    let bytes = (0..len as u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8);
+    bytes.collect()
 }
 
 #[test]
@@ -18,14 +20,21 @@ fn files_mappings_and_memory_conform() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bytes");
         std::fs::write(&path, &bytes).unwrap();
-        conformance::storage(&FileStorage::open(&path).unwrap(), &bytes);
-        conformance::storage(&MapStorage::open(&path).unwrap(), &bytes);
-        conformance::storage(&MemoryStorage::new(bytes.clone()), &bytes);
-        conformance::storage(
+        conformance::check(&FileStorage::open(&path).unwrap(), &bytes);
+        conformance::check(&MapStorage::open(&path).unwrap(), &bytes);
+        conformance::check(&MemoryStorage::new(bytes.clone()), &bytes);
+        conformance::check(&bytes.as_slice(), &bytes);
+        conformance::check(&Arc::new(MemoryStorage::new(bytes.clone())), &bytes);
+        let file = Arc::new(File::open(&path).unwrap());
+        match DirectStorage::new(file) {
+            Ok(direct) => conformance::check(&direct.bypassing_cache(), &bytes),
+            Err(error) => eprintln!("not run: no direct reads here: {error}"),
+        }
+        conformance::check(
             &Chopped::new(MemoryStorage::new(bytes.clone()), 1000),
             &bytes,
         );
-        conformance::storage(&Counted::new(MemoryStorage::new(bytes.clone())), &bytes);
+        conformance::check(&Counted::new(MemoryStorage::new(bytes.clone())), &bytes);
     }
 }
 
@@ -35,7 +44,7 @@ fn a_failing_storage_does_not() {
     let bytes = sample(10_000);
     let storage = MemoryStorage::new(bytes.clone());
     let failing = Failing::new(storage, 5_000, || io::Error::other("broken"));
-    conformance::storage(&failing, &bytes);
+    conformance::check(&failing, &bytes);
 }
 
 /// Reads wrongly in one way.
@@ -69,10 +78,6 @@ impl Storage for Wrong {
         }
         Ok(read)
     }
-
-    fn reader(&self) -> &'static str {
-        "wrong"
-    }
 }
 
 #[test]
@@ -85,7 +90,24 @@ fn every_fault_is_found() {
     ] {
         let bytes = sample(500);
         let wrong = Wrong(MemoryStorage::new(bytes.clone()), fault);
-        let found = catch_unwind(AssertUnwindSafe(|| conformance::storage(&wrong, &bytes)));
+        let found = catch_unwind(AssertUnwindSafe(|| conformance::check(&wrong, &bytes)));
         assert!(found.is_err(), "{fault:?}");
     }
+}
+
+#[test]
+fn wrappers_forward_what_the_storage_is_and_hide_the_ways_around_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bytes");
+    std::fs::write(&path, sample(100)).unwrap();
+    let counted = Counted::new(MapStorage::open(&path).unwrap());
+    assert!(counted.as_slice().is_none() && counted.as_local().is_none());
+    assert!(counted.is_unchanged().unwrap());
+    std::fs::write(&path, sample(101)).unwrap();
+    assert!(!counted.is_unchanged().unwrap());
+    // A released mapping has no file left to ask.
+    counted.release();
+    assert!(counted.is_unchanged().unwrap());
+    counted.read_exact_at(0, &mut []).unwrap();
+    assert_eq!(counted.reads(), 0);
 }

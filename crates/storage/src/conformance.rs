@@ -1,31 +1,44 @@
+//! The suite that every [`Storage`] passes.
+//!
+//! ```
+//! use tensorlift_storage::conformance;
+//!
+//! let bytes = [1, 2, 3];
+//! conformance::check(&bytes.as_slice(), &bytes);
+//! ```
+
 use std::io;
 use std::thread;
 
-use tensorlift_storage::Storage;
-
-use crate::content;
+use crate::{Storage, StorageExt};
 
 /// Checks a storage whose bytes are `expected`: length, reads at any offset, past the end, of no
-/// bytes, by several threads at once, and the whole slice where there is one.
+/// bytes, by several threads at once, after a release, and the whole slice and the local file where
+/// there are any.
 ///
 /// Takes seconds for a few MiB; long storages are checked at sampled places.
 ///
 /// # Panics
 /// Where the storage breaks the contract of [`Storage`], with what was expected and found.
-pub fn storage(storage: &dyn Storage, expected: &[u8]) {
+pub fn check(storage: &dyn Storage, expected: &[u8]) {
     length(storage, expected);
     reads_of_nothing(storage, expected);
     reads_past_the_end(storage, expected);
     reads_at_any_offset(storage, expected);
     reads_by_many_threads(storage, expected);
     whole_slice(storage, expected);
+    local_file(storage, expected);
+    unchanged(storage);
+    storage.release();
+    read_back(storage, expected, 0, expected.len());
     unchanged(storage);
 }
 
 fn length(storage: &dyn Storage, expected: &[u8]) {
     assert_eq!(storage.len(), expected.len() as u64, "len()");
     assert_eq!(storage.is_empty(), expected.is_empty(), "is_empty()");
-    assert!(!storage.reader().is_empty(), "reader() names the reader");
+    let name = storage.reader().name();
+    assert!(!name.is_empty(), "reader() has a name");
 }
 
 fn reads_of_nothing(storage: &dyn Storage, expected: &[u8]) {
@@ -93,7 +106,7 @@ fn reads_at_any_offset(storage: &dyn Storage, expected: &[u8]) {
     }
     places.push((0, len));
     for (start, size) in places {
-        check(storage, expected, start, size);
+        read_back(storage, expected, start, size);
     }
 }
 
@@ -108,7 +121,7 @@ fn reads_by_many_threads(storage: &dyn Storage, expected: &[u8]) {
                 let starts: Vec<usize> = (0..len).step_by(chunk).collect();
                 for index in 0..starts.len() {
                     let start = starts[(index + thread) % starts.len()];
-                    check(storage, expected, start, chunk.min(len - start));
+                    read_back(storage, expected, start, chunk.min(len - start));
                 }
             });
         }
@@ -116,11 +129,25 @@ fn reads_by_many_threads(storage: &dyn Storage, expected: &[u8]) {
 }
 
 fn whole_slice(storage: &dyn Storage, expected: &[u8]) {
-    storage
-        .populate(0..expected.len() as u64)
-        .unwrap_or_else(|error| panic!("populate(): {error}"));
     if let Some(slice) = storage.as_slice() {
         assert!(slice == expected, "as_slice() differs from the bytes");
+    }
+}
+
+fn local_file(storage: &dyn Storage, expected: &[u8]) {
+    let Some(local) = storage.as_local() else {
+        return;
+    };
+    let len = expected.len() as u64;
+    local
+        .populate(0..len)
+        .unwrap_or_else(|error| panic!("populate(): {error}"));
+    let file = local.file();
+    let file = file.unwrap_or_else(|error| panic!("file(): {error}"));
+    if let Some(file) = file {
+        let metadata = file.metadata();
+        let metadata = metadata.unwrap_or_else(|error| panic!("file(): {error}"));
+        assert_eq!(metadata.len(), len, "file() has another length");
     }
 }
 
@@ -130,7 +157,7 @@ fn unchanged(storage: &dyn Storage) {
     assert!(unchanged, "is_unchanged() for a storage nobody touched");
 }
 
-fn check(storage: &dyn Storage, expected: &[u8], start: usize, size: usize) {
+fn read_back(storage: &dyn Storage, expected: &[u8], start: usize, size: usize) {
     let mut buf = vec![0; size];
     storage
         .read_exact_at(start as u64, &mut buf)
@@ -164,6 +191,10 @@ fn read_at(storage: &dyn Storage, offset: u64, buf: &mut [u8]) -> io::Result<usi
     }
 }
 
+/// The finaliser of a counter-based generator: the same numbers each time.
 fn random(round: u64, which: u64) -> u64 {
-    content::stream(round, which)
+    let mut x = (2 * round + which).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
