@@ -123,6 +123,7 @@ impl Device for CudaDevice {
         rules.tensor_alignment = self.inner.options.tensor_alignment;
         rules.one_dtype = self.inner.options.one_dtype;
         rules.max_bytes = self.inner.options.group_bytes;
+        rules.readers = Some(self.inner.options.lanes);
         rules
     }
 

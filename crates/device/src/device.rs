@@ -42,6 +42,8 @@ pub struct GroupRules {
     pub one_dtype: bool,
     /// The most bytes of one group, unless a single tensor is larger.
     pub max_bytes: u64,
+    /// How many threads should read files that are in the page cache; none: the loader's default.
+    pub readers: Option<usize>,
 }
 
 impl Default for GroupRules {
@@ -51,6 +53,7 @@ impl Default for GroupRules {
             tensor_alignment: 1,
             one_dtype: false,
             max_bytes: u64::MAX,
+            readers: None,
         }
     }
 }

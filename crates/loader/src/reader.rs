@@ -42,6 +42,10 @@ const SMALL_BYTES: u64 = 1 << 20;
 const MAPPED_BYTES_PER_THREAD: u64 = 128 << 20;
 /// Direct reads in flight with which all disks we know are near their best.
 const DIRECT_THREADS: usize = 8;
+/// The most threads that copy from the page cache: raw reads of 4.45 GB into fresh huge pages took
+/// 0.40 s with 4 threads, 0.23 with 8 and 0.163 with 16, on the one machine with 16 cores that was
+/// at hand.
+const MOST_WARM_READERS: usize = 16;
 /// Threads that keep rings busy, each with several requests in flight.
 const URING_THREADS: usize = 2;
 
@@ -68,9 +72,9 @@ pub fn probe(
     shards: &[Shard],
     options: &LoadOptions,
 ) -> Result<Vec<FileReport>, Error> {
-    let wanted = plan.bytes_of_shards(shards.len());
+    let (wanted, readers) = (plan.bytes_of_shards(shards.len()), warm_readers(plan));
     let probe_one = |(shard, wanted): (&Shard, u64)| {
-        let chosen = choose(shard, wanted, options).map(Chosen::close);
+        let chosen = choose(shard, wanted, readers, options).map(Chosen::close);
         // As after a load, or a thousand shards would stay open.
         shard.storage().release();
         chosen.map_err(|error| Error::new(ErrorKind::Storage, error).with_path(shard.path()))
@@ -78,8 +82,21 @@ pub fn probe(
     shards.iter().zip(wanted).map(probe_one).collect()
 }
 
-/// Chooses the reader for a shard of which `wanted` bytes will be read.
-pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::Result<Chosen> {
+/// Threads that read a plan's files where they are in the page cache: as many as a device asks
+/// for, or one for each core up to [`MOST_WARM_READERS`].
+pub(crate) fn warm_readers(plan: &Plan) -> usize {
+    let readers = plan.readers.unwrap_or_else(|| CORES.min(MOST_WARM_READERS));
+    readers.max(1)
+}
+
+/// Chooses the reader for a shard of which `wanted` bytes will be read, by `readers` threads if
+/// they are in the page cache.
+pub(crate) fn choose(
+    shard: &Shard,
+    wanted: u64,
+    readers: usize,
+    options: &LoadOptions,
+) -> io::Result<Chosen> {
     let storage = shard.storage();
     let mut chosen = Chosen {
         storage: Arc::clone(storage),
@@ -89,7 +106,7 @@ pub(crate) fn choose(shard: &Shard, wanted: u64, options: &LoadOptions) -> io::R
             storage.len(),
             Some(storage.reader()),
         ),
-        threads: CORES.min(4),
+        threads: readers,
         adapts: false,
     };
     let file = storage.as_local().map(LocalFile::file).transpose()?;

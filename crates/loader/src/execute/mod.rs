@@ -21,6 +21,7 @@ use crate::budget::Share;
 use crate::control::{Control, Progress};
 use crate::options::{LoadOptions, Verify};
 use crate::plan::{GroupMemory, Plan, PlannedGroup};
+use crate::reader::warm_readers;
 use crate::report::{Counts, FileReport, Phases};
 use crate::shard::Shard;
 use job::Job;
@@ -137,8 +138,8 @@ fn check_memory(
 }
 
 fn sources<'a>(plan: &Plan, shards: &'a [Shard], options: &'a LoadOptions) -> Vec<Source<'a>> {
-    let wanted = plan.bytes_of_shards(shards.len());
-    let source = |(shard, wanted)| Source::new(shard, options, wanted);
+    let (wanted, readers) = (plan.bytes_of_shards(shards.len()), warm_readers(plan));
+    let source = |(shard, wanted)| Source::new(shard, options, wanted, readers);
     shards.iter().zip(wanted).map(source).collect()
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Source<'a> {
     options: &'a LoadOptions,
     /// Bytes that will be read of it.
     wanted: u64,
+    /// Threads that read it if it is in the page cache.
+    readers: usize,
     jobs_left: AtomicUsize,
     state: Mutex<State>,
 }
@@ -31,12 +33,18 @@ enum State {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(shard: &'a Shard, options: &'a LoadOptions, wanted: u64) -> Self {
+    pub(super) fn new(
+        shard: &'a Shard,
+        options: &'a LoadOptions,
+        wanted: u64,
+        readers: usize,
+    ) -> Self {
         let state = Mutex::new(State::Waiting);
         Self {
             shard,
             options,
             wanted,
+            readers,
             jobs_left: AtomicUsize::new(0),
             state,
         }
@@ -52,7 +60,7 @@ impl<'a> Source<'a> {
         if let State::Open(chosen) = &*state {
             return Ok(Arc::clone(&chosen.storage));
         }
-        let chosen = reader::choose(self.shard, self.wanted, self.options)
+        let chosen = reader::choose(self.shard, self.wanted, self.readers, self.options)
             .inspect_err(|_| self.shard.storage().release())?;
         tracing::debug!(file = ?chosen.file, "reader chosen");
         opened(Wish::of(&chosen));

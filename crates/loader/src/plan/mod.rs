@@ -33,6 +33,9 @@ pub struct Plan {
     pub bytes_wanted: u64,
     /// The bytes that will be read: those wanted and the gaps between them.
     pub bytes_to_read: u64,
+    /// The most readers that a device of the load asks for, where one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readers: Option<usize>,
 }
 
 /// One allocation, or one mapped shard.
@@ -141,6 +144,7 @@ pub fn plan(
             rules: &rules[wanted[0].device as usize],
             options,
         };
+        plan.readers = plan.readers.max(terms.rules.readers);
         lay::lay(&mut plan, wanted, wanted[0].memory(rules), &terms);
         plan.bytes_wanted += lay::union_bytes(catalog, wanted, &mut decoded);
     }

@@ -188,6 +188,22 @@ fn staging_stays_within_the_budget() {
 }
 
 #[test]
+fn a_device_says_how_many_read_for_it_and_has_lanes_for_so_many() {
+    let sample = sample();
+    for (readers, lanes, expected) in [(6, 8, 6), (6, 3, 3), (1, 8, 1)] {
+        let mut rules = StagedDevice::new(1, 1).rules();
+        rules.readers = Some(readers);
+        let device = StagedDevice::new(lanes, CHUNK_BYTES).with_rules(rules);
+        let options = LoadOptions::default().chunk_bytes(CHUNK_BYTES);
+        let loaded = sample.load(&sample.shards(), device.clone(), &options);
+        let loaded = loaded.unwrap();
+        assert_eq!(loaded.report().files[0].first_threads, readers);
+        assert_eq!(loaded.report().threads, expected);
+        assert!(device.most_lanes_held() <= expected);
+    }
+}
+
+#[test]
 fn threads_stay_within_the_budget() {
     let sample = sample();
     let limits = limits(|limits| limits.threads = 2);
