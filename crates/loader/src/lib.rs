@@ -29,11 +29,14 @@
 
 mod budget;
 mod control;
+mod device_map;
+mod dtype;
 mod element;
 mod execute;
 mod loaded;
 mod options;
 mod page_cache;
+mod pattern;
 mod placement;
 mod plan;
 mod reader;
@@ -43,11 +46,17 @@ mod tensor;
 
 pub use budget::{Budget, BudgetLimits};
 pub use control::{CancelToken, Control, Progress, ProgressFn};
+pub use device_map::{
+    DeviceKey, DeviceMap, DeviceMapOptions, DeviceMemory, DeviceUse, Division, PlacedUnit,
+    parse_size,
+};
+pub use dtype::{Conversion, Conversions, DtypePolicy};
 pub use element::Element;
 pub use execute::{Filled, execute};
 pub use loaded::Loaded;
 pub use options::{LoadOptions, Mode, PlanOptions, Verify};
 pub use page_cache::PageCache;
+pub use pattern::Pattern;
 pub use placement::Placement;
 pub use plan::{Fix, GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource, plan};
 pub use reader::{Reader, probe};

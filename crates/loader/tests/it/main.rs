@@ -1,6 +1,8 @@
 //! Planning and execution, compared with the plainest way to do the same.
 
 mod budgets;
+mod device_map;
+mod dtype;
 mod faults;
 #[cfg(target_os = "linux")]
 mod files;

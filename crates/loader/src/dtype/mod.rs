@@ -1,0 +1,165 @@
+//! The dtypes that tensors have once they are loaded.
+
+mod convert;
+mod float8;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Error, ErrorKind};
+
+pub use convert::Conversion;
+
+/// Which dtype each tensor has once it is loaded.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum DtypePolicy {
+    /// The one that it has in its file. The default.
+    #[default]
+    Keep,
+    /// This one, for tensors of F64, F32, F16 and BF16.
+    ///
+    /// All other tensors are kept, and so are the scales of quantized ones: floats whose name
+    /// speaks of a scale beside a tensor of 8 bits or less.
+    To(Dtype),
+    /// What the function says for each entry, among the floats of whole bytes.
+    By(Arc<DtypeOf>),
+}
+
+type DtypeOf = dyn Fn(&Entry) -> Dtype + Send + Sync;
+
+/// What a policy asks of each entry of a catalog, by position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conversions {
+    /// Those that change; empty where none does.
+    conversions: Vec<Option<Conversion>>,
+    kept: Vec<usize>,
+}
+
+impl DtypePolicy {
+    /// The policy of a function.
+    pub fn by(dtype: impl Fn(&Entry) -> Dtype + Send + Sync + 'static) -> Self {
+        Self::By(Arc::new(dtype))
+    }
+
+    /// What the policy asks of each entry.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] for a target of `To` that is none of the four;
+    /// [`ErrorKind::Unsupported`] where `By` asks for a conversion from or to a type that is no
+    /// float of whole bytes.
+    pub fn conversions(&self, catalog: &Catalog) -> Result<Conversions, Error> {
+        match self {
+            Self::Keep => Ok(Conversions::default()),
+            Self::To(dtype) if !is_common_float(*dtype) => {
+                let found = format!("expected F64, F32, F16 or BF16 as a dtype, found {dtype}");
+                Err(Error::new(ErrorKind::Misuse, found)
+                    .with_remedy("ask for other dtypes by a function, tensor by tensor"))
+            }
+            Self::To(dtype) => {
+                let scales = Scales::of(catalog);
+                let target = |entry: &Entry| match is_common_float(entry.dtype()) {
+                    true if !scales.contains(entry) => *dtype,
+                    _ => entry.dtype(),
+                };
+                Conversions::new(catalog, target, |entry| entry.dtype() != *dtype)
+            }
+            Self::By(dtype) => Conversions::new(catalog, |entry| dtype(entry), |_| false),
+        }
+    }
+}
+
+impl fmt::Debug for DtypePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("Keep"),
+            Self::To(dtype) => write!(f, "To({dtype})"),
+            Self::By(_) => f.write_str("By(..)"),
+        }
+    }
+}
+
+impl Conversions {
+    fn new(
+        catalog: &Catalog,
+        target: impl Fn(&Entry) -> Dtype,
+        is_kept: impl Fn(&Entry) -> bool,
+    ) -> Result<Self, Error> {
+        let mut conversions = Vec::with_capacity(catalog.len());
+        let mut kept = Vec::new();
+        for (position, entry) in catalog.entries().iter().enumerate() {
+            let (from, to) = (entry.dtype(), target(entry));
+            let conversion = Conversion::between(from, to);
+            if conversion.is_none() && from != to {
+                let found = format!("{from} cannot be converted to {to} while loading");
+                return Err(Error::new(ErrorKind::Unsupported, found)
+                    .with_tensor(entry.name())
+                    .with_remedy("keep its dtype, or convert it after loading"));
+            }
+            if conversion.is_none() && is_kept(entry) {
+                kept.push(position);
+            }
+            conversions.push(conversion);
+        }
+        if conversions.iter().all(Option::is_none) {
+            conversions.clear();
+        }
+        Ok(Self { conversions, kept })
+    }
+
+    /// Whether no entry changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.conversions.is_empty()
+    }
+
+    /// The conversion of the entry at this position in the catalog.
+    #[must_use]
+    pub fn of(&self, position: usize) -> Option<Conversion> {
+        self.conversions.get(position).copied().flatten()
+    }
+
+    /// The entries that keep a dtype other than the one asked for, by position in the catalog.
+    #[must_use]
+    pub fn kept(&self) -> &[usize] {
+        &self.kept
+    }
+}
+
+/// Whether a dtype is one of those that models compute in.
+fn is_common_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
+
+/// The modules that have a quantized tensor.
+struct Scales<'a> {
+    modules: HashSet<&'a str>,
+}
+
+impl<'a> Scales<'a> {
+    fn of(catalog: &'a Catalog) -> Self {
+        let quantized = |entry: &&Entry| {
+            let dtype = entry.dtype();
+            let is_integer = matches!(dtype, Dtype::I8 | Dtype::U8 | Dtype::Bool);
+            dtype.bits() <= 8 && !is_integer || dtype == Dtype::QInt32
+        };
+        let entries = catalog.entries().iter().filter(quantized);
+        // A quantized PyTorch tensor has its scale below its own name.
+        let modules = entries.flat_map(|entry| [entry.name(), module(entry.name()).0]);
+        Self {
+            modules: modules.collect(),
+        }
+    }
+
+    /// Whether an entry is the scale of a quantized tensor.
+    fn contains(&self, entry: &Entry) -> bool {
+        let (module, name) = module(entry.name());
+        name.contains("scale") && self.modules.contains(module)
+    }
+}
+
+/// The module of a parameter, and the parameter's own name.
+fn module(name: &str) -> (&str, &str) {
+    name.rsplit_once('.').unwrap_or(("", name))
+}

@@ -1,0 +1,103 @@
+use std::fmt;
+
+/// A pattern for the names of tensors and modules.
+///
+/// It matches a name, and everything below a name: `encoder.layer.1` matches
+/// `encoder.layer.1.weight`, not `encoder.layer.10`.
+/// `*` stands for any characters, dots included; the empty pattern matches every name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// A pattern.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// How many characters it fixes: the more, the more specific it is.
+    #[must_use]
+    pub fn literals(&self) -> usize {
+        self.0.chars().filter(|c| *c != '*').count()
+    }
+
+    /// Whether it matches a name, or a module that the name is in.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        let modules = name.match_indices('.').map(|(dot, _)| &name[..dot]);
+        let mut candidates = modules.chain(std::iter::once(name));
+        match self.0.contains('*') {
+            false => candidates.any(|candidate| candidate == self.0),
+            true => candidates.any(|candidate| self.matches_whole(candidate)),
+        }
+    }
+
+    /// Whether it matches exactly this name.
+    #[must_use]
+    pub fn matches_whole(&self, name: &str) -> bool {
+        let mut parts = self.0.split('*');
+        // Splitting gives one part at least.
+        let first = parts.next().unwrap_or("");
+        let Some(mut rest) = name.strip_prefix(first) else {
+            return false;
+        };
+        let Some(last) = parts.next_back() else {
+            return rest.is_empty();
+        };
+        for part in parts {
+            match rest.find(part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+}
+
+impl<S: Into<String>> From<S> for Pattern {
+    fn from(pattern: S) -> Self {
+        Self::new(pattern)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_a_name_and_what_is_below_it() {
+        let cases = [
+            ("", "a.b", true),
+            ("a", "a", true),
+            ("a", "a.b", true),
+            ("a", "ab", false),
+            ("a.1", "a.10.w", false),
+            ("a.*.w", "a.10.w", true),
+            ("a.*.w", "a.10.wx", false),
+            ("a.*.w", "a.10.w.x", true),
+            ("*.bias", "a.b.bias", true),
+            ("*.bias", "bias", false),
+            ("*a*a*", "aa", true),
+            ("*a*a*", "a", false),
+            ("*", "x", true),
+        ];
+        for (pattern, name, expected) in cases {
+            let found = Pattern::new(pattern).matches(name);
+            assert_eq!(found, expected, "{pattern:?} {name:?}");
+        }
+    }
+}
