@@ -1,0 +1,46 @@
+//! Loads model checkpoints into candle: every tensor in place when the builder is there.
+//!
+//! ```no_run
+//! use candle_core::{DType, Device};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::Cpu;
+//! let weights = tensorlift_candle::var_builder("models/minilm", DType::F32, &device)?;
+//! let embeddings = candle_nn::embedding(30522, 384, weights.pp("embeddings.word_embeddings"))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The path is a safetensors or PyTorch file, a folder, an index file or the name of a model in
+//! the Hugging Face cache.
+//!
+//! On the CPU, bytes are read into memory that candle owns: there is one allocation for each file
+//! and dtype, and a tensor is a view of it.
+//! So a living tensor keeps the other tensors of its allocation in memory.
+//!
+//! [`Weights`] is the longer way: it says which names a model asked for, which it left unused and
+//! which it missed, and serves models that ask for the shares of a rank.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+mod memory;
+mod weights;
+
+use std::path::Path;
+
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+
+pub use weights::{ShardedVarBuilder, Weights};
+
+/// Loads every tensor of a checkpoint, for models that are built by a [`VarBuilder`].
+///
+/// # Errors
+/// As [`Weights::load`].
+pub fn var_builder(
+    target: impl AsRef<Path>,
+    dtype: DType,
+    device: &Device,
+) -> Result<VarBuilder<'static>, tensorlift::Error> {
+    Ok(Weights::load(target, device)?.var_builder(dtype, device))
+}
