@@ -5,8 +5,8 @@
 //! PyTorch rounds `F64` to the small types through `f32` too.
 
 use bytemuck::Pod;
-use half::slice::HalfFloatSliceExt;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use tensorlift_tensor_meta::Dtype;
 
 use super::float8;
