@@ -175,16 +175,21 @@ fn torch(prefix: &[u8]) -> Option<Format> {
     if prefix.get(257..262) == Some(b"ustar") || crate::container::tar::is_member(prefix) {
         return Some(Format::Tar);
     }
-    if legacy::starts_with_magic(prefix) {
-        return Some(Format::Legacy);
-    }
     // Protocols 2 and up announce themselves.
-    matches!(prefix, [0x80, 2..=5, ..]).then_some(Format::Pickle)
+    matches!(prefix, [0x80, 2..=5, ..]).then(|| pickle_format(prefix))
+}
+
+/// Legacy files begin with a pickle too, of a magic number.
+fn pickle_format(prefix: &[u8]) -> Format {
+    match legacy::begins_with_magic(prefix) {
+        true => Format::Legacy,
+        false => Format::Pickle,
+    }
 }
 
 /// Pickles of protocol 0 and 1 have no magic number, so texts are ruled out first.
 fn plain_pickle(prefix: &[u8]) -> Option<Content> {
-    pickle::plausible(prefix).then_some(Content::Torch(Format::Pickle))
+    pickle::plausible(prefix).then(|| Content::Torch(pickle_format(prefix)))
 }
 
 fn is_safetensors(prefix: &[u8]) -> bool {

@@ -3,6 +3,8 @@ use std::io;
 use tensorlift_tensor_meta::{self as meta, CatalogError, ErrorKind, Extent, LayoutError};
 use thiserror::Error;
 
+use crate::container::unclaimed::Unclaimed;
+use crate::container::zip::ArchiveProblem;
 use crate::detect::Content;
 use crate::pickle::{OutOfBudget, PickleProblem};
 
@@ -24,16 +26,27 @@ pub enum Error {
     /// The file is something else.
     #[error("expected a PyTorch checkpoint, found {0}")]
     NotTorch(Content),
-    /// The archive's directory cannot be read.
-    #[error("the zip directory is broken: {0}")]
-    Directory(#[from] zip::result::ZipError),
+    /// The archive as a whole is broken, or it is more than one.
+    #[error("the archive is broken: {0}")]
+    Archive(#[from] ArchiveProblem),
     /// The file ends too early, or its end was overwritten.
     #[error("its end is missing: the file was cut short at {len} bytes")]
     CutShort {
         /// The length of the file in bytes.
         len: u64,
     },
-    /// The archive contradicts itself.
+    /// The file ends in zeros where its end should be.
+    #[error("its end is missing: the last {zeros} of its {len} bytes are zero")]
+    ZerosAtEnd {
+        /// The number of zero bytes at its end, of which no more than 64 MiB are counted.
+        zeros: u64,
+        /// The length of the file in bytes.
+        len: u64,
+    },
+    /// The file holds bytes that belong to nothing, and the policy is strict.
+    #[error("{0} belong to no part of the file")]
+    Unclaimed(Unclaimed),
+    /// An entry of the archive contradicts the others, the directory or itself.
     #[error("entry {entry:?} of the archive: {problem}")]
     Entry {
         /// The entry's name.
@@ -52,6 +65,26 @@ pub enum Error {
     ByteOrder {
         /// What it says.
         found: String,
+    },
+    /// The file begins with a number, but it is not that of the format before 1.6.
+    #[error(
+        "expected the magic number 0x1950a86a20f9469cfc6c or a container, found the number {found}"
+    )]
+    Magic {
+        /// The number.
+        found: String,
+    },
+    /// The file is a pickle of something that holds no tensors.
+    #[error("expected a pickled dict, list or other container, found {found}")]
+    NoContainer {
+        /// What it is.
+        found: String,
+    },
+    /// Behind the pickle or the last storage, another pickle begins.
+    #[error("the file holds more than one object: another begins at byte {offset}")]
+    SecondObject {
+        /// Where it begins.
+        offset: u64,
     },
     /// A pickle breaks its format or asks for what is not done.
     #[error("{pickle}, byte {offset}: {problem}")]
@@ -99,9 +132,40 @@ pub enum Error {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EntryProblem {
-    /// Two entries have one name.
-    #[error("there are two of this name")]
-    Duplicate,
+    /// Two entries have one name, as PyTorch compares names: without regard to case.
+    #[error("its name is given twice, before as {other:?}")]
+    Duplicate {
+        /// The name of the other entry.
+        other: String,
+    },
+    /// The entry is said to be on another disk.
+    #[error("it is said to be on disk {disk}")]
+    OtherDisk {
+        /// The number of the disk.
+        disk: u16,
+    },
+    /// The name has a zero byte in it, where some readers end it.
+    #[error("its name has a zero byte in it")]
+    ZeroInName,
+    /// The extra fields are longer than the record that holds them.
+    #[error("its extra fields do not end where they should")]
+    ExtraFields,
+    /// A size or offset is said to be in a zip64 field that is missing, too short or there twice.
+    #[error("expected one zip64 field with its sizes and offset, found none or another")]
+    Zip64Field,
+    /// Directory and local header describe different data.
+    #[error("its {what} is {found} in its local header, but {expected} in the directory")]
+    LocalHeader {
+        /// What differs.
+        what: &'static str,
+        /// The value in the local header.
+        found: u64,
+        /// The value in the directory.
+        expected: u64,
+    },
+    /// The descriptor behind the data is missing or contradicts the directory.
+    #[error("expected its sizes and CRC-32 behind its data, as the directory has them")]
+    Descriptor,
     /// Two entries claim the same bytes.
     #[error("its bytes {start}..{end} overlap those of entry {other:?}")]
     Overlap {
@@ -140,8 +204,8 @@ pub enum EntryProblem {
     /// The compression method is neither stored nor deflate.
     #[error("expected it stored or deflated, found compression method {method}")]
     Method {
-        /// The method, as the zip crate names it.
-        method: String,
+        /// The number of the method in APPNOTE.TXT, section 4.4.5.
+        method: u16,
     },
     /// A stored entry declares two sizes.
     #[error("it is stored, but declares {compressed} bytes in the archive and {size} outside")]
@@ -178,9 +242,6 @@ pub enum EntryProblem {
     /// The name climbs out of its folder.
     #[error("its name has a `..` in it")]
     Escapes,
-    /// A needed entry is not there.
-    #[error("it is missing")]
-    Missing,
 }
 
 /// What is wrong with the description of a tensor.
@@ -314,6 +375,18 @@ impl Error {
     fn remedy(&self) -> &'static str {
         match self {
             Error::NotTorch(content) => content.remedy(),
+            Error::Magic { .. } => "the first bytes of the file are damaged: fetch it again",
+            Error::NoContainer { .. } => "check that this is the file you want",
+            Error::SecondObject { .. } => {
+                "cut the file at that byte, `head -c OFFSET` and `tail -c +OFFSET+1`, and read each part"
+            }
+            Error::Archive(problem) => problem.remedy(),
+            Error::ZerosAtEnd { .. } => {
+                "the file was not written to its end, by a download or a disk: fetch it again"
+            }
+            Error::Unclaimed(_) => {
+                "read it without the strict policy, which passes over such bytes"
+            }
             Error::NoPickle { .. } => "open it with a program for that kind of archive",
             Error::Pickle { problem, .. } if problem.is_forbidden() => {
                 "read it with the inert policy, which keeps unknown classes as plain data"

@@ -70,6 +70,8 @@ use pickle::globals;
 use tensors::rebuild;
 
 pub use catalog::roots::Root;
+pub use container::unclaimed::{Unclaimed, UnclaimedPlace};
+pub use container::zip::ArchiveProblem;
 pub use detect::{Content, detect, identify};
 pub use error::{EntryProblem, Error, Result, TensorProblem};
 pub use open::{Format, ReadOptions, TorchFile, read};

@@ -1,27 +1,36 @@
-//! The format of `torch.save` before 1.6: five pickles in a row, then the storages.
+//! Files that begin with a pickle: bare pickles, and the format of `torch.save` before 1.6, five
+//! pickles in a row and then the storages.
 //!
-//! The pickles are a magic number, a version, facts about the machine, the object, and the list
+//! Which of them a file is, the value of its first pickle tells: the magic number, however it is
+//! written, or a container. Anything else is an error.
+//! A bare pickle ends its file: a second one behind it would be lost.
+//!
+//! The five pickles are a magic number, a version, facts about the machine, the object, and the list
 //! of storage keys. Each storage is its element count in eight bytes and its elements. The
 //! facts about the machine, its byte order among them, are ignored, as `torch.load` does.
 
 use hashbrown::HashMap;
+use num_bigint::BigInt;
+use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{Extent, Limits, ShardId};
 
 use crate::container::storages::LegacyStorages;
+use crate::container::unclaimed::{self, Unclaimed, UnclaimedPlace};
 use crate::error::{Error, Result};
 use crate::pickle::{
-    Arena, Budget, Ceilings, Id, Machine, Node, PickleError, PickleProblem, Policy, display_text,
+    Arena, Ceilings, DescriptionBudget, Id, Machine, Node, PickleError, PickleProblem, Policy,
+    display_text,
 };
 use crate::rebuild::Objects;
 
-/// `0x1950a86a20f9469cfc6c`, little-endian.
-const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-/// The same number in decimal.
-const MAGIC_DECIMAL: &[u8] = b"119547037146038801333356";
+/// The first pickle of a legacy file.
+const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 /// The only version there ever was.
 const PROTOCOL_VERSION: i64 = 1001;
 /// The element count before each storage, in bytes.
 const COUNT_BYTES: u64 = 8;
+/// What of the bytes behind a file's end is tried as another pickle.
+const TRIED_BYTES: u64 = 1 << 20;
 
 /// A legacy file whose storages were found.
 pub(crate) struct LegacyFile {
@@ -30,27 +39,33 @@ pub(crate) struct LegacyFile {
     pub(crate) storages: LegacyStorages,
     /// The bytes that the pickles take.
     pub(crate) pickle_len: usize,
+    /// Where the last storage ends in the file.
+    pub(crate) end: u64,
+}
+
+/// What a file of pickles begins with.
+pub(crate) enum Pickles {
+    /// The five pickles of a legacy file.
+    Legacy(LegacyPickles),
+    /// A pickle alone: its objects and its length in bytes.
+    Bare { arena: Arena, root: Id, len: usize },
 }
 
 /// The five pickles of a legacy file.
-pub(crate) struct Pickles {
+pub(crate) struct LegacyPickles {
     pub(crate) arena: Arena,
     root: Id,
     keys: Id,
     len: usize,
 }
 
-/// Whether a file begins with the pickled magic number.
-pub(crate) fn starts_with_magic(prefix: &[u8]) -> bool {
-    let body = match prefix {
-        [0x80, _, 0x95, _, _, _, _, _, _, _, _, rest @ ..] | [0x80, _, rest @ ..] => rest,
-        rest => rest,
-    };
-    match body {
-        [0x8a, 10, rest @ ..] => rest.starts_with(&MAGIC),
-        [b'L', rest @ ..] => rest.starts_with(MAGIC_DECIMAL),
-        _ => false,
-    }
+/// Whether the first pickle of a file is the magic number.
+pub(crate) fn begins_with_magic(prefix: &[u8]) -> bool {
+    let limits = Limits::default();
+    let budget = DescriptionBudget::for_file(prefix.len() as u64, limits.description_bytes);
+    let mut machine = Machine::new(prefix, Ceilings::of(&limits), Policy::Inert, budget);
+    let first = machine.run().ok();
+    first.and_then(|first| number(machine.arena(), prefix, first)) == Some(MAGIC.into())
 }
 
 /// Reads a legacy file that is in memory as a whole.
@@ -59,9 +74,13 @@ pub(crate) fn parse(
     len: u64,
     shard: ShardId,
     limits: &Limits,
-    budget: Budget,
+    budget: DescriptionBudget,
 ) -> Result<LegacyFile> {
-    let pickles = pickles(bytes, Policy::Inert, limits, budget)?;
+    let Pickles::Legacy(pickles) = pickles(bytes, Policy::Inert, limits, budget)? else {
+        return Err(Error::Layout(
+            "expected a legacy file, found a pickle".to_owned(),
+        ));
+    };
     locate(pickles, bytes, len, shard, |at| {
         let count = usize::try_from(at)
             .ok()
@@ -72,26 +91,45 @@ pub(crate) fn parse(
     })
 }
 
-/// Runs the five pickles at the beginning of `bytes`.
+/// Runs the pickle at the beginning of `bytes`, and the four behind it in a legacy file.
 pub(crate) fn pickles(
     bytes: &[u8],
     policy: Policy,
     limits: &Limits,
-    budget: Budget,
+    budget: DescriptionBudget,
 ) -> Result<Pickles> {
     let mut machine = Machine::new(bytes, Ceilings::of(limits), policy, budget);
+    machine.expect_tensors().map_err(Error::budget)?;
     let run = |machine: &mut Machine<'_>, pickle: &'static str| {
         let root = machine.run();
         root.map_err(|error| pickle_error(pickle, error))
     };
-    let magic = run(&mut machine, "the magic number")?;
-    if !is_magic(machine.arena(), bytes, magic) {
-        return Err(unexpected(
-            "the magic number",
-            "the magic number",
-            machine.arena(),
-            magic,
-        ));
+    let first = run(&mut machine, "the first pickle")?;
+    match machine.arena().node(first) {
+        Node::Int(_) | Node::BigInt(_) | Node::BigText(_) => {
+            let number = number(machine.arena(), bytes, first);
+            if number != Some(MAGIC.into()) {
+                let found = number.map_or_else(|| "another".to_owned(), |it| format!("{it:#x}"));
+                return Err(Error::Magic { found });
+            }
+        }
+        Node::Tuple { .. }
+        | Node::List(_)
+        | Node::Set(_)
+        | Node::Dict(_)
+        | Node::Object(_)
+        | Node::Persistent(_) => {
+            return Ok(Pickles::Bare {
+                len: machine.position(),
+                arena: machine.into_arena(),
+                root: first,
+            });
+        }
+        _ => {
+            return Err(Error::NoContainer {
+                found: machine.arena().type_name(first),
+            });
+        }
     }
     let version = run(&mut machine, "the protocol version")?;
     if machine.arena().as_int(version) != Some(PROTOCOL_VERSION) {
@@ -110,23 +148,23 @@ pub(crate) fn pickles(
     if arena.items(keys).is_none() {
         return Err(unexpected("the list of storages", "a list", &arena, keys));
     }
-    Ok(Pickles {
+    Ok(Pickles::Legacy(LegacyPickles {
         arena,
         root,
         keys,
         len,
-    })
+    }))
 }
 
 /// Finds the storages behind the pickles; `count_at` reads an element count.
 pub(crate) fn locate(
-    pickles: Pickles,
+    pickles: LegacyPickles,
     bytes: &[u8],
     len: u64,
     shard: ShardId,
     mut count_at: impl FnMut(u64) -> Result<u64>,
 ) -> Result<LegacyFile> {
-    let Pickles {
+    let LegacyPickles {
         arena,
         root,
         keys,
@@ -196,6 +234,7 @@ pub(crate) fn locate(
         root,
         storages,
         pickle_len,
+        end: position,
     })
 }
 
@@ -208,16 +247,51 @@ pub(crate) fn pickle_error(pickle: &'static str, error: PickleError) -> Error {
     }
 }
 
-fn is_magic(arena: &Arena, bytes: &[u8], id: Id) -> bool {
+/// The value of an integer.
+fn number(arena: &Arena, bytes: &[u8], id: Id) -> Option<BigInt> {
     match arena.node(id) {
-        Node::BigInt(span) => {
-            let digits = arena.bytes(bytes, span);
-            let (low, high) = digits.split_at(MAGIC.len().min(digits.len()));
-            low == MAGIC && high.iter().all(|&byte| byte == 0)
-        }
-        Node::BigText(span) => arena.bytes(bytes, span) == MAGIC_DECIMAL,
-        _ => false,
+        Node::Int(value) => Some(value.into()),
+        Node::BigInt(span) => Some(BigInt::from_signed_bytes_le(arena.bytes(bytes, span))),
+        Node::BigText(span) => BigInt::parse_bytes(arena.bytes(bytes, span).trim_ascii(), 10),
+        _ => None,
     }
+}
+
+/// Checks what stands behind the end of a file at `offset`: another pickle is an error, other
+/// bytes are told to the caller.
+pub(crate) fn behind(
+    storage: &dyn Storage,
+    offset: u64,
+    place: UnclaimedPlace,
+    limits: &Limits,
+    budget: DescriptionBudget,
+) -> Result<Option<Unclaimed>> {
+    let Some(byte_len @ 1..) = storage.len().checked_sub(offset) else {
+        return Ok(None);
+    };
+    let io = |source| Error::io("the bytes behind the pickle", source);
+    let mut head = vec![0; byte_len.min(TRIED_BYTES) as usize];
+    storage.read_exact_at(offset, &mut head).map_err(io)?;
+    if is_pickle(&head, limits, budget) {
+        return Err(Error::SecondObject { offset });
+    }
+    let zeros = unclaimed::scan(storage, (offset, byte_len), 0, io, |_, _| Ok(()))?;
+    Ok(Some(Unclaimed {
+        offset,
+        byte_len,
+        place,
+        zeros,
+    }))
+}
+
+/// Whether another pickle stands behind the one that was read: it announces its protocol, or
+/// can be run to its end.
+pub(crate) fn is_pickle(bytes: &[u8], limits: &Limits, budget: DescriptionBudget) -> bool {
+    if matches!(bytes, [0x80, 0..=5, ..]) {
+        return true;
+    }
+    let mut machine = Machine::new(bytes, Ceilings::of(limits), Policy::Inert, budget);
+    machine.run().is_ok()
 }
 
 fn unexpected(pickle: &'static str, expected: &'static str, arena: &Arena, id: Id) -> Error {

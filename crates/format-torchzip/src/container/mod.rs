@@ -3,4 +3,5 @@
 pub(crate) mod legacy;
 pub(crate) mod storages;
 pub(crate) mod tar;
+pub(crate) mod unclaimed;
 pub(crate) mod zip;

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use tensorlift_tensor_meta::{Extent, Record};
 
-use crate::container::zip::{Archive, Entry, Located};
+use crate::container::zip::{Archive, Located, ZipEntry};
 use crate::error::{Result, TensorProblem};
 use crate::globals::StorageType;
 use crate::rebuild::{Dense, StorageId};
@@ -58,7 +58,7 @@ pub(crate) struct TarStorage {
 
 /// A storage within the file: one record, by whatever names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
+pub(crate) enum StorageIndex {
     /// The place in an archive's directory or a legacy file's key list.
     Entry(usize),
     Number(i64),
@@ -67,17 +67,17 @@ pub(crate) enum Place {
 /// A storage that was found.
 #[derive(Debug)]
 pub(crate) struct Found {
-    pub(crate) place: Place,
+    pub(crate) place: StorageIndex,
     /// Where the storage begins in its record and how long it is, in bytes.
     pub(crate) base: u64,
     pub(crate) len: u64,
 }
 
 impl ZipStorages<'_> {
-    fn find(&self, key: &[u8], next: usize) -> Option<Entry> {
+    fn find(&self, key: &[u8], next: usize) -> Option<ZipEntry> {
         let is_it = |name: &[u8]| name.strip_prefix(&*self.folder) == Some(key);
-        if next < self.archive.len() && is_it(self.archive.name(Entry(next))) {
-            return Some(Entry(next));
+        if next < self.archive.len() && is_it(self.archive.name(ZipEntry(next))) {
+            return Some(ZipEntry(next));
         }
         self.archive.find(&[&*self.folder, key].concat())
     }
@@ -105,11 +105,11 @@ impl Storages<'_> {
             Storages::Zip(zip) => {
                 let entry = zip.find(id.key, next).ok_or_else(missing)?;
                 let size = zip.archive.size(entry);
-                (Place::Entry(entry.0), size)
+                (StorageIndex::Entry(entry.0), size)
             }
             Storages::Legacy(table) => {
                 let place = *table.by_key.get(id.key).ok_or_else(missing)?;
-                (Place::Entry(place), table.extents[place].len)
+                (StorageIndex::Entry(place), table.extents[place].len)
             }
             Storages::Tar(_) | Storages::Nowhere => return Err(missing()),
         };
@@ -136,15 +136,16 @@ impl Storages<'_> {
     }
 
     /// The record of a storage that was found.
-    pub(crate) fn record(&self, place: &Place) -> Result<Option<Record>> {
+    pub(crate) fn record(&self, place: &StorageIndex) -> Result<Option<Record>> {
         Ok(match (self, place) {
-            (Storages::Zip(zip), &Place::Entry(entry)) => {
-                Some(zip.archive.record(Entry(entry), zip.located[entry])?)
-            }
-            (Storages::Legacy(table), Place::Entry(place)) => {
+            (Storages::Zip(zip), &StorageIndex::Entry(entry)) => Some(
+                zip.archive
+                    .record(ZipEntry(entry), zip.located.data[entry])?,
+            ),
+            (Storages::Legacy(table), StorageIndex::Entry(place)) => {
                 table.extents.get(*place).copied().map(Record::stored)
             }
-            (Storages::Tar(tar), Place::Number(number)) => tar
+            (Storages::Tar(tar), StorageIndex::Number(number)) => tar
                 .storages
                 .get(number)
                 .map(|storage| Record::stored(storage.extent)),

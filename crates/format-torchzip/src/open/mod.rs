@@ -10,6 +10,7 @@ use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{Catalog, Limits};
 
 use crate::catalog::roots::Root;
+use crate::container::unclaimed::Unclaimed;
 use crate::detect::{Content, identify};
 use crate::error::{Error, Result};
 use crate::pickle::{DescriptionBudget, Policy};
@@ -58,6 +59,7 @@ pub struct TorchFile {
     roots: Vec<Root>,
     automatic_root: Root,
     aliases_omitted: bool,
+    unclaimed: Vec<Unclaimed>,
 }
 
 /// Reads the description of a PyTorch file; the bytes of its tensors stay where they are.
@@ -75,12 +77,12 @@ pub fn read(storage: &dyn Storage, options: &ReadOptions) -> Result<TorchFile> {
         storage,
         options,
         budget: DescriptionBudget::for_file(storage.len(), options.limits.description_bytes),
+        unclaimed: Vec::new(),
     };
     match identify(&prefix) {
         Content::Torch(Format::Zip | Format::TorchScript) => reader.zip(),
-        Content::Torch(Format::Legacy) => reader.legacy(),
         Content::Torch(Format::Tar) => reader.tar(),
-        Content::Torch(Format::Pickle) => reader.pickle(),
+        Content::Torch(Format::Legacy | Format::Pickle) => reader.pickles(),
         other => Err(Error::NotTorch(other)),
     }
 }
@@ -136,6 +138,14 @@ impl TorchFile {
     #[must_use]
     pub const fn aliases_omitted(&self) -> bool {
         self.aliases_omitted
+    }
+
+    /// The bytes of the file that belong to no entry, pickle or storage, in no special order.
+    ///
+    /// `torch.load` passes over them too. [`Policy::Strict`] refuses files that have any.
+    #[must_use]
+    pub fn unclaimed(&self) -> &[Unclaimed] {
+        &self.unclaimed
     }
 }
 

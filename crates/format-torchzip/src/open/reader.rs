@@ -11,12 +11,15 @@ use tensorlift_tensor_meta::{ByteOrder, Catalog, Source};
 use crate::catalog::listing::Origin;
 use crate::catalog::naming::{self, Tree};
 use crate::catalog::roots::{self, Root};
-use crate::container::legacy::{self, pickle_error};
+use crate::container::legacy::{self, LegacyPickles, Pickles, pickle_error};
 use crate::container::storages::{Storages, ZipStorages};
 use crate::container::tar;
-use crate::container::zip::{Archive, Entry};
+use crate::container::unclaimed::{Unclaimed, UnclaimedPlace};
+use crate::container::zip::{Archive, ZipEntry};
 use crate::error::{Error, Result};
-use crate::pickle::{Arena, Ceilings, DescriptionBudget, Id, Machine, PickleProblem, display_text};
+use crate::pickle::{
+    Arena, Ceilings, DescriptionBudget, Id, Machine, PickleProblem, Policy, display_text,
+};
 use crate::state::{FirstNames, State};
 use crate::tensors::rebuild::Objects;
 
@@ -29,6 +32,8 @@ pub(super) struct Reader<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) options: &'a ReadOptions,
     pub(super) budget: DescriptionBudget,
+    /// Bytes of the file that belong to nothing.
+    pub(super) unclaimed: Vec<Unclaimed>,
 }
 
 /// From so many entries on, their headers are read beside the pickles.
@@ -38,9 +43,9 @@ const ENTRIES_WORTH_A_THREAD: usize = 2048;
 struct ZipPickles {
     folder: Vec<u8>,
     byte_order: ByteOrder,
-    main: (Entry, Parsed),
+    main: (ZipEntry, Parsed),
     /// Those of a TorchScript archive.
-    constants: Option<(Entry, Parsed)>,
+    constants: Option<(ZipEntry, Parsed)>,
 }
 
 /// The objects of a pickle, and the bytes they were read from.
@@ -59,9 +64,13 @@ impl Reader<'_> {
         } else {
             // The headers lie all over the file, and the pickles need two or three of them.
             std::thread::scope(|scope| {
-                let located = scope.spawn(|| archive.locate());
+                let thread = std::thread::Builder::new().spawn_scoped(scope, || archive.locate());
                 let pickles = self.zip_pickles(&archive);
-                let located = located.join().unwrap_or_else(|panic| resume_unwind(panic));
+                let located = match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                    // The system refuses another thread.
+                    Err(_) => archive.locate(),
+                };
                 located.map(|located| (located, pickles))
             })?
         };
@@ -80,8 +89,8 @@ impl Reader<'_> {
         };
         let (data, constant_data) = (storages("data/"), storages("constants/"));
         let origin = |(entry, parsed), storages| -> Result<Origin<'_>> {
-            let (entry, parsed): (Entry, &Parsed) = (entry, parsed);
-            let record = archive.record(entry, located[entry.0])?;
+            let (entry, parsed): (ZipEntry, &Parsed) = (entry, parsed);
+            let record = archive.record(entry, located.data[entry.0])?;
             Ok(Origin {
                 objects: Objects {
                     arena: &parsed.arena,
@@ -115,7 +124,8 @@ impl Reader<'_> {
             Some(_) => Format::TorchScript,
             None => Format::Zip,
         };
-        Ok(self.finish(named, main.1, format))
+        self.unclaimed.extend_from_slice(&located.unclaimed);
+        self.finish(named, main.1, format)
     }
 
     /// Reads the pickles of an archive.
@@ -139,23 +149,27 @@ impl Reader<'_> {
     fn zip_pickle(
         &mut self,
         archive: &Archive<'_>,
-        entry: Entry,
+        entry: ZipEntry,
         name: &'static str,
     ) -> Result<Parsed> {
         let size = archive.size(entry);
         self.check_pickle_len(size)?;
-        let bytes = archive.read(entry, self.options.verify_crc, &mut self.budget)?;
-        let (arena, root, _) = self.run(&bytes, name)?;
+        let (bytes, at) = archive.read(entry, self.options.verify_crc, &mut self.budget)?;
+        let (arena, root, len) = self.run(&bytes, name)?;
+        self.check_behind(&bytes, len, at)?;
         Ok(Parsed { arena, root, bytes })
     }
 
-    fn byte_order(&mut self, archive: &Archive<'_>, entry: Option<Entry>) -> Result<ByteOrder> {
+    fn byte_order(&mut self, archive: &Archive<'_>, entry: Option<ZipEntry>) -> Result<ByteOrder> {
         let Some(entry) = entry else {
             return Ok(ByteOrder::Little);
         };
         let found = match archive.size(entry) {
             // No name of an order is longer.
-            0..=16 => archive.read(entry, self.options.verify_crc, &mut self.budget)?,
+            0..=16 => {
+                let verify = self.options.verify_crc;
+                archive.read(entry, verify, &mut self.budget)?.0
+            }
             size => {
                 return Err(Error::ByteOrder {
                     found: format!("{size} bytes"),
@@ -171,16 +185,34 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn legacy(&mut self) -> Result<TorchFile> {
+    /// A file that begins with a pickle: that alone, or those of the legacy format.
+    pub(super) fn pickles(&mut self) -> Result<TorchFile> {
         let options = self.options;
-        let (bytes, mut pickles) = self.windowed(|bytes, budget| {
+        let (bytes, pickles) = self.windowed(|bytes, budget| {
             legacy::pickles(bytes, options.policy, &options.limits, budget)
         })?;
+        match pickles {
+            Pickles::Legacy(pickles) => self.legacy(&bytes, pickles),
+            Pickles::Bare {
+                mut arena,
+                root,
+                len,
+            } => {
+                self.budget = arena.take_budget();
+                self.read_behind(len as u64, UnclaimedPlace::Pickle)?;
+                let bytes = self.keep(&bytes, len)?;
+                let parsed = Parsed { arena, root, bytes };
+                self.list(parsed, &Storages::Nowhere, Some(0), Format::Pickle)
+            }
+        }
+    }
+
+    fn legacy(&mut self, bytes: &[u8], mut pickles: LegacyPickles) -> Result<TorchFile> {
         self.budget = pickles.arena.take_budget();
         let len = self.storage.len();
         let mut cursor = Cursor::new(self.storage);
         let shard = tensorlift_tensor_meta::ShardId::FIRST;
-        let file = legacy::locate(pickles, &bytes, len, shard, |at| {
+        let file = legacy::locate(pickles, bytes, len, shard, |at| {
             let mut count = [0; 8];
             cursor
                 .seek(SeekFrom::Start(at))
@@ -188,6 +220,7 @@ impl Reader<'_> {
                 .map_err(|source| Error::io("the length of a storage", source))?;
             Ok(u64::from_le_bytes(count))
         })?;
+        self.read_behind(file.end, UnclaimedPlace::Storages)?;
         self.budget
             .grow_for(file.storages.extents.len() as u64, len);
         let storages = Storages::Legacy(file.storages);
@@ -214,20 +247,19 @@ impl Reader<'_> {
         self.storage
             .read_exact_at(tar.pickle.offset, &mut bytes)
             .map_err(io)?;
-        let (arena, root, _) = self.run(&bytes, "the object's pickle")?;
+        let (arena, root, len) = self.run(&bytes, "the object's pickle")?;
+        self.check_behind(&bytes, len, tar.pickle.offset)?;
         let parsed = Parsed { arena, root, bytes };
         let storages = Storages::Tar(tar.objects);
         self.list(parsed, &storages, Some(tar.pickle.offset), Format::Tar)
     }
 
-    pub(super) fn pickle(&mut self) -> Result<TorchFile> {
-        let options = self.options;
-        let (bytes, (mut arena, root, len)) =
-            self.windowed(|bytes, budget| run(bytes, "the pickle", options, budget))?;
-        self.budget = arena.take_budget();
-        let bytes = self.keep(bytes, len)?;
-        let parsed = Parsed { arena, root, bytes };
-        self.list(parsed, &Storages::Nowhere, Some(0), Format::Pickle)
+    /// Looks at what stands behind the last part of a file.
+    fn read_behind(&mut self, end: u64, place: UnclaimedPlace) -> Result<()> {
+        let limits = &self.options.limits;
+        let behind = legacy::behind(self.storage, end, place, limits, self.budget.clone())?;
+        self.unclaimed.extend(behind);
+        Ok(())
     }
 
     /// Parses the beginning of a file, reading more of it as long as that is too short.
@@ -264,7 +296,7 @@ impl Reader<'_> {
     }
 
     /// The bytes of the pickle alone.
-    fn keep(&mut self, bytes: Anonymous, len: usize) -> Result<Anonymous> {
+    fn keep(&mut self, bytes: &[u8], len: usize) -> Result<Anonymous> {
         let mut kept = Anonymous::new(len).map_err(|source| Error::io("the pickle", source))?;
         kept.copy_from_slice(&bytes[..len]);
         self.budget.refund((bytes.len() - len) as u64);
@@ -276,6 +308,25 @@ impl Reader<'_> {
         let (mut arena, root, len) = run(bytes, name, self.options, budget)?;
         self.budget = arena.take_budget();
         Ok((arena, root, len))
+    }
+
+    /// Looks at what stands behind a pickle of `len` bytes that was read from `at`.
+    fn check_behind(&mut self, bytes: &[u8], len: usize, at: u64) -> Result<()> {
+        let rest = &bytes[len..];
+        let offset = at + len as u64;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        if legacy::is_pickle(rest, &self.options.limits, self.budget.clone()) {
+            return Err(Error::SecondObject { offset });
+        }
+        self.unclaimed.push(Unclaimed {
+            offset,
+            byte_len: rest.len() as u64,
+            place: UnclaimedPlace::Pickle,
+            zeros: rest.iter().all(|&byte| byte == 0),
+        });
+        Ok(())
     }
 
     fn check_pickle_len(&self, len: u64) -> Result<()> {
@@ -316,10 +367,14 @@ impl Reader<'_> {
             prefix: "",
         }];
         let named = Listed::from(naming::name_tensors(&trees, &mut self.budget)?);
-        Ok(self.finish(named, parsed, format))
+        self.finish(named, parsed, format)
     }
 
-    fn finish(&self, listed: Listed, parsed: Parsed, format: Format) -> TorchFile {
+    fn finish(&mut self, listed: Listed, parsed: Parsed, format: Format) -> Result<TorchFile> {
+        let unclaimed = std::mem::take(&mut self.unclaimed);
+        if let (Policy::Strict, Some(first)) = (self.options.policy, unclaimed.first()) {
+            return Err(Error::Unclaimed(*first));
+        }
         let Listed {
             catalog,
             first_names,
@@ -342,14 +397,15 @@ impl Reader<'_> {
             self.options.limits.expanded_nodes,
             self.budget.left(),
         );
-        TorchFile {
+        Ok(TorchFile {
             catalog,
             state,
             format,
             roots,
             automatic_root,
             aliases_omitted,
-        }
+            unclaimed,
+        })
     }
 }
 
@@ -397,7 +453,7 @@ fn inside(folder: &[u8], name: &str) -> Vec<u8> {
 ///
 /// The folder is that of the first entry, as for PyTorch; archives packed anew may begin with
 /// another, so any folder at the top will do.
-fn find_pickle(archive: &Archive<'_>) -> Result<(Vec<u8>, Entry)> {
+fn find_pickle(archive: &Archive<'_>) -> Result<(Vec<u8>, ZipEntry)> {
     let folder_of = |name: &[u8]| {
         let slash = name.iter().position(|&byte| byte == b'/');
         slash.map_or(Vec::new(), |slash| name[..=slash].to_vec())

@@ -26,9 +26,6 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &DescriptionBudget) ->
             "expected a storage in the bytes of a pickled tensor, found {found}"
         ))
     };
-    if !legacy::starts_with_magic(bytes) {
-        return Err(wrong("something that is no legacy file"));
-    }
     // The objects are gone again when the storage is found.
     let own = budget.clone();
     let file = legacy::parse(bytes, bytes.len() as u64, ShardId::FIRST, limits, own)?;

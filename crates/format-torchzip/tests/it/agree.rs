@@ -17,6 +17,8 @@ proptest! {
             true => SerOptions::new(),
             false => SerOptions::new().proto_v2(),
         };
+        // What is no container is refused.
+        let value = Value::List(vec![value]);
         let bytes = serde_pickle::value_to_vec(&value, options).unwrap();
         // What has no mark of a protocol is told by its first opcodes; short ones cannot be.
         let file = read(&MemoryStorage::new(bytes.clone()), &ReadOptions::default()).unwrap();

@@ -1,6 +1,7 @@
 //! Integration tests of the PyTorch reader.
 
 mod agree;
+mod containers;
 mod hostile;
 mod objects;
 mod older;

@@ -11,7 +11,7 @@ use tensorlift_tensor_meta::{
     ByteOrder, Catalog, CatalogBuilder, CatalogError, Dtype, Layout, Limits, RecordId, View,
 };
 
-use crate::container::storages::{Place, Storages};
+use crate::container::storages::{StorageIndex, Storages};
 use crate::error::{Error, Result, TensorProblem};
 use crate::pickle::globals::StorageType;
 use crate::pickle::{Budget, Id};
@@ -35,7 +35,7 @@ pub(crate) struct Listing<'a> {
     builder: CatalogBuilder,
     /// Records by entry of the archive.
     entry_records: Vec<Option<RecordId>>,
-    records: HashMap<Place, RecordId>,
+    records: HashMap<StorageIndex, RecordId>,
     absent: Option<RecordId>,
     arrays: HashMap<Id, RecordId>,
     embedded: HashMap<Id, (Embedded, RecordId)>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tensorlift_tensor_meta::{CatalogError, Extent, Layout, Record, RecordId, ShardId, Source};
 
-use crate::container::storages::{Place, Storages};
+use crate::container::storages::{StorageIndex, Storages};
 use crate::error::{Error, Result, TensorProblem};
 use crate::pickle::globals::Known;
 use crate::pickle::{Budget, Id, Node, latin1_bytes};
@@ -26,7 +26,7 @@ impl Listing<'_> {
                 let fail = |problem: TensorProblem| tensor_error(name, problem);
                 let storage = self.objects.storage_id(pid).map_err(fail)?;
                 let found = self.storages.find(&storage, self.next).map_err(fail)?;
-                if let Place::Entry(place) = found.place {
+                if let StorageIndex::Entry(place) = found.place {
                     self.next = place + 1;
                 }
                 Ok(Resolved {
@@ -59,7 +59,7 @@ impl Listing<'_> {
             .get(&number)
             .ok_or_else(|| missing(number.to_string()))?;
         Ok(Resolved {
-            record: self.record(name, Place::Number(storage.root))?,
+            record: self.record(name, StorageIndex::Number(storage.root))?,
             base: storage.base,
             len: storage.len,
             kind: storage.kind,
@@ -90,9 +90,9 @@ impl Listing<'_> {
         })
     }
 
-    pub(super) fn record(&mut self, name: &str, place: Place) -> Result<RecordId> {
+    pub(super) fn record(&mut self, name: &str, place: StorageIndex) -> Result<RecordId> {
         let known = match &place {
-            Place::Entry(entry) => self.entry_records[*entry],
+            StorageIndex::Entry(entry) => self.entry_records[*entry],
             place => self.records.get(place).copied(),
         };
         if let Some(record) = known {
@@ -114,7 +114,7 @@ impl Listing<'_> {
         }
         let id = self.add_record(name, record)?;
         match place {
-            Place::Entry(entry) => self.entry_records[entry] = Some(id),
+            StorageIndex::Entry(entry) => self.entry_records[entry] = Some(id),
             place => {
                 self.records.insert(place, id);
             }
