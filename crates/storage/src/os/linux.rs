@@ -264,31 +264,14 @@ pub fn forget_pages(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fadvise(file, 0, None, FileAdvice::DontNeed)?)
 }
 
-/// How many bytes this process can still make resident, as far as the kernel and the control group
+/// How many bytes this process can still make resident, as far as the kernel and the control groups
 /// tell: what is free, and what the page cache would give back.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
     let of_machine = std::fs::read_to_string("/proc/meminfo").ok();
     let of_machine = of_machine.and_then(|text| kib_field(&text, "MemAvailable:"));
-    [of_machine, group_headroom()].into_iter().flatten().min()
-}
-
-/// What the control group (version 2) leaves, page cache not counted against it.
-fn group_headroom() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let folder = std::path::Path::new("/sys/fs/cgroup").join(path);
-    let read = |file| std::fs::read_to_string(folder.join(file)).ok();
-    // "max" is no number: no limit.
-    let limit: u64 = read("memory.max")?.trim().parse().ok()?;
-    let current: u64 = read("memory.current")?.trim().parse().ok()?;
-    let stat = read("memory.stat")?;
-    let field = |name: &str| {
-        let line = stat.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().parse::<u64>().ok()
-    };
-    let cache = field("active_file ")? + field("inactive_file ")?;
-    Some(limit.saturating_sub(current.saturating_sub(cache)))
+    let of_groups = super::cgroup::headroom(std::path::Path::new("/"));
+    [of_machine, of_groups].into_iter().flatten().min()
 }
 
 /// The most memory that this process may lock, in bytes; `None` for no limit.
