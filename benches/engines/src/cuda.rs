@@ -139,7 +139,7 @@ fn copy_all(files: &[(PathBuf, FileStorage)]) -> Result<(Box<dyn Group>, f64)> {
         .lanes(chunks.len())
         .slot_bytes(LIMIT_SLOT_BYTES)
         .build()?;
-    let mut group = device.allocate(&GroupRequest { bytes, dtype: None })?;
+    let mut group = device.allocate(&GroupRequest::new(bytes))?;
     let Destination::Staged(staging) = group.destination() else {
         return Err("the GPU has no staging buffers".into());
     };

@@ -139,7 +139,7 @@ impl Device for CudaDevice {
         })
     }
 
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         let inner = &self.inner;
         if request.bytes > 0 {
             inner.lanes.make_for(request.bytes as u64, &inner.context)?;

@@ -54,7 +54,7 @@ pub fn check(device: &dyn Device, bytes: impl Fn(&dyn Group) -> Vec<u8>) {
 fn allocate(device: &dyn Device, bytes: usize) -> Box<dyn Group> {
     let dtype = device.rules().one_dtype.then_some(Dtype::U8);
     let group = device
-        .allocate(&GroupRequest { bytes, dtype })
+        .allocate(&GroupRequest::new(bytes).dtype(dtype))
         .expect("the group fits");
     assert_eq!(group.len(), bytes);
     assert_eq!(group.is_empty(), bytes == 0);

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 
-use tensorlift_tensor_meta::Dtype;
+use tensorlift_tensor_meta::{Dtype, Entry};
 
 use crate::DeviceError;
 
@@ -28,7 +28,7 @@ pub trait Device: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// If the device refuses.
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError>;
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError>;
 }
 
 /// What a device demands of its groups.
@@ -44,27 +44,108 @@ pub struct GroupRules {
     pub max_bytes: u64,
     /// How many threads should read files that are in the page cache; none: the loader's default.
     pub readers: Option<usize>,
+    /// Whether every tensor has a group of exactly its bytes, from the first one on, with its
+    /// elements in row-major order; [`GroupRequest::entry`] then says which tensor it is.
+    pub exact: bool,
+}
+
+impl GroupRules {
+    /// Sets [`readers`](Self::readers).
+    #[must_use]
+    pub const fn readers(mut self, readers: usize) -> Self {
+        self.readers = Some(readers);
+        self
+    }
+
+    /// Sets [`tensor_alignment`](Self::tensor_alignment).
+    #[must_use]
+    pub const fn tensor_alignment(mut self, bytes: usize) -> Self {
+        self.tensor_alignment = bytes;
+        self
+    }
+
+    /// Sets [`one_dtype`](Self::one_dtype).
+    #[must_use]
+    pub const fn one_dtype(mut self, one_dtype: bool) -> Self {
+        self.one_dtype = one_dtype;
+        self
+    }
+
+    /// Sets [`max_bytes`](Self::max_bytes).
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Sets [`exact`](Self::exact).
+    #[must_use]
+    pub const fn exact(mut self, exact: bool) -> Self {
+        self.exact = exact;
+        self
+    }
 }
 
 impl Default for GroupRules {
-    /// No demands: alignment 1, mixed dtypes, any size.
+    /// No demands: alignment 1, mixed dtypes, any size, tensors side by side.
     fn default() -> Self {
         Self {
             tensor_alignment: 1,
             one_dtype: false,
             max_bytes: u64::MAX,
             readers: None,
+            exact: false,
         }
     }
 }
 
 /// The memory that the loader asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupRequest {
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct GroupRequest<'a> {
     /// How many bytes.
     pub bytes: usize,
     /// The one dtype of its tensors, where [`GroupRules::one_dtype`] asks for that.
     pub dtype: Option<Dtype>,
+    /// The one tensor that it holds, where [`GroupRules::exact`] asks for that.
+    pub entry: Option<&'a Entry>,
+    /// Where in a page of 4,096 bytes the memory should begin, so that reads past the page cache
+    /// land in place; a hint, which costs nothing but speed to ignore.
+    pub page_offset: usize,
+}
+
+impl<'a> GroupRequest<'a> {
+    /// A request for memory of any dtype.
+    #[must_use]
+    pub const fn new(bytes: usize) -> Self {
+        Self {
+            bytes,
+            dtype: None,
+            entry: None,
+            page_offset: 0,
+        }
+    }
+
+    /// Sets [`dtype`](Self#structfield.dtype).
+    #[must_use]
+    pub fn dtype(mut self, dtype: impl Into<Option<Dtype>>) -> Self {
+        self.dtype = dtype.into();
+        self
+    }
+
+    /// Sets [`entry`](Self#structfield.entry).
+    #[must_use]
+    pub fn entry(mut self, entry: impl Into<Option<&'a Entry>>) -> Self {
+        self.entry = entry.into();
+        self
+    }
+
+    /// Sets [`page_offset`](Self#structfield.page_offset).
+    #[must_use]
+    pub const fn page_offset(mut self, bytes: usize) -> Self {
+        self.page_offset = bytes;
+        self
+    }
 }
 
 /// One allocation, shared by the tensors in it.

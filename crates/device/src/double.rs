@@ -137,7 +137,7 @@ impl Device for StagedDevice {
         }
     }
 
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         self.shared.live_groups.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(StagedGroup {
             memory: Mutex::new(vec![0; request.bytes]),
@@ -293,7 +293,7 @@ impl Device for VecDevice {
         }
     }
 
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         Ok(Box::new(match request.dtype {
             Some(Dtype::F32) => VecGroup::F32(vec![0.0; request.bytes / 4]),
             Some(Dtype::I64) => VecGroup::I64(vec![0; request.bytes / 8]),

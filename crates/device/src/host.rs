@@ -15,6 +15,7 @@ static SPARE_BYTES: AtomicUsize = AtomicUsize::new(32 << 20);
 #[derive(Clone, Debug)]
 pub struct HostDevice {
     tensor_alignment: usize,
+    exact: bool,
     pool: Option<HostPool>,
 }
 
@@ -30,6 +31,7 @@ impl HostDevice {
     pub const fn new() -> Self {
         Self {
             tensor_alignment: 1,
+            exact: false,
             pool: None,
         }
     }
@@ -50,6 +52,13 @@ impl HostDevice {
 }
 
 impl HostDevice {
+    /// Gives every tensor an allocation of its own, so that each can be freed alone.
+    #[must_use]
+    pub const fn with_exact_groups(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
     /// Takes memory from a pool, and lets it go back there with the last tensor in it.
     #[must_use]
     pub fn with_pool(mut self, pool: HostPool) -> Self {
@@ -66,6 +75,7 @@ impl Device for HostDevice {
     fn rules(&self) -> GroupRules {
         GroupRules {
             tensor_alignment: self.tensor_alignment,
+            exact: self.exact,
             ..GroupRules::default()
         }
     }
@@ -90,10 +100,11 @@ impl Device for HostDevice {
         }
     }
 
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
+        let bytes = request.bytes.saturating_add(request.page_offset);
         let taken = match &self.pool {
-            Some(pool) => pool.take(request.bytes).map(|memory| (memory, 0)),
-            None => allocate(request.bytes),
+            Some(pool) => pool.take(bytes).map(|memory| (memory, 0)),
+            None => allocate(bytes),
         };
         let (memory, spare) = taken.map_err(|source| DeviceError::Allocation {
             device: self.name(),
@@ -102,6 +113,7 @@ impl Device for HostDevice {
         })?;
         Ok(Box::new(HostGroup {
             memory: Some(memory),
+            start: request.page_offset,
             len: request.bytes,
             spare,
             pool: self.pool.clone(),
@@ -128,6 +140,7 @@ fn allocate(len: usize) -> io::Result<(Anonymous, usize)> {
 struct HostGroup {
     /// Present until the group is dropped; from a pool, it may be longer than the group.
     memory: Option<Anonymous>,
+    start: usize,
     len: usize,
     /// What it has of [`SPARE_BYTES`].
     spare: usize,
@@ -143,7 +156,7 @@ impl Group for HostGroup {
         Destination::Host(
             self.memory
                 .as_deref_mut()
-                .map_or(&mut [], |bytes| &mut bytes[..self.len]),
+                .map_or(&mut [], |bytes| &mut bytes[self.start..][..self.len]),
         )
     }
 
@@ -152,7 +165,9 @@ impl Group for HostGroup {
     }
 
     fn as_host(&self) -> Option<&[u8]> {
-        self.memory.as_deref().map(|bytes| &bytes[..self.len])
+        self.memory
+            .as_deref()
+            .map(|bytes| &bytes[self.start..][..self.len])
     }
 }
 
@@ -174,7 +189,7 @@ mod tests {
     #[test]
     fn groups_together_take_little_more_than_they_are_asked_for() {
         let bytes = HUGE_PAGE_BYTES / 2;
-        let request = GroupRequest { bytes, dtype: None };
+        let request = GroupRequest::new(bytes);
         let before = SPARE_BYTES.load(Ordering::Relaxed);
         let groups: Vec<_> = (0..100)
             .map(|_| HostDevice::new().allocate(&request).unwrap())
@@ -194,7 +209,11 @@ mod tests {
         // Nothing is spent: no page of it is touched.
         let bytes = usize::try_from(free / 2).unwrap();
         let dtype = None;
-        drop(device.allocate(&GroupRequest { bytes, dtype }).unwrap());
+        drop(
+            device
+                .allocate(&GroupRequest::new(bytes).dtype(dtype))
+                .unwrap(),
+        );
         let needed = free + free / 4;
         assert!(HostDevice::new().reserve(needed).is_err());
         device.reserve(needed).unwrap();

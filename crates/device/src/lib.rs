@@ -8,7 +8,7 @@
 //! ```
 //! use tensorlift_device::{Destination, Device, GroupRequest, HostDevice};
 //!
-//! let mut group = HostDevice::new().allocate(&GroupRequest { bytes: 4, dtype: None })?;
+//! let mut group = HostDevice::new().allocate(&GroupRequest::new(4))?;
 //! if let Destination::Host(bytes) = group.destination() {
 //!     bytes.copy_from_slice(b"abcd");
 //! }

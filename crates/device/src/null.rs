@@ -20,7 +20,7 @@ impl Device for NullDevice {
         GroupRules::default()
     }
 
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         Ok(Box::new(NullGroup { len: request.bytes }))
     }
 }

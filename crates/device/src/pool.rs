@@ -15,7 +15,7 @@ use tensorlift_memory::Anonymous;
 ///
 /// let pool = HostPool::new(64 << 20);
 /// let device = HostDevice::new().with_pool(pool.clone());
-/// let group = device.allocate(&GroupRequest { bytes: 4 << 20, dtype: None })?;
+/// let group = device.allocate(&GroupRequest::new(4 << 20))?;
 /// drop(group);
 /// assert_eq!(pool.kept_bytes(), 4 << 20);
 /// # Ok::<(), tensorlift_device::DeviceError>(())

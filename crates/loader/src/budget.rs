@@ -2,7 +2,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
-/// What all loads that share it may use at once.
+/// The limit on what all loads that share it use together.
 ///
 /// Nothing here waits, so loads cannot wait for each other: a load takes what is left, and at
 /// least one thread, one shard and the staging slots of one thread.
@@ -24,7 +24,7 @@ pub struct BudgetLimits {
     pub staging_bytes: u64,
     /// Reading threads. Default: 64.
     pub threads: usize,
-    /// Shards that are read in turn; each takes up to two descriptors. While one thread ends a
+    /// Shards that are read in turns; each takes up to two descriptors. While one thread ends a
     /// shard, each other one may have the next open. Default: 32.
     pub open_shards: usize,
 }
@@ -32,7 +32,7 @@ pub struct BudgetLimits {
 #[derive(Debug, Default)]
 struct Used {
     memory: u64,
-    /// What of `memory` holds no bytes yet.
+    /// The part of `memory` that is not filled yet.
     unfilled: u64,
     staging: u64,
     threads: usize,
@@ -51,7 +51,7 @@ impl Default for BudgetLimits {
 }
 
 impl Budget {
-    /// A budget of its own for loads that are not to share the process's.
+    /// A separate budget, for loads that should not share the process's.
     #[must_use]
     pub fn new(limits: BudgetLimits) -> Arc<Self> {
         Arc::new(Self {
@@ -68,7 +68,7 @@ impl Budget {
         Arc::clone(&PROCESS)
     }
 
-    /// Bytes that other loads have been promised and have not filled yet.
+    /// Bytes that loads under way have reserved and not filled yet.
     pub(crate) fn unfilled(&self) -> u64 {
         self.lock().unfilled
     }
@@ -106,7 +106,7 @@ impl Budget {
     }
 }
 
-/// What one load has of the budget; given back on drop.
+/// The part of a budget that one load holds; returned on drop.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
@@ -146,7 +146,7 @@ impl Share {
         granted
     }
 
-    /// Tells that so many bytes are in memory now, and known to the system.
+    /// Records that `bytes` were filled, so that the system counts them as used.
     pub(crate) fn filled(&self, bytes: u64) {
         let (mut used, mut taken) = (self.budget.lock(), self.lock());
         let bytes = bytes.min(taken.unfilled);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// A token that nobody has used.
+    /// A token that is not cancelled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -37,11 +37,28 @@ pub struct Progress {
 /// Is called by the reading threads after each chunk, several at a time.
 pub type ProgressFn = dyn Fn(Progress) + Send + Sync;
 
-/// The caller's hands on a running load.
+/// How the caller stops and follows a running load.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct Control {
     /// Stops the load.
     pub cancel: CancelToken,
     /// Follows the load.
     pub progress: Option<Arc<ProgressFn>>,
+}
+
+impl Control {
+    /// Lets `token` stop the load.
+    #[must_use]
+    pub fn cancel_token(mut self, token: CancelToken) -> Self {
+        self.cancel = token;
+        self
+    }
+
+    /// Calls `progress` after each chunk, from the reading threads.
+    #[must_use]
+    pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
 }

@@ -35,11 +35,9 @@ mod element;
 mod execute;
 mod loaded;
 mod options;
-mod page_cache;
 mod pattern;
 mod placement;
 mod plan;
-mod reader;
 mod report;
 mod shard;
 mod tensor;
@@ -52,17 +50,18 @@ pub use device_map::{
 };
 pub use dtype::{Conversion, Conversions, DtypePolicy};
 pub use element::Element;
-pub use execute::{Filled, execute};
+pub use execute::{FillError, Filled, Outcome, execute, fill, probe};
 pub use loaded::Loaded;
-pub use options::{LoadOptions, Mode, PlanOptions, Verify};
-pub use page_cache::PageCache;
+pub use options::{LoadOptions, Mode, PageCache, PlanOptions, Reader, Verify};
 pub use pattern::Pattern;
 pub use placement::Placement;
-pub use plan::{Fix, GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource, plan};
-pub use reader::{Reader, probe};
+pub use plan::{
+    GroupMemory, Place, Plan, PlannedGroup, Repeat, Segment, SegmentSource, Selection, Transform,
+    plan,
+};
 pub use report::{
-    Bytes, Choice, Counts, FileReport, LoadReport, PaceStep, PassedOver, Phases, RefusedReader,
-    Verified,
+    Alternative, Bytes, Counts, FileReport, LoadReport, PaceStep, Phases, RefusedReader,
+    Resolution, Verified,
 };
 pub use shard::Shard;
 pub use tensor::Tensor;

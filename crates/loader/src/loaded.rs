@@ -2,58 +2,87 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tensorlift_device::Group;
-use tensorlift_memory::HugeVec;
 use tensorlift_storage::os::ProcessMemory;
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
 
 use crate::execute::Filled;
-use crate::plan::Plan;
+use crate::plan::{Place, Plan};
 use crate::report::{LoadReport, Phases};
 use crate::tensor::Tensor;
 
-/// Names this alike are offered in place of one that is not there (Jaro-Winkler).
-const ALIKE: f64 = 0.8;
+/// Names this similar are suggested in place of an unknown one (Jaro-Winkler).
+const SIMILAR: f64 = 0.8;
 
-/// The tensors of a load, and what it took.
+/// The tensors of a load, and its report.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     catalog: Arc<Catalog>,
-    tensors: HugeVec<Tensor>,
+    groups: Vec<Arc<dyn Group>>,
+    places: Vec<Place>,
+    tensors: Vec<Tensor>,
     /// Positions in `tensors` by position in the catalog, where not all entries were loaded.
     positions: Option<HashMap<usize, usize>>,
     report: LoadReport,
 }
 
 impl Loaded {
-    /// Hands the filled groups of a plan out as tensors.
+    /// The tensors of a plan whose groups are filled.
     #[must_use]
     pub fn new(catalog: Arc<Catalog>, plan: &Plan, filled: Filled, report: LoadReport) -> Self {
         let groups: Vec<Arc<dyn Group>> = filled.groups.into_iter().map(Arc::from).collect();
-        let tensor = |place: &crate::plan::Place| {
+        let places = plan.places.clone();
+        let tensor = |place: &Place| {
             let group = Arc::clone(&groups[place.group]);
-            // Groups fit into memory, so offsets into them do.
-            Tensor::new(
-                Arc::clone(&catalog),
-                place.entry,
-                group,
-                place.offset as usize,
-            )
+            Tensor::new(Arc::clone(&catalog), place, group)
         };
-        let mut tensors = HugeVec::with_capacity(plan.places.len());
-        tensors.extend(plan.places.iter().map(tensor));
+        let tensors: Vec<Tensor> = places.iter().map(tensor).collect();
         let positions = (tensors.len() < catalog.len()).then(|| {
-            plan.places
-                .iter()
-                .enumerate()
-                .map(|(index, place)| (place.entry, index))
-                .collect()
+            let entries = places.iter().map(|place| place.entry);
+            entries.zip(0..).collect()
         });
         Self {
             catalog,
+            groups,
+            places,
             tensors,
             positions,
             report,
         }
+    }
+
+    /// The memory of the tensors and where each of them is in it, for stacks with tensors of their
+    /// own.
+    ///
+    /// Unless tensors were cloned before, each group has one owner: `Arc::into_inner` of the
+    /// downcast group gives its memory away.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use tensorlift_device::{Device, HostDevice};
+    /// # use tensorlift_loader::{Control, LoadOptions, Loaded, LoadReport, Shard, execute, plan};
+    /// # use tensorlift_storage::MemoryStorage;
+    /// # use tensorlift_tensor_meta::{Catalog, Dtype, Extent, Layout, Record, ShardId, View};
+    /// # let shard = Shard::new("in memory", Arc::new(MemoryStorage::new(vec![1u8, 2, 3])));
+    /// # let mut builder = Catalog::builder();
+    /// # let record = builder.record(Record::stored(Extent::new(ShardId::FIRST, 0, 3)))?;
+    /// # builder.entry("t", Dtype::U8, Layout::contiguous([3])?, View::whole(record))?;
+    /// # let catalog = Arc::new(builder.finish());
+    /// # let host: Arc<dyn Device> = Arc::new(HostDevice::new());
+    /// # let options = LoadOptions::default();
+    /// # let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options.planning())?;
+    /// # let filled = execute(&plan, &catalog, &[shard], &[host], &options, &Control::default())?;
+    /// # let loaded = Loaded::new(catalog.clone(), &plan, filled, LoadReport::default());
+    /// let (groups, places) = loaded.into_groups();
+    /// for place in places {
+    ///     let entry = &catalog.entries()[place.entry];
+    ///     let bytes = &groups[place.group].as_host().unwrap()[place.offset as usize..];
+    ///     assert_eq!((entry.name(), &bytes[..3]), ("t", &[1, 2, 3][..]));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn into_groups(self) -> (Vec<Arc<dyn Group>>, Vec<Place>) {
+        (self.groups, self.places)
     }
 
     /// The tensors, in file order.
@@ -65,14 +94,14 @@ impl Loaded {
     /// The tensors, by value.
     #[must_use]
     pub fn into_tensors(self) -> Vec<Tensor> {
-        self.tensors.into_iter().collect()
+        self.tensors
     }
 
     /// The tensor of this name.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if it is not in the checkpoint or was not loaded; the error offers
-    /// the name most like it.
+    /// [`ErrorKind::NotFound`] if it is not in the checkpoint or was not loaded; the error suggests
+    /// the most similar name.
     pub fn tensor(&self, name: &str) -> Result<&Tensor, Error> {
         let entry = self.catalog.position(name);
         let position = entry.and_then(|entry| match &self.positions {
@@ -84,7 +113,7 @@ impl Loaded {
             .ok_or_else(|| match entry {
                 Some(_) => Error::new(
                     ErrorKind::NotFound,
-                    "it is in the checkpoint, but not loaded",
+                    "the tensor is in the checkpoint, but was not loaded",
                 )
                 .with_tensor(name)
                 .with_remedy("select it when loading; meta tensors have no bytes to load"),
@@ -92,13 +121,13 @@ impl Loaded {
             })
     }
 
-    /// What the load took, and how it was done.
+    /// How the load ran.
     #[must_use]
     pub fn report(&self) -> &LoadReport {
         &self.report
     }
 
-    /// Completes the report with what is known only now that everything stands.
+    /// Completes the report with what is known only once all tensors are made.
     pub fn close_report(&mut self, phases: Phases, memory_after: ProcessMemory) {
         self.report.phases = phases;
         self.report.wall = phases.sum();
@@ -112,12 +141,12 @@ impl Loaded {
     }
 
     fn unknown(&self, name: &str) -> Error {
-        let alike = |other: &&str| strsim::jaro_winkler(name, other);
+        let similarity = |other: &&str| strsim::jaro_winkler(name, other);
         let names = self.tensors.iter().map(Tensor::name);
-        let nearest = names.max_by(|one, other| alike(one).total_cmp(&alike(other)));
-        let found = match nearest.filter(|other| alike(other) >= ALIKE) {
-            Some(other) => format!("no tensor has this name; the most alike is {other:?}"),
-            None => format!("none of the {} tensors has this name", self.tensors.len()),
+        let nearest = names.max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
+        let found = match nearest.filter(|other| similarity(other) >= SIMILAR) {
+            Some(other) => format!("no tensor has this name; the most similar is {other:?}"),
+            None => "no tensor has this name".to_owned(),
         };
         Error::new(ErrorKind::NotFound, found).with_tensor(name)
     }
@@ -125,7 +154,7 @@ impl Loaded {
 
 impl IntoIterator for Loaded {
     type Item = Tensor;
-    type IntoIter = tensorlift_memory::IntoIter<Tensor>;
+    type IntoIter = std::vec::IntoIter<Tensor>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.tensors.into_iter()

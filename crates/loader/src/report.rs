@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,18 +7,15 @@ use serde::{Serialize, Serializer};
 use tensorlift_storage::ReaderKind;
 use tensorlift_storage::os::{ProcessMemory, Residency};
 
-use crate::execute::Filled;
-use crate::plan::Plan;
-
-/// What a load took, and how it was done: measured, not guessed.
+/// How a load ran: every number is measured.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct LoadReport {
     /// Tensors handed out.
     pub tensors: usize,
-    /// Bytes of these tensors, each storage counted once.
+    /// Bytes of these tensors; bytes that several tensors share count once.
     pub bytes_wanted: u64,
-    /// Bytes read from the shards for them, gaps between them included; headers are not.
+    /// Bytes read from the shards, with the gaps between tensors, without headers.
     pub bytes_read: u64,
     /// Segments planned.
     pub segments: usize,
@@ -27,16 +25,18 @@ pub struct LoadReport {
     pub groups: usize,
     /// Threads that read at the end.
     pub threads: usize,
+    /// Threads that the system refused to start; the load went on without them.
+    pub threads_refused: usize,
     /// The numbers of threads that were tried on the load's first bytes, where it adapts.
     pub steps: Vec<PaceStep>,
-    /// From the first step to the last, in seconds; the phases add up to it.
+    /// The wall time, in seconds: the sum of the phases.
     #[serde(rename = "wall_seconds", serialize_with = "seconds")]
     pub wall: Duration,
     /// Where the time went.
     pub phases: Phases,
     /// The most staging memory in use at once, in bytes.
     pub peak_staging_bytes: u64,
-    /// What was checked, where that was asked for.
+    /// What was verified, if that was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
     /// This process's memory before the load, in bytes.
@@ -45,8 +45,8 @@ pub struct LoadReport {
     pub memory_after: ProcessMemory,
     /// The devices that hold the tensors.
     pub devices: Vec<String>,
-    /// What the path was taken for.
-    pub choice: Choice,
+    /// What the path was resolved to.
+    pub choice: Resolution,
     /// The shards, each with the reader that ran.
     pub files: Vec<FileReport>,
 }
@@ -58,7 +58,7 @@ pub struct Phases {
     /// Finding the files.
     #[serde(serialize_with = "seconds")]
     pub resolve: Duration,
-    /// Opening them, and asking the page cache.
+    /// Opening the files.
     #[serde(serialize_with = "seconds")]
     pub open: Duration,
     /// Reading headers, directories and pickles.
@@ -73,18 +73,18 @@ pub struct Phases {
     /// Reading the bytes into place.
     #[serde(serialize_with = "seconds")]
     pub read: Duration,
-    /// Waiting for devices, and handing out.
+    /// Waiting for devices, and making tensors.
     #[serde(serialize_with = "seconds")]
     pub finish: Duration,
 }
 
-/// A number of threads that was tried, and the rate that it gave.
+/// A number of threads that was tried, and the rate it reached.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PaceStep {
     /// Threads that read at once.
     pub threads: usize,
-    /// What they read together.
+    /// What they read together, in bytes per second.
     pub bytes_per_second: f64,
 }
 
@@ -98,54 +98,78 @@ pub struct Counts {
     pub reads: usize,
     /// Threads that read at the end.
     pub threads: usize,
+    /// Threads that the system refused to start.
+    pub threads_refused: usize,
     /// The most staging memory in use at once, in bytes.
     pub peak_staging_bytes: u64,
     /// The numbers of threads that were tried.
     pub steps: Vec<PaceStep>,
-    /// What was checked, where that was asked for.
+    /// What was verified, if that was requested.
     pub verified: Option<Verified>,
 }
 
-/// What was checked against the sums that the files declare.
+/// What was compared with the checksums that the files declare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Verified {
-    /// Records whose sum is right.
+    /// Records whose checksum is right.
     pub records: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// Records that were read in part, so that their sum tells nothing.
+    /// Records that were read in part, so that their checksum could not be compared.
     pub records_in_part: usize,
-    /// Whether bytes were read for which no sum is declared, as in safetensors files.
+    /// Whether bytes were read for which no checksum is declared, as in safetensors files.
     pub without_sums: bool,
 }
 
-/// Which of several candidates was loaded.
+/// What a path was resolved to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Choice {
+#[non_exhaustive]
+pub struct Resolution {
     /// What was loaded, and by which rule.
     pub chosen: String,
-    /// What was there too, and why it was left.
-    pub passed_over: Vec<PassedOver>,
+    /// The other candidates, and why they were not loaded.
+    pub passed_over: Vec<Alternative>,
 }
 
-/// A candidate that was left.
+/// A candidate that was not loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PassedOver {
-    /// The candidate.
+#[non_exhaustive]
+pub struct Alternative {
+    /// Its name.
     pub what: String,
-    /// Why it was left.
+    /// Why it was not loaded.
     pub why: String,
 }
 
-/// A reader that did not run.
+/// A reader that was not used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RefusedReader {
     /// The reader.
     pub reader: ReaderKind,
-    /// Why it did not run.
+    /// Why it was not used.
     pub why: String,
+}
+
+impl Resolution {
+    /// A path that was resolved to `chosen`, with no alternative so far.
+    pub fn new(chosen: impl Into<String>) -> Self {
+        Self {
+            chosen: chosen.into(),
+            passed_over: Vec::new(),
+        }
+    }
+
+    /// Adds a candidate that was passed over.
+    #[must_use]
+    pub fn pass_over(mut self, what: impl Into<String>, why: impl Into<String>) -> Self {
+        self.passed_over.push(Alternative {
+            what: what.into(),
+            why: why.into(),
+        });
+        self
+    }
 }
 
 /// How one shard was read.
@@ -160,19 +184,25 @@ pub struct FileReport {
     pub bytes: u64,
     /// The reader that ran; `None` if no byte of the shard was needed.
     pub reader: Option<ReaderKind>,
-    /// Reads of it in flight to begin with, unless a number was asked for.
+    /// Reads in flight at the start, unless the options fix the number.
     pub first_threads: usize,
-    /// Readers that did not run, and why.
+    /// Bytes that were read straight into a group or a staging buffer.
+    pub bytes_in_place: u64,
+    /// Bytes that went through memory beside their place: small neighbours that were read
+    /// together, selections of larger tensors, decoded records, and direct reads into memory that
+    /// is not aligned as the file is.
+    pub bytes_bounced: u64,
+    /// The readers that were not used, and why.
     pub refused: Vec<RefusedReader>,
     /// Whether the device read parts of it itself, past the host (GPUDirect Storage).
     pub pulled_by_device: bool,
-    /// How much of it was in the page cache before the load; unknown where the system does not
+    /// How much of it was in the page cache before the load; `None` where the system does not
     /// tell.
     pub cached_before: Option<Residency>,
 }
 
 impl FileReport {
-    /// A report of a shard that is read by `reader`, or not at all.
+    /// The report of a shard that is read by `reader`, or not at all.
     pub fn new(
         path: impl Into<PathBuf>,
         format: &'static str,
@@ -185,6 +215,8 @@ impl FileReport {
             bytes,
             reader,
             first_threads: 1,
+            bytes_in_place: 0,
+            bytes_bounced: 0,
             refused: Vec::new(),
             pulled_by_device: false,
             cached_before: None,
@@ -193,33 +225,6 @@ impl FileReport {
 }
 
 impl LoadReport {
-    /// What a plan and its execution say; times, memory and devices are the caller's to add.
-    #[must_use]
-    pub fn new(plan: &Plan, filled: &Filled) -> Self {
-        let Counts {
-            bytes_read,
-            reads,
-            threads,
-            peak_staging_bytes,
-            steps,
-            verified,
-        } = &filled.counts;
-        Self {
-            tensors: plan.places.len(),
-            bytes_wanted: plan.bytes_wanted,
-            bytes_read: *bytes_read,
-            segments: plan.segments.len(),
-            reads: *reads,
-            groups: plan.groups.len(),
-            threads: *threads,
-            steps: steps.clone(),
-            peak_staging_bytes: *peak_staging_bytes,
-            verified: *verified,
-            files: filled.files.clone(),
-            ..Self::default()
-        }
-    }
-
     /// Bytes wanted for each second of the wall time, in GB/s (10⁹).
     #[must_use]
     pub fn gigabytes_per_second(&self) -> f64 {
@@ -252,7 +257,7 @@ impl Phases {
 /// One line: what was loaded, how fast, by which reader, and the phases that took time.
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let readers: std::collections::BTreeSet<&str> = self
+        let readers: BTreeSet<&str> = self
             .files
             .iter()
             .map(|file| file.reader.map_or("none", ReaderKind::name))
@@ -260,15 +265,12 @@ impl fmt::Display for LoadReport {
         let readers: Vec<&str> = readers.into_iter().collect();
         write!(
             f,
-            "{} tensors, {} from {} {} in {:.3} s ({:.2} GB/s) to {} by {} x {}",
+            "{} {}, {} from {} {} in {:.3} s ({:.2} GB/s) to {} by {} x {}",
             self.tensors,
+            plural(self.tensors, "tensor", "tensors"),
             Bytes(self.bytes_wanted),
             self.files.len(),
-            if self.files.len() == 1 {
-                "file"
-            } else {
-                "files"
-            },
+            plural(self.files.len(), "file", "files"),
             self.wall.as_secs_f64(),
             self.gigabytes_per_second(),
             self.devices.join(", "),
@@ -279,6 +281,14 @@ impl fmt::Display for LoadReport {
             let separator = if index == 0 { "; " } else { ", " };
             write!(f, "{separator}{name} {:.1} ms", time.as_secs_f64() * 1e3)?;
         }
+        if self.threads_refused > 0 {
+            let threads = plural(self.threads_refused, "thread", "threads");
+            write!(
+                f,
+                "; {} {threads} could not be started",
+                self.threads_refused
+            )?;
+        }
         if self.memory_after.peak > 0 {
             write!(f, "; peak memory {}", Bytes(self.memory_after.peak))?;
         }
@@ -286,7 +296,14 @@ impl fmt::Display for LoadReport {
     }
 }
 
-/// Bytes for people, in decimal units.
+pub(crate) fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
+    match count {
+        1 => one,
+        _ => many,
+    }
+}
+
+/// Displays bytes in decimal units.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes(pub u64);
 

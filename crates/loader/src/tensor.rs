@@ -1,12 +1,16 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use bytemuck::checked;
-use rayon::prelude::*;
-use tensorlift_device::{Device, Group, HostDevice};
-use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Error, ErrorKind, Layout};
+use tensorlift_device::{Destination, Device, Group, GroupRequest, HostDevice};
+use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Error, ErrorKind};
 
-use crate::Element;
+use crate::element::Element;
+use crate::plan::{Place, Selection};
+
+/// From this size on, gathering a strided tensor is spread over threads.
+const PARALLEL_BYTES: usize = 1 << 20;
 
 /// A tensor in memory: a view of a shared group, cheap to clone.
 ///
@@ -15,27 +19,22 @@ use crate::Element;
 pub struct Tensor {
     catalog: Arc<Catalog>,
     entry: u32,
-    /// Whether the bytes lie in row-major order, whatever the entry says.
-    gathered: bool,
+    /// Whether the elements are in row-major order, whatever strides the entry has.
+    row_major: bool,
     group: Arc<dyn Group>,
     offset: usize,
 }
 
 /// # What it is
 impl Tensor {
-    pub(crate) fn new(
-        catalog: Arc<Catalog>,
-        entry: usize,
-        group: Arc<dyn Group>,
-        offset: usize,
-    ) -> Self {
-        // A catalog has at most `u32::MAX` entries.
+    pub(crate) fn new(catalog: Arc<Catalog>, place: &Place, group: Arc<dyn Group>) -> Self {
         Self {
             catalog,
-            entry: entry as u32,
-            gathered: false,
+            // A catalog has at most `u32::MAX` entries, and offsets into memory fit.
+            entry: place.entry as u32,
+            row_major: place.row_major,
             group,
-            offset,
+            offset: place.offset as usize,
         }
     }
 
@@ -67,7 +66,7 @@ impl Tensor {
     /// contiguous tensors.
     #[must_use]
     pub fn strides(&self) -> Option<&[usize]> {
-        if self.gathered {
+        if self.row_major {
             None
         } else {
             self.entry().layout().strides()
@@ -96,7 +95,7 @@ impl Tensor {
     #[must_use]
     pub fn span_bytes(&self) -> usize {
         let entry = self.entry();
-        let bytes = if self.gathered {
+        let bytes = if self.row_major {
             entry.bytes()
         } else {
             entry.span_bytes()
@@ -159,33 +158,33 @@ impl Tensor {
         if self.is_contiguous() {
             return Ok(self.clone());
         }
-        if self.dtype().bytes().is_none() {
+        let entry = self.entry();
+        let Some(selection) = Selection::of(entry.layout(), self.dtype(), 0) else {
             let found = format!("strided elements of {} are parts of bytes", self.dtype());
             return Err(Error::new(ErrorKind::Unsupported, found)
                 .with_tensor(self.name())
                 .with_remedy("read its bytes and strides instead"));
-        }
-        let bytes = self.entry().bytes();
-        let named = |error: Error| error.with_tensor(self.name());
-        let host = HostDevice::new();
-        host.reserve(bytes).map_err(|error| named(error.into()))?;
-        let request = tensorlift_device::GroupRequest {
-            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
-            dtype: None,
         };
-        let mut group = host
-            .allocate(&request)
-            .map_err(|error| named(error.into()))?;
-        if let tensorlift_device::Destination::Host(to) = group.destination() {
-            gather(self.as_bytes()?, self.entry().layout(), self.dtype(), to);
+        let mut group = self.allocate_row_major()?;
+        if let Destination::Host(to) = group.destination() {
+            gather(self.as_bytes()?, &selection, to);
         }
         group.finish()?;
         Ok(Tensor {
-            gathered: true,
+            row_major: true,
             group: group.into(),
             offset: 0,
             ..self.clone()
         })
+    }
+
+    /// Host memory for a row-major copy.
+    fn allocate_row_major(&self) -> Result<Box<dyn Group>, Error> {
+        let bytes = self.entry().bytes();
+        let host = HostDevice::new();
+        let request = GroupRequest::new(usize::try_from(bytes).unwrap_or(usize::MAX));
+        let group = host.reserve(bytes).and_then(|()| host.allocate(&request));
+        group.map_err(|error| Error::from(error).with_tensor(self.name()))
     }
 
     fn misuse(&self, found: String, remedy: &'static str) -> Error {
@@ -207,37 +206,32 @@ impl fmt::Debug for Tensor {
     }
 }
 
-/// Copies strided elements into row-major order.
-fn gather(from: &[u8], layout: &Layout, dtype: Dtype, to: &mut [u8]) {
-    let (Some(strides), Some(element)) = (layout.strides(), dtype.bytes()) else {
-        return;
+/// Copies the selected bytes, by several threads where they are many.
+fn gather(from: &[u8], selection: &Selection, mut to: &mut [u8]) {
+    let threads = match to.len() < PARALLEL_BYTES {
+        true => 1,
+        false => thread::available_parallelism().map_or(1, usize::from),
     };
-    let shape = layout.shape();
-    // The last dimension is the inner loop; the others count rows.
-    let (Some(&width), Some(&step)) = (shape.last(), strides.last()) else {
-        return;
+    let part = |part: Selection| {
+        let (taken, left) = std::mem::take(&mut to).split_at_mut(part.byte_len() as usize);
+        to = left;
+        (part, taken)
     };
-    let row_bytes = width * element;
-    to.par_chunks_mut(row_bytes.max(1))
-        .enumerate()
-        .for_each(|(row, to)| {
-            let start = row_start(row, &shape[..shape.len() - 1], strides) * element;
-            if step == 1 {
-                to.copy_from_slice(&from[start..][..row_bytes]);
-                return;
+    let parts: Vec<_> = selection.split(threads).into_iter().map(part).collect();
+    let queue = Mutex::new(parts.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some((part, to)) = next() {
+            part.copy(from, 0, to);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where the system refuses more threads, those that run do all of it.
+            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
             }
-            for (index, to) in to.chunks_exact_mut(element).enumerate() {
-                to.copy_from_slice(&from[start + index * step * element..][..element]);
-            }
-        });
-}
-
-/// The position of a row's first element, by the row's number in row-major order.
-fn row_start(mut row: usize, outer: &[usize], strides: &[usize]) -> usize {
-    let mut position = 0;
-    for (&size, &stride) in outer.iter().zip(strides).rev() {
-        position += row % size * stride;
-        row /= size;
-    }
-    position
+        }
+        work();
+    });
 }

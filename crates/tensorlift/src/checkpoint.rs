@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde_pickle::Value;
 use tensorlift_format_torchzip::Policy;
-use tensorlift_loader::{Choice, PassedOver, Phases, Shard};
+use tensorlift_loader::{Phases, Resolution, Shard};
 use tensorlift_shard_index::{self as shard_index, Companions, ResolveOptions, Resolved};
 use tensorlift_storage::{FileStorage, MemoryStorage, Storage};
 use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Limits, Result, Slice};
@@ -29,7 +29,7 @@ pub struct Checkpoint {
     extras: Arc<[Extras]>,
     /// The path that was cut off all names.
     root: String,
-    choice: Choice,
+    choice: Resolution,
     companions: Companions,
     phases: Phases,
 }
@@ -96,7 +96,7 @@ impl Checkpoint {
 
     /// What was chosen for the path given, and what was passed over.
     #[must_use]
-    pub fn choice(&self) -> &Choice {
+    pub fn choice(&self) -> &Resolution {
         &self.choice
     }
 
@@ -326,10 +326,7 @@ impl OpenOptions {
             catalog: catalogs.remove(0),
             extras: extras.into(),
             root: String::new(),
-            choice: Choice {
-                chosen: shards[0].path().display().to_string(),
-                ..Choice::default()
-            },
+            choice: Resolution::new(shards[0].path().display().to_string()),
             companions: Companions::default(),
             phases,
             shards,
@@ -399,13 +396,9 @@ fn merge(resolved: &Resolved, mut catalogs: Vec<Arc<Catalog>>) -> Result<Arc<Cat
 }
 
 /// The choice in the words of a report.
-fn describe(choice: &shard_index::Choice) -> Choice {
-    let passed_over = choice.passed_over.iter().map(|other| PassedOver {
-        what: other.path.display().to_string(),
-        why: other.reason.to_string(),
-    });
-    Choice {
-        chosen: choice.chosen.display().to_string(),
-        passed_over: passed_over.collect(),
-    }
+fn describe(choice: &shard_index::Choice) -> Resolution {
+    let chosen = Resolution::new(choice.chosen.display().to_string());
+    choice.passed_over.iter().fold(chosen, |resolution, other| {
+        resolution.pass_over(other.path.display().to_string(), other.reason.to_string())
+    })
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tensorlift_device::Device;
 use tensorlift_loader::{
-    CancelToken, Control, FileReport, LoadOptions, LoadReport, Loaded, Placement, Plan, Progress,
-    execute, plan, probe,
+    CancelToken, Control, FileReport, LoadOptions, Loaded, Placement, Plan, Progress, execute,
+    plan, probe,
 };
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
@@ -154,13 +154,14 @@ impl Loader<'_> {
         // `execute` has measured its own time.
         lap();
 
-        let mut report = LoadReport::new(&plan, &filled);
+        let mut report = filled.outcome.report(&plan);
         report.memory_before = memory_before;
         report.devices = devices.iter().map(|device| device.name()).collect();
         report.choice = self.checkpoint.choice().clone();
-        phases.allocate = filled.phases.allocate;
-        phases.read = filled.phases.read;
-        phases.finish = filled.phases.finish;
+        let executed = filled.outcome.phases;
+        phases.allocate = executed.allocate;
+        phases.read = executed.read;
+        phases.finish = executed.finish;
         let mut loaded = Loaded::new(Arc::clone(catalog), &plan, filled, report);
         phases.finish += lap();
         loaded.close_report(phases, os::memory());

@@ -96,7 +96,7 @@ pub(crate) fn fill(
 ) -> Result<Box<dyn Group>, DeviceError> {
     let dtype = None;
     device.reserve(len as u64)?;
-    let mut group = device.allocate(&GroupRequest { bytes: len, dtype })?;
+    let mut group = device.allocate(&GroupRequest::new(len).dtype(dtype))?;
     let Destination::Staged(staging) = group.destination() else {
         panic!("CUDA groups are staged");
     };

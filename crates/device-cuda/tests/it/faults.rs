@@ -150,10 +150,7 @@ fn a_thread_may_panic_with_a_lane_in_its_hands() {
         .set("copy_delay_us", 200)
         .run(|control| {
             let device = options(0).build().unwrap();
-            let request = GroupRequest {
-                bytes: 8192,
-                dtype: None,
-            };
+            let request = GroupRequest::new(8192);
             // More often than there are lanes.
             for _ in 0..5 {
                 let mut group = device.allocate(&request).unwrap();

@@ -31,10 +31,7 @@ pub(crate) fn pull_all(
     file: &File,
     source: &[u8],
 ) -> Result<(usize, BTreeSet<String>), DeviceError> {
-    let request = GroupRequest {
-        bytes: source.len(),
-        dtype: None,
-    };
+    let request = GroupRequest::new(source.len());
     let mut group = device.allocate(&request)?;
     let Destination::Staged(staging) = group.destination() else {
         panic!("CUDA groups are staged");
@@ -255,10 +252,7 @@ fn a_pull_that_leaves_its_ends_is_misuse() {
             let source = noise(8192, 4);
             let file = file_of(&source);
             let device = open(Gds::Auto);
-            let request = GroupRequest {
-                bytes: 100,
-                dtype: None,
-            };
+            let request = GroupRequest::new(100);
             let mut group = device.allocate(&request).unwrap();
             let Destination::Staged(staging) = group.destination() else {
                 panic!("CUDA groups are staged");

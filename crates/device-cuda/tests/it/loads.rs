@@ -186,10 +186,7 @@ fn an_older_driver_has_the_older_batch() {
 fn misuse_is_a_typed_error_and_takes_no_slot_along() {
     Fake::new("loads::misuse_is_a_typed_error_and_takes_no_slot_along").run(|_| {
         let device = options(0).build().unwrap();
-        let request = GroupRequest {
-            bytes: 1000,
-            dtype: None,
-        };
+        let request = GroupRequest::new(1000);
         let mut group = device.allocate(&request).unwrap();
         let Destination::Staged(staging) = group.destination() else {
             panic!("CUDA groups are staged");

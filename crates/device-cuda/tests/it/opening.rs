@@ -153,7 +153,7 @@ fn too_much_is_refused_before_a_byte_is_read() {
                 }
                 other => panic!("{other:?}"),
             }
-            let request = |bytes| GroupRequest { bytes, dtype: None };
+            let request = |bytes| GroupRequest::new(bytes);
             let half = device.allocate(&request(60_000)).unwrap();
             match device.allocate(&request(60_000)) {
                 Err(DeviceError::OutOfMemory { needed, free, .. }) => {

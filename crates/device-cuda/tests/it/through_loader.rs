@@ -205,10 +205,7 @@ fn a_load_may_be_cancelled_at_every_chunk() {
                         token.cancel();
                     }
                 };
-                let hands = Control {
-                    cancel,
-                    progress: Some(Arc::new(progress)),
-                };
+                let hands = Control::default().cancel_token(cancel).progress(progress);
                 match checkpoint.load(&devices, &small_chunks(), &hands) {
                     Err(error) => {
                         assert_eq!(error.kind(), ErrorKind::Cancelled);

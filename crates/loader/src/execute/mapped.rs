@@ -1,10 +1,12 @@
+//! Groups that are views of a mapped shard.
+
 use std::sync::Arc;
 
 use tensorlift_device::{Destination, DeviceError, Group};
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
-use super::source::Source;
+use super::open_shard::OpenShard;
 
 /// A shard's mapping, as a group that needs no filling.
 #[derive(Debug)]
@@ -13,18 +15,18 @@ struct MappedGroup {
 }
 
 /// The mapping of a shard.
-pub(super) fn group(source: &Source<'_>) -> Result<Box<dyn Group>, Error> {
-    let path = source.shard().path();
-    let storage = source.storage(|_| {}).map_err(|error| {
+pub(super) fn group(shard: &OpenShard<'_>) -> Result<Box<dyn Group>, Error> {
+    let path = shard.shard().path();
+    let storage = shard.storage(|_| {}).map_err(|error| {
         Error::new(ErrorKind::Storage, error)
             .with_path(path)
-            .with_remedy("load it by copying")
+            .with_remedy("use the mode copy")
     })?;
     if storage.as_slice().is_none() {
-        let found = format!("it is read by {}, which maps nothing", storage.reader());
+        let found = format!("it is read by {}, which is no mapping", storage.reader());
         return Err(Error::new(ErrorKind::Misuse, found)
             .with_path(path)
-            .with_remedy("load it by copying"));
+            .with_remedy("use the mode copy"));
     }
     Ok(Box::new(MappedGroup { storage }))
 }

@@ -1,50 +1,50 @@
 //! How many reads are in flight: measured on the load's own first bytes, which are kept.
 //!
-//! The load begins with as many as its reader is known to like.
-//! Once enough has been read to tell a rate, twice as many are tried; if that was faster, twice
-//! as many again, until it is not; then the best stays.
-//! If the first doubling was no gain, half as many are tried the same way.
-//! A shard that is opened later and likes more than those before it begins this anew.
+//! A load starts with the concurrency its readers prefer.
+//! Once a window of reads gives a rate, it tries twice as many threads, and doubles again while
+//! the rate grows; then the best number stays.
+//! If the first doubling gains nothing, it tries half as many the same way.
+//! A shard that is opened later and prefers more than those before it restarts the search.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::report::PaceStep;
 
-/// The most reads in flight that are ever tried.
+/// The most reads in flight that are tried.
 const MOST_THREADS: usize = 32;
-/// A rate is told by at least this much.
+/// A window that gives a rate has at least these bytes and this time.
 const WINDOW_BYTES: u64 = 64 << 20;
 const WINDOW_TIME: Duration = Duration::from_millis(100);
-/// Reads per thread that a rate is told by at least, where reads are small or slow.
+/// The least reads per thread of a window, where reads are small or slow.
 const WINDOW_READS: usize = 3;
-/// What counts as faster, against noise.
+/// A rate is faster from this factor on; less is noise.
 const GAIN: f64 = 1.15;
 
-/// The governor of one load.
+/// The adaptive number of reading threads of one load.
 #[derive(Debug)]
 pub(super) struct Pace {
     state: Mutex<State>,
 }
 
-/// How the reader of a shard likes to be used.
+/// The concurrency that a reader prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct Concurrency {
     /// Reads in flight to begin with.
     pub(super) threads: usize,
     /// Whether more or fewer may be faster.
     pub(super) adapts: bool,
 }
 
-impl Wish {
-    /// Of nothing to be read.
-    pub(super) const NONE: Self = Self {
+impl Concurrency {
+    /// One thread, unchanged.
+    pub(super) const ONE: Self = Self {
         threads: 1,
         adapts: false,
     };
 
-    /// What suits both.
-    pub(super) fn or(self, other: Self) -> Self {
+    /// The larger of two preferences.
+    pub(super) fn max(self, other: Self) -> Self {
         Self {
             threads: self.threads.max(other.threads),
             adapts: self.adapts || other.adapts,
@@ -56,13 +56,13 @@ impl Wish {
 struct State {
     threads: usize,
     most: usize,
-    /// What the shards so far like together; none where the number is not to change.
-    wish: Option<Wish>,
+    /// What the shards so far prefer; `None` keeps the number fixed.
+    preferred: Option<Concurrency>,
     direction: Direction,
     best: Option<PaceStep>,
     window: Window,
     steps: Vec<PaceStep>,
-    /// Steps that were measured before the last beginning.
+    /// Steps that were measured before the search last restarted.
     steps_before: usize,
 }
 
@@ -81,15 +81,20 @@ struct Window {
 }
 
 impl Pace {
-    /// A load that begins with `threads`, as far as they were granted of what its first shards
-    /// wish, and may come to use up to `most`; without a wish, the number stays.
-    pub(super) fn new(threads: usize, most: usize, wish: Option<Wish>, now: Instant) -> Self {
+    /// Starts with `threads`, may grow to `most`; without a preferred concurrency the number is
+    /// fixed.
+    pub(super) fn new(
+        threads: usize,
+        most: usize,
+        preferred: Option<Concurrency>,
+        now: Instant,
+    ) -> Self {
         Self {
             state: Mutex::new(State {
                 threads,
                 most: most.min(MOST_THREADS).max(threads),
-                wish,
-                direction: Direction::first(wish.unwrap_or(Wish::NONE)),
+                preferred,
+                direction: Direction::first(preferred.unwrap_or(Concurrency::ONE)),
                 best: None,
                 window: Window::from(now),
                 steps: Vec::new(),
@@ -98,15 +103,17 @@ impl Pace {
         }
     }
 
-    /// Tells what a shard wishes that was just opened.
-    pub(super) fn widen(&self, wish: Wish, now: Instant) {
+    /// Records the preferred concurrency of a newly opened shard.
+    pub(super) fn widen(&self, preferred: Concurrency, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(before) = state.wish else { return };
-        let both = before.or(wish);
-        state.wish = Some(both);
+        let Some(before) = state.preferred else {
+            return;
+        };
+        let both = before.max(preferred);
+        state.preferred = Some(both);
         if both != before {
-            state.threads = wish.threads.min(state.most).max(state.threads);
-            // What was measured so far was other storage.
+            state.threads = preferred.threads.min(state.most).max(state.threads);
+            // The rates so far were those of other storage.
             state.direction = Direction::first(both);
             state.best = None;
             state.steps_before = state.steps.len();
@@ -114,7 +121,7 @@ impl Pace {
         }
     }
 
-    /// Tells that there will be no more than so many threads: the budget has no more.
+    /// Limits the number to `threads`: neither budget nor system has more.
     pub(super) fn cap(&self, threads: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.most = threads.max(1);
@@ -130,7 +137,7 @@ impl Pace {
         state.threads
     }
 
-    /// What was tried, in order, and the number of threads at the end.
+    /// The rates measured, in order, and the final number of threads.
     pub(super) fn finish(self) -> (Vec<PaceStep>, usize) {
         let state = self
             .state
@@ -141,8 +148,8 @@ impl Pace {
 }
 
 impl Direction {
-    fn first(wish: Wish) -> Self {
-        match wish.adapts {
+    fn first(preferred: Concurrency) -> Self {
+        match preferred.adapts {
             true => Direction::Up,
             false => Direction::Settled,
         }
@@ -211,15 +218,15 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn wish(threads: usize, adapts: bool) -> Wish {
-        Wish { threads, adapts }
+    fn preferred(threads: usize, adapts: bool) -> Concurrency {
+        Concurrency { threads, adapts }
     }
 
     /// Feeds reads of 4 MiB from storage of which `rate` tells the bytes per second for a number
     /// of threads; returns where the pace settles, and after how many reads.
     fn settle(start: usize, rate: impl Fn(usize) -> f64) -> (usize, usize) {
         let mut now = Instant::now();
-        let pace = Pace::new(start, 64, Some(wish(start, true)), now);
+        let pace = Pace::new(start, 64, Some(preferred(start, true)), now);
         let mut threads = start;
         for read in 0..10_000 {
             let bytes = 4 << 20;
@@ -249,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn storage_that_suffers_gets_fewer() {
+    fn storage_that_slows_down_under_load_gets_fewer() {
         let (threads, _) = settle(8, |threads| 1e9 / threads as f64);
         assert_eq!(threads, 1);
     }
@@ -261,16 +268,16 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_likes_more_begins_anew() {
+    fn a_shard_that_prefers_more_restarts_the_search() {
         let now = Instant::now();
-        let pace = Pace::new(2, 64, Some(wish(2, false)), now);
+        let pace = Pace::new(2, 64, Some(preferred(2, false)), now);
         let state = |pace: &Pace| {
             let state = pace.state.lock().unwrap();
             (state.threads, state.direction)
         };
-        pace.widen(wish(2, false), now);
+        pace.widen(preferred(2, false), now);
         assert_eq!(state(&pace), (2, Direction::Settled));
-        pace.widen(wish(8, true), now);
+        pace.widen(preferred(8, true), now);
         assert_eq!(state(&pace), (8, Direction::Up));
 
         // Once that has settled on fewer, the next one of the kind changes nothing.
@@ -280,17 +287,17 @@ mod tests {
             pace.record(4 << 20, later);
         }
         assert_eq!(state(&pace).0, 1);
-        pace.widen(wish(8, true), later);
+        pace.widen(preferred(8, true), later);
         assert_eq!(state(&pace), (1, Direction::Settled));
-        pace.widen(wish(9, false), later);
+        pace.widen(preferred(9, false), later);
         assert_eq!(state(&pace), (9, Direction::Up));
     }
 
     #[test]
-    fn a_number_that_was_asked_for_stays() {
+    fn a_number_that_was_requested_stays() {
         let now = Instant::now();
         let pace = Pace::new(3, 64, None, now);
-        pace.widen(wish(8, true), now);
+        pace.widen(preferred(8, true), now);
         assert_eq!(pace.finish(), (Vec::new(), 3));
     }
 }

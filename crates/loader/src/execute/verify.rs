@@ -1,7 +1,7 @@
 //! Checking bytes while they are read: the CRC-32 that an archive declares for each record.
 //!
-//! Each chunk is summed right after it was read, while the processor still has it; the sums of a
-//! record's parts are put together at the end.
+//! Each chunk is summed right after it was read, while the processor still has it in its cache;
+//! the sums of a record's parts are combined at the end.
 //! A record of which only a part was read cannot be checked, and is counted as such.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,18 +13,18 @@ use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Extent, RecordId,
 use crate::plan::{Plan, SegmentSource};
 use crate::report::Verified;
 
-/// The records of a load that have a sum, and what was summed of them.
+/// The checksums of a load's records, as far as they are computed.
 pub(super) struct Sums<'a> {
     catalog: &'a Catalog,
-    /// Stored records by shard and offset.
-    stored: BTreeMap<(ShardId, u64), Record>,
-    /// Deflated records, by position in the catalog.
+    /// Stored records with a checksum, by shard and offset.
+    stored: BTreeMap<(ShardId, u64), RecordSum>,
+    /// Deflated records with a checksum: their positions in the catalog.
     deflated: HashMap<Extent, usize>,
     parts: Mutex<Vec<Part>>,
 }
 
 #[derive(Clone, Copy)]
-struct Record {
+struct RecordSum {
     index: usize,
     len: u64,
 }
@@ -49,7 +49,7 @@ impl<'a> Sums<'a> {
             }
             match record.source {
                 Source::Stored(Extent { shard, offset, len }) => {
-                    stored.insert((shard, offset), Record { index, len });
+                    stored.insert((shard, offset), RecordSum { index, len });
                 }
                 Source::Deflated { extent, .. } => {
                     deflated.insert(extent, index);
@@ -157,7 +157,7 @@ fn mismatch(catalog: &Catalog, record: usize, declared: u32, found: u32) -> Erro
     let text = format!("expected CRC-32 {declared:08x}, found {found:08x}");
     let error = Error::new(ErrorKind::Malformed, text)
         .with_extent(catalog.records()[record].extent())
-        .with_remedy("fetch the file again; some versions of PyTorch write sums that are none");
+        .with_remedy("fetch the file again; if that does not help, load without verifying: some versions of PyTorch write wrong checksums");
     match catalog.entries().iter().find(id) {
         Some(entry) => error.with_tensor(entry.name()),
         None => error,

@@ -1,8 +1,11 @@
 //! What will be read, and where to: a pure function of the catalog, the placement and the options.
 
 mod display;
-mod fix;
-mod lay;
+mod layout;
+mod open_group;
+mod runs;
+mod selection;
+mod transform;
 
 use std::collections::HashSet;
 
@@ -14,10 +17,12 @@ use tensorlift_tensor_meta::{
 
 use crate::options::PlanOptions;
 
-pub use fix::Fix;
-use lay::{Terms, Wanted};
+use layout::{Terms, Wanted};
 
-/// Ordered segments and the places where tensors will stand, before anything runs.
+pub use selection::{Repeat, Selection};
+pub use transform::Transform;
+
+/// Ordered segments and the places of tensors, before anything runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Plan {
@@ -25,13 +30,14 @@ pub struct Plan {
     pub groups: Vec<PlannedGroup>,
     /// What is brought where, by group and by position in it.
     pub segments: Vec<Segment>,
-    /// Where each selected entry will stand, in file order.
+    /// Where each selected entry will be, in file order.
     pub places: Vec<Place>,
     /// Entries left out because they have no bytes: meta tensors, by position in the catalog.
     pub absent: Vec<usize>,
-    /// The bytes of the selected tensors, each storage counted once.
+    /// The bytes of the selected tensors; bytes that several share count once.
     pub bytes_wanted: u64,
-    /// The bytes that will be read: those wanted and the gaps between them.
+    /// The bytes that the segments read, each segment counted: those wanted and the gaps between
+    /// them. Executing reads bytes of several segments once, and may read small gaps along.
     pub bytes_to_read: u64,
     /// The most readers that a device of the load asks for, where one does.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +46,7 @@ pub struct Plan {
 
 /// One allocation, or one mapped shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedGroup {
     /// What the memory is.
     pub memory: GroupMemory,
@@ -48,11 +55,18 @@ pub struct PlannedGroup {
     /// The one dtype of its tensors, for devices that ask for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Dtype>,
+    /// The position in the catalog of its one entry, for devices that ask for
+    /// [exact](GroupRules::exact) groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<usize>,
+    /// Where in a page its memory should begin, in bytes, so that direct reads land in place.
+    pub page_offset: usize,
 }
 
 /// The memory of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum GroupMemory {
     /// Allocated on the device at this position.
     Device(usize),
@@ -62,6 +76,7 @@ pub enum GroupMemory {
 
 /// Bytes to bring into a group: one read, unless it is cut into chunks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Segment {
     /// Where the bytes come from.
     pub from: SegmentSource,
@@ -71,25 +86,35 @@ pub struct Segment {
     pub to: u64,
     /// How many bytes arrive.
     pub len: u64,
-    /// What is mended on the way.
+    /// Which bytes of the source arrive; all of them without one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fix: Option<Fix>,
+    pub selection: Option<Selection>,
+    /// How the bytes that arrive change on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Transform>,
 }
 
 /// Where the bytes of a segment come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SegmentSource {
-    /// They lie in a shard as they are; the extent has the segment's length.
+    /// They lie in a shard as they are; without a selection, all of them arrive.
     Stored(Extent),
-    /// They are inflated from these bytes of a shard.
-    Deflated(Extent),
-    /// They stand in the catalog.
+    /// They are inflated from bytes of a shard.
+    Deflated {
+        /// The deflated bytes.
+        extent: Extent,
+        /// How many bytes they inflate to.
+        len: u64,
+    },
+    /// They are in the catalog.
     Inline(#[serde(serialize_with = "record_index")] RecordId),
 }
 
-/// Where an entry will stand.
+/// Where an entry will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Place {
     /// The position of the entry in the catalog.
     pub entry: usize,
@@ -97,18 +122,21 @@ pub struct Place {
     pub group: usize,
     /// Its first byte in the group.
     pub offset: u64,
+    /// Whether its elements are in row-major order, whatever strides the entry has.
+    pub row_major: bool,
 }
 
 /// Plans a load of the entries for which `assign` names a device, by position in `rules`.
 ///
 /// Entries keep the distances that they have in their shard, so that one read lands many of them
 /// in place.
-/// An entry that would not be aligned that way gets a place and a read of its own, as does one
-/// whose bytes are mended on the way.
+/// An entry that would not be aligned that way gets a place and a segment of its own, as does one
+/// whose bytes change on the way.
 ///
 /// # Errors
 /// [`ErrorKind::Misuse`] if `assign` names a device that is not there;
-/// [`ErrorKind::LimitExceeded`] if a group is larger than addresses can count.
+/// [`ErrorKind::Unsupported`] if strided elements smaller than a byte are to be row-major;
+/// [`ErrorKind::LimitExceeded`] if a group is larger than memory can be.
 pub fn plan(
     catalog: &Catalog,
     mut assign: impl FnMut(&Entry) -> Option<usize>,
@@ -133,20 +161,20 @@ pub fn plan(
         }
     }
     // Stable, so that entries of the same bytes keep their order.
-    if !wanted.is_sorted_by_key(|wanted| wanted.key(rules)) {
-        wanted.sort_by_key(|wanted| wanted.key(rules));
+    if !wanted.is_sorted_by_key(|wanted| wanted.sort_key(rules)) {
+        wanted.sort_by_key(|wanted| wanted.sort_key(rules));
     }
     plan.places.reserve_exact(wanted.len());
     let mut decoded = HashSet::new();
-    for wanted in wanted.chunk_by(|one, other| one.memory(rules) == other.memory(rules)) {
+    for wanted in wanted.chunk_by(|one, other| one.group_key(rules) == other.group_key(rules)) {
         let terms = Terms {
             catalog,
             rules: &rules[wanted[0].device as usize],
             options,
         };
         plan.readers = plan.readers.max(terms.rules.readers);
-        lay::lay(&mut plan, wanted, wanted[0].memory(rules), &terms);
-        plan.bytes_wanted += lay::union_bytes(catalog, wanted, &mut decoded);
+        layout::lay_out(&mut plan, wanted, wanted[0].group_key(rules), &terms)?;
+        plan.bytes_wanted += layout::union_bytes(wanted, &terms, &mut decoded);
     }
     plan.places.sort_unstable_by_key(|place| place.entry);
     plan.bytes_to_read = plan.segments.iter().map(Segment::bytes_to_read).sum();
@@ -154,7 +182,7 @@ pub fn plan(
         // Room for the alignment of the memory.
         if usize::try_from(group.bytes).is_err() || group.bytes > isize::MAX as u64 / 2 {
             let found = format!(
-                "a group of {} bytes is more than memory can have",
+                "a group of {} bytes is larger than memory can be",
                 group.bytes
             );
             return Err(Error::new(ErrorKind::LimitExceeded, found));
@@ -174,7 +202,7 @@ impl Plan {
         groups.map(|group| group.bytes).sum()
     }
 
-    /// The bytes that will be read of each of so many shards.
+    /// The bytes that will be read of each shard; `shards` is their number.
     #[must_use]
     pub fn bytes_of_shards(&self, shards: usize) -> Vec<u64> {
         let mut bytes = vec![0; shards];
@@ -208,7 +236,7 @@ impl Segment {
     #[must_use]
     pub const fn extent(&self) -> Option<Extent> {
         match self.from {
-            SegmentSource::Stored(extent) | SegmentSource::Deflated(extent) => Some(extent),
+            SegmentSource::Stored(extent) | SegmentSource::Deflated { extent, .. } => Some(extent),
             SegmentSource::Inline(_) => None,
         }
     }

@@ -138,7 +138,7 @@ impl Device for CountingDevice {
         GroupRules::default()
     }
 
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         self.allocated.fetch_add(request.bytes, Ordering::SeqCst);
         HostDevice::new().allocate(request)
     }

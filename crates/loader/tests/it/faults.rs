@@ -216,10 +216,7 @@ fn cancelling_stops_within_one_chunk_of_each_thread() {
                 token.cancel();
             }
         };
-        let control = Control {
-            cancel,
-            progress: Some(Arc::new(progress)),
-        };
+        let control = Control::default().cancel_token(cancel).progress(progress);
         let shards = sample.shards();
         let devices = [Arc::clone(&device)];
         let error = execute(
@@ -245,10 +242,7 @@ fn progress_ends_at_all_bytes() {
         assert_eq!(progress.bytes_total, TENSORS * TENSOR_BYTES);
         seen.fetch_max(progress.bytes_done as usize, Ordering::SeqCst);
     };
-    let control = Control {
-        progress: Some(Arc::new(progress)),
-        ..Control::default()
-    };
+    let control = Control::default().progress(progress);
     let device: Arc<dyn Device> = Arc::new(HostDevice::new());
     let options = options();
     let plan = plan(

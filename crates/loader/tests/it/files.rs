@@ -193,7 +193,7 @@ fn cold_files_are_read_directly() {
         refused(&file, ReaderKind::Buffered, "0 % are in the page cache"),
         "{file:?}"
     );
-    assert!(refused(&file, ReaderKind::Map, "not asked for"), "{file:?}");
+    assert!(refused(&file, ReaderKind::Map, "not requested"), "{file:?}");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn files_cached_in_part_are_read_directly_and_from_the_page_cache() {
         refused(
             &file,
             ReaderKind::Buffered,
-            "what is there is taken from there"
+            "cached parts are copied from there"
         ),
         "{file:?}"
     );
@@ -262,7 +262,7 @@ fn small_files_are_read_through_the_page_cache() {
         refused(
             &file,
             ReaderKind::Direct,
-            "are read faster than it is opened"
+            "opening for O_DIRECT costs more than the read"
         ),
         "{file:?}"
     );
@@ -303,7 +303,7 @@ fn readers_that_are_asked_for_run_whatever_is_cached() {
             } else {
                 assert_eq!(file.reader, Some(name), "{file:?}");
             }
-            let asked = refused(&file, ReaderKind::Direct, "buffered reads were asked for");
+            let asked = refused(&file, ReaderKind::Direct, "buffered reads were requested");
             assert_eq!(asked, reader == Reader::Buffered);
         }
     }

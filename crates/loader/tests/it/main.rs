@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tensorlift_device::Device;
-use tensorlift_loader::{Control, LoadOptions, LoadReport, Loaded, Shard, execute, plan};
+use tensorlift_loader::{Control, LoadOptions, Loaded, Shard, execute, plan};
 use tensorlift_storage::{MemoryStorage, Storage};
 use tensorlift_tensor_meta::{
     ByteOrder, Catalog, Dtype, Error, Extent, Layout, Record, ShardId, Source, View,
@@ -71,7 +71,7 @@ impl Sample {
         )?;
         let filled = execute(&plan, &self.catalog, shards, &[device], options, control)?;
         let catalog = Arc::new(self.catalog.clone());
-        let report = LoadReport::new(&plan, &filled);
+        let report = filled.outcome.report(&plan);
         Ok(Loaded::new(catalog, &plan, filled, report))
     }
 }

@@ -31,10 +31,7 @@ fn catalog(extents: &[(u64, usize)], dtype: Dtype) -> Catalog {
 }
 
 fn plan_all(catalog: &Catalog, merge_gap_bytes: u64) -> Plan {
-    let options = PlanOptions {
-        mode: Mode::Copy,
-        merge_gap_bytes,
-    };
+    let options = PlanOptions::default().merge_gap_bytes(merge_gap_bytes);
     plan(catalog, |_| Some(0), &[GroupRules::default()], &options).unwrap()
 }
 
@@ -95,10 +92,7 @@ fn bytes_that_are_wanted_twice_pay_once() {
 
 /// The plan of the entries for which `wanted` holds, by position.
 fn plan_some(catalog: &Catalog, merge_gap_bytes: u64, wanted: impl Fn(usize) -> bool) -> Plan {
-    let options = PlanOptions {
-        mode: Mode::Copy,
-        merge_gap_bytes,
-    };
+    let options = PlanOptions::default().merge_gap_bytes(merge_gap_bytes);
     let select = |entry: &tensorlift_tensor_meta::Entry| {
         let position = entry.name()[1..].parse().unwrap();
         wanted(position).then_some(0)
@@ -185,10 +179,7 @@ fn tied_entries_share_their_bytes() {
 #[test]
 fn views_in_a_mapping_allocate_nothing() {
     let catalog = catalog(&[(64, 100), (465, 100)], Dtype::F32);
-    let options = PlanOptions {
-        mode: Mode::Map,
-        merge_gap_bytes: 0,
-    };
+    let options = PlanOptions::default().mode(Mode::Map).merge_gap_bytes(0);
     let plan = plan(&catalog, |_| Some(0), &[GroupRules::default()], &options).unwrap();
     assert_eq!(plan.groups[0].memory, GroupMemory::Mapped(ShardId::FIRST));
     assert_eq!((plan.places[0].group, plan.places[0].offset), (0, 64));
@@ -233,7 +224,7 @@ fn a_plan_is_printed_and_serialised() {
     let plan = plan_all(&catalog(&[(64, 100)], Dtype::F32), 0);
     assert_eq!(
         plan.to_string(),
-        "1 tensors, 400 bytes wanted, 400 bytes to read in 1 segments\n\
+        "1 tensor, 400 bytes wanted, 400 bytes to read in 1 segment\n\
          group 0: 448 bytes on device 0\n  shard 0 bytes 64..464 -> 0\n"
     );
     let json = serde_json::to_value(&plan).unwrap();
@@ -282,7 +273,7 @@ proptest! {
         rules.tensor_alignment = alignment;
         rules.max_bytes = max_bytes;
         rules.one_dtype = one_dtype;
-        let options = PlanOptions { mode: Mode::Copy, merge_gap_bytes };
+        let options = PlanOptions::default().merge_gap_bytes(merge_gap_bytes);
         let plan = plan(&sample.catalog, |_| Some(0), &[rules], &options).unwrap();
 
         let mut ends = vec![0; plan.groups.len()];

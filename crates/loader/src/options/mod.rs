@@ -1,49 +1,24 @@
+mod choices;
+
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::budget::Budget;
-use crate::page_cache::PageCache;
-use crate::reader::Reader;
 
-/// Where the host's view of the bytes comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Bytes are copied into memory that belongs to this process. The default.
-    #[default]
-    Copy,
-    /// Tensors are views of a populated, read-only mapping: every page is in memory before the
-    /// load returns.
-    ///
-    /// The fastest load of a file in the page cache, at no memory beyond it; but a mapping
-    /// follows its file (see [`MapStorage`](tensorlift_storage::MapStorage)).
-    /// Tensors that are not aligned for their dtype in the file are copied all the same.
-    Map,
-}
-
-/// What is checked while bytes are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verify {
-    /// Nothing. The default: PyTorch can write archives whose sums are none, and never checks
-    /// them itself; safetensors files have none.
-    #[default]
-    Nothing,
-    /// The CRC-32 of each record that an archive declares one for, and that is read whole.
-    Crc32,
-}
+pub use choices::{Mode, PageCache, Reader, Verify};
 
 /// What [`plan`](crate::plan()) decides by.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PlanOptions {
     /// See [`LoadOptions::mode`].
     pub mode: Mode,
     /// See [`LoadOptions::merge_gap_bytes`].
     pub merge_gap_bytes: u64,
+    /// See [`LoadOptions::row_major`].
+    pub row_major: bool,
 }
 
-/// What a load can be told; the defaults suit local disks.
+/// The options of a load; the defaults suit local disks.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LoadOptions {
@@ -56,20 +31,23 @@ pub struct LoadOptions {
     /// What the load leaves in the page cache. Default: [`PageCache::Keep`].
     pub page_cache: PageCache,
     /// Threads that read at once. More hide the latency of slow storage; fewer leave the cores to
-    /// others. Default: begins with what the reader is known to like, and adapts to what it
-    /// measures.
+    /// others. Default: starts with the number the reader is known to prefer, and adapts to the
+    /// rates it measures.
     pub read_threads: Option<usize>,
     /// Bytes of one read. Larger ones cost fewer calls; smaller ones spread better over threads
     /// and are the steps of progress and cancellation. Default: 4 MiB.
     pub chunk_bytes: usize,
-    /// Unwanted bytes between two wanted ones that are read along, to save a read of its own.
-    /// They take memory as long as their neighbours live. Default: 64 KiB.
+    /// The largest gap of unwanted bytes between two tensors that is read along with them, to save
+    /// a separate read. It takes memory as long as its neighbours live. Default: 64 KiB.
     pub merge_gap_bytes: u64,
-    /// The most memory that the load may allocate for tensors, in bytes; staging slots belong to
-    /// their device and count for [`BudgetLimits`](crate::BudgetLimits) alone. Default: what the
-    /// devices have free.
+    /// Whether strided tensors arrive with their elements in row-major order, without the bytes
+    /// between them. Default: no, they arrive as they are stored, and views of one storage keep
+    /// sharing it.
+    pub row_major: bool,
+    /// The most memory that the load may allocate for tensors, in bytes; staging buffers count
+    /// towards [`BudgetLimits`](crate::BudgetLimits) instead. Default: what the devices have free.
     pub memory_bytes: Option<u64>,
-    /// What the load shares with others. Default: [`Budget::process`].
+    /// The budget that the load shares with others. Default: [`Budget::process`].
     pub budget: Option<Arc<Budget>>,
 }
 
@@ -83,6 +61,7 @@ impl Default for LoadOptions {
             read_threads: None,
             chunk_bytes: 4 << 20,
             merge_gap_bytes: 64 << 10,
+            row_major: false,
             memory_bytes: None,
             budget: None,
         }
@@ -139,6 +118,13 @@ impl LoadOptions {
         self
     }
 
+    /// Sets [`row_major`](Self::row_major).
+    #[must_use]
+    pub const fn row_major(mut self, row_major: bool) -> Self {
+        self.row_major = row_major;
+        self
+    }
+
     /// Sets [`memory_bytes`](Self::memory_bytes).
     #[must_use]
     pub const fn memory_bytes(mut self, bytes: u64) -> Self {
@@ -163,7 +149,31 @@ impl LoadOptions {
         PlanOptions {
             mode: self.mode,
             merge_gap_bytes: self.merge_gap_bytes,
+            row_major: self.row_major,
         }
+    }
+}
+
+impl PlanOptions {
+    /// Sets [`mode`](Self::mode).
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Sets [`merge_gap_bytes`](Self::merge_gap_bytes).
+    #[must_use]
+    pub const fn merge_gap_bytes(mut self, bytes: u64) -> Self {
+        self.merge_gap_bytes = bytes;
+        self
+    }
+
+    /// Sets [`row_major`](Self::row_major).
+    #[must_use]
+    pub const fn row_major(mut self, row_major: bool) -> Self {
+        self.row_major = row_major;
+        self
     }
 }
 

@@ -3,28 +3,29 @@ use half::f16;
 use serde::Serialize;
 use tensorlift_tensor_meta::{ByteOrder, Dtype, Entry};
 
-/// What is mended in the bytes of one entry between reading and placing: byte order and PyTorch's
-/// lazy bits.
+/// How the bytes of one entry change between reading and placing: byte order and PyTorch's lazy
+/// conjugation and negation.
 ///
 /// This is the one place of the pipeline where bytes change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Fix {
+#[non_exhaustive]
+pub struct Transform {
     /// The type of the elements.
     pub dtype: Dtype,
-    /// The first byte of the entry within its segment.
+    /// The first byte of the entry among those that arrive for its segment.
     pub from: u64,
     /// How many bytes the entry has.
     pub len: u64,
-    /// Whether the bytes of each word are reversed.
-    pub swap: bool,
-    /// Whether imaginary parts change their sign.
+    /// Whether the byte order of each word is reversed.
+    pub swap_bytes: bool,
+    /// Whether imaginary parts are negated.
     pub conjugate: bool,
-    /// Whether elements change their sign.
+    /// Whether elements are negated.
     pub negate: bool,
 }
 
-impl Fix {
-    /// What an entry needs, if it needs anything.
+impl Transform {
+    /// The transform of an entry, if it needs one.
     pub(super) fn of(entry: &Entry) -> Option<Self> {
         let (layout, dtype) = (entry.layout(), entry.dtype());
         if layout.is_plain(dtype) {
@@ -34,15 +35,15 @@ impl Fix {
             dtype,
             from: 0,
             len: entry.span_bytes(),
-            swap: layout.byte_order() == ByteOrder::Big && dtype.word_bytes() > 1,
+            swap_bytes: layout.byte_order() == ByteOrder::Big && dtype.word_bytes() > 1,
             conjugate: layout.is_conjugated() && dtype.is_complex(),
             negate: layout.is_negated(),
         })
     }
 
-    /// Mends a chunk that begins `at` bytes into the segment.
+    /// Converts a chunk that begins with byte `at` of those that arrive.
     ///
-    /// Both ends of the chunk must be whole elements away from [`Fix::from`], or lie outside the
+    /// Both ends of the chunk must be whole elements away from [`Transform::from`], or lie outside the
     /// entry.
     pub(crate) fn apply(&self, chunk: &mut [u8], at: u64) {
         let end = (self.from + self.len).min(at + chunk.len() as u64);
@@ -51,14 +52,14 @@ impl Fix {
             return;
         }
         let bytes = &mut chunk[(start - at) as usize..(end - at) as usize];
-        if self.swap {
+        if self.swap_bytes {
             for word in bytes.chunks_exact_mut(self.dtype.word_bytes()) {
                 word.reverse();
             }
         }
         match (self.negate, self.conjugate) {
             (false, false) => {}
-            // Minus the conjugate: only the real part changes its sign.
+            // Minus the conjugate: only the real part is negated.
             (true, true) => self.flip_signs(bytes, |index| index % 2 == 0),
             (false, true) => self.flip_signs(bytes, |index| index % 2 == 1),
             (true, false) => self.flip_signs(bytes, |_| true),
@@ -80,7 +81,7 @@ impl Fix {
             Dtype::U16 => each(bytes, which, u16::wrapping_neg),
             Dtype::U32 => each(bytes, which, u32::wrapping_neg),
             Dtype::U64 => each(bytes, which, u64::wrapping_neg),
-            // PyTorch gives no other type a negative bit.
+            // PyTorch negates no other type lazily.
             _ => {}
         }
     }
@@ -100,23 +101,23 @@ fn each<T: Pod>(bytes: &mut [u8], which: impl Fn(usize) -> bool, change: impl Fn
 mod tests {
     use super::*;
 
-    fn fix(dtype: Dtype, swap: bool, conjugate: bool, negate: bool) -> Fix {
-        Fix {
+    fn transform(dtype: Dtype, swap_bytes: bool, conjugate: bool, negate: bool) -> Transform {
+        Transform {
             dtype,
             from: 8,
             len: 16,
-            swap,
+            swap_bytes,
             conjugate,
             negate,
         }
     }
 
-    /// Mends 32 bytes in one go and in pieces of 8; both must agree.
-    fn mended(fix: Fix, bytes: [u8; 32]) -> [u8; 32] {
+    /// Converts 32 bytes at once and in pieces of 8; both must agree.
+    fn transformed(transform: Transform, bytes: [u8; 32]) -> [u8; 32] {
         let (mut whole, mut pieces) = (bytes, bytes);
-        fix.apply(&mut whole, 0);
+        transform.apply(&mut whole, 0);
         for (index, piece) in pieces.chunks_mut(8).enumerate() {
-            fix.apply(piece, index as u64 * 8);
+            transform.apply(piece, index as u64 * 8);
         }
         assert_eq!(whole, pieces);
         whole
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn swaps_words_of_the_entry_alone() {
         let bytes = std::array::from_fn(|index| index as u8);
-        let swapped = mended(fix(Dtype::C64, true, false, false), bytes);
+        let swapped = transformed(transform(Dtype::C64, true, false, false), bytes);
         assert_eq!(swapped[..8], bytes[..8]);
         assert_eq!(swapped[8..16], [11, 10, 9, 8, 15, 14, 13, 12]);
         assert_eq!(swapped[24..], bytes[24..]);
@@ -135,12 +136,12 @@ mod tests {
     fn resolves_lazy_bits() {
         let values = [0.0f32, 0.0, 1.0, 2.0, -3.0, f32::INFINITY, 0.0, 0.0];
         let bytes: [u8; 32] = bytemuck::cast(values);
-        let floats = |fix| -> [f32; 8] { bytemuck::cast(mended(fix, bytes)) };
-        let conjugated = floats(fix(Dtype::C64, false, true, false));
+        let floats = |transform| -> [f32; 8] { bytemuck::cast(transformed(transform, bytes)) };
+        let conjugated = floats(transform(Dtype::C64, false, true, false));
         assert_eq!(conjugated[2..6], [1.0, -2.0, -3.0, f32::NEG_INFINITY]);
-        let both = floats(fix(Dtype::C64, false, true, true));
+        let both = floats(transform(Dtype::C64, false, true, true));
         assert_eq!(both[2..6], [-1.0, 2.0, 3.0, f32::INFINITY]);
-        let negated = floats(fix(Dtype::F32, false, false, true));
+        let negated = floats(transform(Dtype::F32, false, false, true));
         assert_eq!(negated[2..6], [-1.0, -2.0, 3.0, f32::NEG_INFINITY]);
     }
 }

@@ -1,0 +1,114 @@
+//! A chunk: bytes that one thread reads at once, and the places they go to.
+
+use tensorlift_device::Staging;
+use tensorlift_tensor_meta::{Extent, ShardId};
+
+use crate::plan::Segment;
+
+/// Bytes of one source and the parts of segments that they hold.
+pub(super) struct Chunk<'a> {
+    pub(super) source: ChunkSource<'a>,
+    /// At least one; more where small neighbours are read together, or where one record has
+    /// several targets.
+    pub(super) parts: Vec<Part<'a>>,
+}
+
+/// Where the bytes of a chunk come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChunkSource<'a> {
+    /// They lie in a shard as they are.
+    Stored(Extent),
+    /// `len` bytes once inflated.
+    Deflated { extent: Extent, len: u64 },
+    /// They are in the catalog.
+    Inline(&'a [u8]),
+}
+
+/// A part of a segment.
+pub(super) struct Part<'a> {
+    pub(super) segment: &'a Segment,
+    /// The first byte of the segment's source that belongs to the part.
+    pub(super) at: u64,
+    /// Bytes of the source; a [`Selection`](crate::Selection) passes on fewer.
+    pub(super) len: u64,
+    pub(super) target: Target<'a>,
+}
+
+/// Where a part goes.
+pub(super) enum Target<'a> {
+    /// Host memory, as long as what arrives.
+    Host(&'a mut [u8]),
+    /// A place in a group behind staging slots.
+    Staged {
+        staging: &'a dyn Staging,
+        to: usize,
+        len: usize,
+    },
+    /// Nowhere: the group is a mapping of the source.
+    Mapping,
+}
+
+/// Whether a device read a chunk from the file itself.
+pub(super) enum PullOutcome {
+    Done,
+    /// For this reason.
+    Refused(String),
+    /// The device does not read files, or the bytes had to pass through the host.
+    NotAsked,
+}
+
+impl ChunkSource<'_> {
+    /// The bytes of a shard that are read.
+    pub(super) fn extent(&self) -> Option<Extent> {
+        match *self {
+            ChunkSource::Stored(extent) | ChunkSource::Deflated { extent, .. } => Some(extent),
+            ChunkSource::Inline(_) => None,
+        }
+    }
+}
+
+impl<'a> Chunk<'a> {
+    pub(super) fn shard(&self) -> Option<ShardId> {
+        self.source.extent().map(|extent| extent.shard)
+    }
+
+    /// Bytes of a shard that it reads.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.source.extent().map_or(0, |extent| extent.len)
+    }
+
+    /// Bytes that arrive in groups.
+    pub(super) fn bytes_arriving(&self) -> u64 {
+        self.parts.iter().map(Part::bytes_arriving).sum()
+    }
+
+    /// How it reaches groups that the host cannot write.
+    pub(super) fn stagings(&self) -> impl Iterator<Item = &'a dyn Staging> {
+        self.parts.iter().filter_map(|part| match part.target {
+            Target::Staged { staging, .. } => Some(staging),
+            _ => None,
+        })
+    }
+}
+
+impl Part<'_> {
+    /// Bytes that arrive in the group.
+    pub(super) fn bytes_arriving(&self) -> u64 {
+        match &self.target {
+            Target::Host(memory) => memory.len() as u64,
+            Target::Staged { len, .. } => *len as u64,
+            Target::Mapping => self.len,
+        }
+    }
+
+    /// Where the part begins in what was read for a chunk of stored bytes.
+    pub(super) fn offset_in(&self, extent: Extent) -> usize {
+        let segment = self.segment.extent().map_or(0, |whole| whole.offset);
+        (segment + self.at - extent.offset) as usize
+    }
+
+    /// Whether the bytes arrive as they are in the source.
+    pub(super) fn is_verbatim(&self) -> bool {
+        self.segment.selection.is_none() && self.segment.transform.is_none()
+    }
+}

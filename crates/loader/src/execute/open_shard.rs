@@ -1,0 +1,171 @@
+//! The shards of a load: opened when their first byte is due, released after the last.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tensorlift_storage::Storage;
+use tensorlift_tensor_meta::{Error, ErrorKind};
+
+use super::chunk::PullOutcome;
+use super::pace::Concurrency;
+use super::page_cache;
+use super::reader::{self, Choice};
+use super::run::Ran;
+use crate::options::LoadOptions;
+use crate::report::FileReport;
+use crate::shard::Shard;
+
+/// A shard in one load.
+pub(super) struct OpenShard<'a> {
+    shard: &'a Shard,
+    options: &'a LoadOptions,
+    /// Bytes that the load reads of it.
+    wanted: u64,
+    /// Threads that read it if it is in the page cache.
+    readers: usize,
+    chunks_left: AtomicUsize,
+    bytes_in_place: AtomicU64,
+    bytes_bounced: AtomicU64,
+    state: Mutex<State>,
+}
+
+enum State {
+    Waiting,
+    Open(Box<Choice>),
+    Closed(Box<FileReport>),
+}
+
+impl<'a> OpenShard<'a> {
+    pub(super) fn new(
+        shard: &'a Shard,
+        options: &'a LoadOptions,
+        wanted: u64,
+        readers: usize,
+    ) -> Self {
+        Self {
+            shard,
+            options,
+            wanted,
+            readers,
+            chunks_left: AtomicUsize::new(0),
+            bytes_in_place: AtomicU64::new(0),
+            bytes_bounced: AtomicU64::new(0),
+            state: Mutex::new(State::Waiting),
+        }
+    }
+
+    pub(super) fn shard(&self) -> &'a Shard {
+        self.shard
+    }
+
+    /// The storage to read from; the first call chooses the reader and reports its preferred
+    /// concurrency.
+    pub(super) fn storage(&self, opened: impl FnOnce(Concurrency)) -> io::Result<Arc<dyn Storage>> {
+        let mut state = self.lock();
+        if let State::Open(choice) = &*state {
+            return Ok(Arc::clone(&choice.storage));
+        }
+        let choice = reader::choose(self.shard, self.wanted, self.readers, self.options)
+            .inspect_err(|_| self.shard.storage().release())?;
+        tracing::debug!(file = ?choice.file, "reader chosen");
+        opened(choice.concurrency);
+        let storage = Arc::clone(&choice.storage);
+        *state = State::Open(Box::new(choice));
+        Ok(storage)
+    }
+
+    /// The preferred concurrency, if the shard is open.
+    pub(super) fn concurrency(&self) -> Option<Concurrency> {
+        match &*self.lock() {
+            State::Open(choice) => Some(choice.concurrency),
+            State::Waiting | State::Closed(_) => None,
+        }
+    }
+
+    /// Records for the report how `bytes` of the shard were read.
+    pub(super) fn record(&self, ran: Ran, bytes: u64) {
+        let counter = match ran.bounced {
+            true => &self.bytes_bounced,
+            false => &self.bytes_in_place,
+        };
+        counter.fetch_add(bytes, Ordering::Relaxed);
+        if matches!(ran.pull, PullOutcome::NotAsked) {
+            return;
+        }
+        if let State::Open(choice) = &mut *self.lock() {
+            match ran.pull {
+                PullOutcome::Done => choice.file.pulled_by_device = true,
+                PullOutcome::Refused(why) => choice.device_refused(&why),
+                PullOutcome::NotAsked => {}
+            }
+        }
+    }
+
+    pub(super) fn add_chunk(&mut self) {
+        *self.chunks_left.get_mut() += 1;
+    }
+
+    /// Counts a chunk of this shard as done; the last one closes it.
+    pub(super) fn chunk_done(&self) -> Result<(), Error> {
+        if self.chunks_left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        if let State::Open(choice) = std::mem::replace(&mut *state, State::Waiting) {
+            let unchanged = self.check_unchanged(&*choice.storage);
+            let (policy, mode) = (self.options.page_cache, self.options.mode);
+            page_cache::apply(policy, &*choice.storage, mode, choice.file.cached_before);
+            *state = State::Closed(Box::new(choice.into_report()));
+            self.shard.storage().release();
+            return unchanged;
+        }
+        Ok(())
+    }
+
+    /// Fails if the file was rewritten after its catalog was read.
+    ///
+    /// The shard knows the file since it was opened, its reader only since it was chosen.
+    fn check_unchanged(&self, reader: &dyn Storage) -> Result<(), Error> {
+        let failed = |error: Error| error.with_path(self.shard.path());
+        let mut unchanged = self.shard.storage().is_unchanged();
+        if let Ok(true) = unchanged {
+            unchanged = reader.is_unchanged();
+        }
+        if unchanged.map_err(|error| failed(Error::new(ErrorKind::Storage, error)))? {
+            return Ok(());
+        }
+        let found = "the file changed while it was loaded";
+        Err(failed(Error::new(ErrorKind::Storage, found))
+            .with_remedy("load it again once nobody writes to it"))
+    }
+
+    /// How it was read; a shard that the plan does not need was not read at all.
+    pub(super) fn report(&self) -> FileReport {
+        let mut report = match std::mem::replace(&mut *self.lock(), State::Waiting) {
+            State::Closed(file) => *file,
+            State::Open(choice) => choice.into_report(),
+            State::Waiting => {
+                let len = self.shard.storage().len();
+                FileReport::new(self.shard.path(), self.shard.format(), len, None)
+            }
+        };
+        report.bytes_in_place = self.bytes_in_place.load(Ordering::Relaxed);
+        report.bytes_bounced = self.bytes_bounced.load(Ordering::Relaxed);
+        report
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OpenShard<'_> {
+    /// A load that failed releases its shards too.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let State::Open(_) = state {
+            self.shard.storage().release();
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The threads that run chunks, and what they share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, Scope};
+use std::time::Instant;
+
+use tensorlift_device::Staging;
+use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Extent};
+
+use super::chunk::Chunk;
+use super::failure::{Failure, with_place};
+use super::lane::HeldLane;
+use super::open_shard::OpenShard;
+use super::pace::{Concurrency, Pace};
+use super::run::{Ran, Tools, run};
+use super::scratch::Scratch;
+use super::verify::Sums;
+use crate::budget::Share;
+use crate::control::{Control, Progress};
+use crate::options::LoadOptions;
+use crate::report::Counts;
+
+/// Loads up to this size are over before a second thread has started.
+const ONE_THREAD_BYTES: u64 = 1 << 20;
+
+/// What a load works with.
+pub(super) struct Job<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) shards: &'a [OpenShard<'a>],
+    pub(super) control: &'a Control,
+    pub(super) options: &'a LoadOptions,
+    pub(super) share: &'a Share,
+    pub(super) sums: Option<&'a Sums<'a>>,
+    /// For each group, whether a byte of it may have been written.
+    pub(super) touched: &'a [AtomicBool],
+}
+
+/// Runs all chunks.
+///
+/// # Errors
+/// The first failure of any thread; the others stop after the chunk they are at.
+pub(super) fn run_all(chunks: Vec<Chunk<'_>>, job: &Job<'_>) -> Result<Counts, Error> {
+    let total = chunks.iter().map(Chunk::bytes_read).sum();
+    let stagings = || chunks.iter().flat_map(Chunk::stagings);
+    let slot_bytes = |staging: &dyn Staging| (staging.slots() * staging.slot_bytes()) as u64;
+    let staging_bytes = stagings().map(slot_bytes).max().unwrap_or(0);
+    // More readers than lanes would wait for each other; a chunk without a lane needs none.
+    let lanes = match chunks.iter().all(|chunk| chunk.stagings().next().is_some()) {
+        true => stagings().map(Staging::lanes).max(),
+        false => None,
+    };
+    let (wanted, preferred) = match job.options.read_threads {
+        Some(threads) => (threads.max(1), None),
+        None if total <= ONE_THREAD_BYTES => (1, None),
+        None => {
+            let preferred = job.first_concurrency(&chunks)?;
+            (preferred.threads, Some(preferred))
+        }
+    };
+    let most = chunks.len().min(lanes.unwrap_or(usize::MAX)).max(1);
+    let threads = job.share.threads(wanted.min(most), staging_bytes);
+    let crew = Crew {
+        job,
+        chunks: Mutex::new(chunks.into_iter()),
+        pace: Pace::new(threads, most, preferred, Instant::now()),
+        staging_bytes,
+        total,
+        counters: Counters::default(),
+        stop: AtomicBool::new(false),
+        failed: Mutex::new(None),
+    };
+    crew.work(threads)?;
+    Ok(crew.counts())
+}
+
+impl Job<'_> {
+    /// What the first shard prefers, and those that are open already, as mappings are.
+    fn first_concurrency(&self, chunks: &[Chunk<'_>]) -> Result<Concurrency, Error> {
+        if let Some(shard) = chunks.iter().find_map(Chunk::shard) {
+            let shard = &self.shards[shard.index()];
+            shard.storage(|_| {}).map_err(|error| {
+                Failure::Read(error)
+                    .into_error()
+                    .with_path(shard.shard().path())
+            })?;
+        }
+        let preferred = self.shards.iter().filter_map(OpenShard::concurrency);
+        Ok(preferred.fold(Concurrency::ONE, Concurrency::max))
+    }
+}
+
+/// The threads of one load and their queue.
+struct Crew<'a, 'c> {
+    job: &'a Job<'a>,
+    chunks: Mutex<std::vec::IntoIter<Chunk<'c>>>,
+    pace: Pace,
+    /// Bytes of the staging slots that each thread needs.
+    staging_bytes: u64,
+    /// Bytes that all chunks read.
+    total: u64,
+    counters: Counters,
+    stop: AtomicBool,
+    failed: Mutex<Option<Error>>,
+}
+
+#[derive(Default)]
+struct Counters {
+    running: AtomicUsize,
+    /// The most threads that ran at once.
+    most_running: AtomicUsize,
+    /// Threads that could not be started.
+    refused: AtomicUsize,
+    chunks: AtomicUsize,
+    bytes_read: AtomicU64,
+    scratch_bytes: AtomicU64,
+}
+
+impl<'c> Crew<'_, 'c> {
+    /// Runs all chunks with that many threads; returns the first error.
+    fn work(&self, threads: usize) -> Result<(), Error> {
+        std::thread::scope(|scope| {
+            // The calling thread only waits: new threads often start on its processor, and would
+            // wait there until it has nothing to do.
+            let started = match threads {
+                1 => 0,
+                _ => self.start(scope, threads),
+            };
+            if started == 0 {
+                self.counters.running.fetch_add(1, Ordering::Relaxed);
+                self.take_chunks(scope);
+            }
+        });
+        lock(&self.failed).take().map_or(Ok(()), Err)
+    }
+
+    /// Starts threads, as many as the system allows, and returns how many.
+    fn start<'s>(&'s self, scope: &'s Scope<'s, '_>, threads: usize) -> usize {
+        let running = &self.counters.running;
+        // All at once: the first may end a chunk before the last is started.
+        running.fetch_add(threads, Ordering::Relaxed);
+        for started in 0..threads {
+            let thread = Builder::new().spawn_scoped(scope, move || self.take_chunks(scope));
+            if let Err(error) = thread {
+                let refused = threads - started;
+                let left = running.fetch_sub(refused, Ordering::Relaxed) - refused;
+                self.counters.refused.fetch_add(refused, Ordering::Relaxed);
+                self.pace.cap(left);
+                tracing::warn!(%error, refused, "reading threads could not be started");
+                return started;
+            }
+        }
+        threads
+    }
+
+    /// Runs chunks until none is left, or until there are enough threads without this one.
+    fn take_chunks<'s>(&'s self, scope: &'s Scope<'s, '_>) {
+        let Counters {
+            running,
+            most_running,
+            scratch_bytes,
+            ..
+        } = &self.counters;
+        most_running.fetch_max(running.load(Ordering::Relaxed), Ordering::Relaxed);
+        let (mut scratch, mut lane) = (Scratch::default(), HeldLane::default());
+        let mut is_wanted = true;
+        while is_wanted && let Some(chunk) = self.next() {
+            let bytes = chunk.bytes_read();
+            if let Err(error) = self.run(chunk, &mut scratch, &mut lane) {
+                self.stop.store(true, Ordering::Relaxed);
+                lock(&self.failed).get_or_insert(error);
+                break;
+            }
+            lane.yield_if_wanted();
+            let wanted = self.pace.record(bytes, Instant::now());
+            is_wanted = !self.leaves(wanted);
+            if is_wanted {
+                self.grow(scope, wanted);
+            }
+        }
+        if is_wanted {
+            running.fetch_sub(1, Ordering::Relaxed);
+        }
+        scratch_bytes.fetch_add(scratch.byte_len() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the thread that asks is one more than wanted; it no longer counts then.
+    fn leaves(&self, wanted: usize) -> bool {
+        let left = |running: usize| (running > wanted.max(1)).then(|| running - 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.counters.running.fetch_update(set, fetch, left).is_ok()
+    }
+
+    /// Starts the threads that are missing, as far as there are chunks and budget for them.
+    fn grow<'s>(&'s self, scope: &'s Scope<'s, '_>, wanted: usize) {
+        let running = self.counters.running.load(Ordering::Relaxed);
+        let missing = wanted.saturating_sub(running);
+        if missing == 0 {
+            return;
+        }
+        let more = missing.min(lock(&self.chunks).len());
+        let granted = self.job.share.threads(more, self.staging_bytes);
+        if granted < more {
+            self.pace.cap(wanted - missing + granted);
+        }
+        self.start(scope, granted);
+    }
+
+    fn next(&self) -> Option<Chunk<'c>> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        lock(&self.chunks).next()
+    }
+
+    fn run(
+        &self,
+        chunk: Chunk<'c>,
+        scratch: &mut Scratch,
+        lane: &mut HeldLane<'c>,
+    ) -> Result<(), Error> {
+        if self.job.control.cancel.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "the load was cancelled"));
+        }
+        for part in &chunk.parts {
+            self.job.touched[part.segment.group].store(true, Ordering::Relaxed);
+        }
+        let (extent, read, arriving) = (
+            chunk.source.extent(),
+            chunk.bytes_read(),
+            chunk.bytes_arriving(),
+        );
+        let shard = extent.map(|extent| &self.job.shards[extent.shard.index()]);
+        let ran = self
+            .run_from(chunk, shard, scratch, lane)
+            .map_err(|failure| self.locate(failure, extent))?;
+        if let Some(shard) = shard {
+            shard.record(ran, read);
+            shard.chunk_done()?;
+        }
+        self.job.share.filled(arriving);
+        self.count(read);
+        Ok(())
+    }
+
+    fn run_from(
+        &self,
+        chunk: Chunk<'c>,
+        shard: Option<&OpenShard<'_>>,
+        scratch: &mut Scratch,
+        lane: &mut HeldLane<'c>,
+    ) -> Result<Ran, Failure> {
+        let opened = |preferred| self.pace.widen(preferred, Instant::now());
+        let storage = shard.map(|shard| shard.storage(opened)).transpose()?;
+        let mut tools = Tools {
+            storage: storage.as_deref(),
+            sums: self.job.sums,
+            scratch,
+            lane,
+        };
+        run(chunk, &mut tools)
+    }
+
+    fn count(&self, read: u64) {
+        self.counters.chunks.fetch_add(1, Ordering::Relaxed);
+        let before = self.counters.bytes_read.fetch_add(read, Ordering::Relaxed);
+        if let Some(progress) = &self.job.control.progress {
+            progress(Progress {
+                bytes_done: before + read,
+                bytes_total: self.total,
+            });
+        }
+    }
+
+    /// Names the shard, the tensor and the bytes at fault.
+    fn locate(&self, failure: Failure, extent: Option<Extent>) -> Error {
+        let error = failure.into_error();
+        let Some(extent) = extent else { return error };
+        let path = self.job.shards[extent.shard.index()].shard().path();
+        with_place(error, self.job.catalog, extent).with_path(path)
+    }
+
+    fn counts(self) -> Counts {
+        let (steps, threads) = self.pace.finish();
+        let counters = self.counters;
+        let staged = self.staging_bytes * counters.most_running.into_inner() as u64;
+        Counts {
+            bytes_read: counters.bytes_read.into_inner(),
+            reads: counters.chunks.into_inner(),
+            threads,
+            threads_refused: counters.refused.into_inner(),
+            peak_staging_bytes: staged + counters.scratch_bytes.into_inner(),
+            steps,
+            verified: None,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
