@@ -48,7 +48,7 @@ pub use device_map::{
     DeviceKey, DeviceMap, DeviceMapOptions, DeviceMemory, DeviceUse, Division, PlacedUnit,
     parse_size,
 };
-pub use dtype::{Conversion, Conversions, DtypePolicy};
+pub use dtype::{Cast, Casts, DtypePolicy};
 pub use element::Element;
 pub use execute::{FillError, Filled, Outcome, execute, fill, probe};
 pub use loaded::Loaded;

@@ -1,6 +1,6 @@
 //! The dtypes that tensors have once they are loaded.
 
-mod convert;
+mod cast;
 mod float8;
 
 use std::collections::HashSet;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Error, ErrorKind};
 
-pub use convert::Conversion;
+pub use cast::Cast;
 
 /// Which dtype each tensor has once it is loaded.
 #[derive(Clone, Default)]
@@ -31,9 +31,9 @@ type DtypeOf = dyn Fn(&Entry) -> Dtype + Send + Sync;
 
 /// What a policy asks of each entry of a catalog, by position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Conversions {
+pub struct Casts {
     /// Those that change; empty where none does.
-    conversions: Vec<Option<Conversion>>,
+    casts: Vec<Option<Cast>>,
     kept: Vec<usize>,
 }
 
@@ -47,11 +47,11 @@ impl DtypePolicy {
     ///
     /// # Errors
     /// [`ErrorKind::Misuse`] for a target of `To` that is none of the four;
-    /// [`ErrorKind::Unsupported`] where `By` asks for a conversion from or to a type that is no
+    /// [`ErrorKind::Unsupported`] where `By` asks for a cast from or to a type that is no
     /// float of whole bytes.
-    pub fn conversions(&self, catalog: &Catalog) -> Result<Conversions, Error> {
+    pub fn casts(&self, catalog: &Catalog) -> Result<Casts, Error> {
         match self {
-            Self::Keep => Ok(Conversions::default()),
+            Self::Keep => Ok(Casts::default()),
             Self::To(dtype) if !is_common_float(*dtype) => {
                 let found = format!("expected F64, F32, F16 or BF16 as a dtype, found {dtype}");
                 Err(Error::new(ErrorKind::Misuse, found)
@@ -63,9 +63,9 @@ impl DtypePolicy {
                     true if !scales.contains(entry) => *dtype,
                     _ => entry.dtype(),
                 };
-                Conversions::new(catalog, target, |entry| entry.dtype() != *dtype)
+                Casts::new(catalog, target, |entry| entry.dtype() != *dtype)
             }
-            Self::By(dtype) => Conversions::new(catalog, |entry| dtype(entry), |_| false),
+            Self::By(dtype) => Casts::new(catalog, |entry| dtype(entry), |_| false),
         }
     }
 }
@@ -80,44 +80,44 @@ impl fmt::Debug for DtypePolicy {
     }
 }
 
-impl Conversions {
+impl Casts {
     fn new(
         catalog: &Catalog,
         target: impl Fn(&Entry) -> Dtype,
         is_kept: impl Fn(&Entry) -> bool,
     ) -> Result<Self, Error> {
-        let mut conversions = Vec::with_capacity(catalog.len());
+        let mut casts = Vec::with_capacity(catalog.len());
         let mut kept = Vec::new();
         for (position, entry) in catalog.entries().iter().enumerate() {
             let (from, to) = (entry.dtype(), target(entry));
-            let conversion = Conversion::between(from, to);
-            if conversion.is_none() && from != to {
+            let cast = Cast::between(from, to);
+            if cast.is_none() && from != to {
                 let found = format!("{from} cannot be converted to {to} while loading");
                 return Err(Error::new(ErrorKind::Unsupported, found)
                     .with_tensor(entry.name())
                     .with_remedy("keep its dtype, or convert it after loading"));
             }
-            if conversion.is_none() && is_kept(entry) {
+            if cast.is_none() && is_kept(entry) {
                 kept.push(position);
             }
-            conversions.push(conversion);
+            casts.push(cast);
         }
-        if conversions.iter().all(Option::is_none) {
-            conversions.clear();
+        if casts.iter().all(Option::is_none) {
+            casts.clear();
         }
-        Ok(Self { conversions, kept })
+        Ok(Self { casts, kept })
     }
 
     /// Whether no entry changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.conversions.is_empty()
+        self.casts.is_empty()
     }
 
-    /// The conversion of the entry at this position in the catalog.
+    /// The cast of the entry at this position in the catalog.
     #[must_use]
-    pub fn of(&self, position: usize) -> Option<Conversion> {
-        self.conversions.get(position).copied().flatten()
+    pub fn of(&self, position: usize) -> Option<Cast> {
+        self.casts.get(position).copied().flatten()
     }
 
     /// The entries that keep a dtype other than the one asked for, by position in the catalog.

@@ -1,10 +1,10 @@
-//! Conversions give what PyTorch gives.
+//! Casts give what PyTorch gives.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-use tensorlift_loader::Conversion;
+use tensorlift_loader::Cast;
 use tensorlift_tensor_meta::Dtype;
 
 const FLOATS: [Dtype; 9] = [
@@ -69,9 +69,9 @@ fn doubles() -> Vec<u8> {
 }
 
 fn convert(from: Dtype, to: Dtype, bytes: &[u8]) -> Vec<u8> {
-    let conversion = Conversion::between(from, to).unwrap();
-    let mut converted = vec![0; conversion.converted_len(bytes.len() as u64) as usize];
-    conversion.convert(bytes, &mut converted);
+    let cast = Cast::between(from, to).unwrap();
+    let mut converted = vec![0; cast.converted_len(bytes.len() as u64) as usize];
+    cast.convert(bytes, &mut converted);
     converted
 }
 
@@ -138,7 +138,7 @@ proptest! {
         elements in 0usize..1500,
         shift in 0usize..8,
     ) {
-        let Some(conversion) = Conversion::between(from, to) else {
+        let Some(cast) = Cast::between(from, to) else {
             return Ok(());
         };
         let (read, written) = (from.alignment(), to.alignment());
@@ -147,7 +147,7 @@ proptest! {
         let mut room = vec![0xAA; shift + elements * read.max(written)];
         let first = if written > read { room.len() - bytes.len() } else { shift };
         room[first..][..bytes.len()].copy_from_slice(&bytes);
-        conversion.convert_in_place(&mut room[shift..]);
+        cast.convert_in_place(&mut room[shift..]);
         prop_assert_eq!(&room[shift..][..expected.len()], &expected[..]);
     }
 }

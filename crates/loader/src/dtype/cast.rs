@@ -16,15 +16,15 @@ const BLOCK: usize = 512;
 
 /// A conversion between two floating-point types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Conversion {
+pub struct Cast {
     /// The type of the elements as they are read.
     from: Dtype,
     /// The type of the elements in memory.
     to: Dtype,
 }
 
-impl Conversion {
-    /// The conversion between two types, unless they are the same; `None` for types that are no
+impl Cast {
+    /// The cast between two types, unless they are the same; `None` for types that are no
     /// floats of whole bytes.
     #[must_use]
     pub fn between(from: Dtype, to: Dtype) -> Option<Self> {
