@@ -1,0 +1,53 @@
+"""tensorlift loads model checkpoints eagerly, fast and safely.
+
+    import tensorlift
+
+    tensors = tensorlift.load("model.safetensors")              # numpy arrays, by name
+    checkpoint = tensorlift.open("org/model")                   # what is in it; nothing loaded
+    tensors = checkpoint.load("cuda:0", dtype="bfloat16")       # torch tensors on a GPU
+    print(tensors.report)
+
+It reads safetensors and PyTorch files, single and sharded, without running any code from them.
+`tensorlift.safetensors` stands in for the package safetensors, `tensorlift.torch.load` for
+`torch.load`, and `tensorlift.patch()` puts both under programs that are there already.
+"""
+
+from __future__ import annotations
+
+from ._checkpoint import Checkpoint, Entry, Filled, Report, Tensors, load, open
+from ._errors import (
+    CancelledError,
+    DeviceError,
+    Error,
+    LimitExceededError,
+    MalformedError,
+    MisuseError,
+    NotFoundError,
+    StorageError,
+    UnsupportedError,
+)
+from ._settings import Settings, configure, settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CancelledError",
+    "Checkpoint",
+    "DeviceError",
+    "Entry",
+    "Error",
+    "Filled",
+    "LimitExceededError",
+    "MalformedError",
+    "MisuseError",
+    "NotFoundError",
+    "Report",
+    "Settings",
+    "StorageError",
+    "Tensors",
+    "UnsupportedError",
+    "configure",
+    "load",
+    "open",
+    "settings",
+]

@@ -1,0 +1,201 @@
+//! An open checkpoint, as Python's part asks it.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use tensorlift::{Catalog, Entry, Policy, Result};
+
+use crate::error::raise;
+use crate::load::{self, Request};
+use crate::watch::{Link, Watch};
+
+/// An open checkpoint: what its files list, without a tensor's bytes.
+#[pyclass(frozen, module = "tensorlift._native")]
+pub(crate) struct Checkpoint {
+    inner: tensorlift::Checkpoint,
+}
+
+/// What [`Checkpoint::entry`] tells: name, dtype, shape, strides, bytes, file, first byte and end
+/// in the file, `requires_grad`, number of the record.
+type Row<'py> = (
+    Bound<'py, PyString>,
+    &'static str,
+    Bound<'py, PyTuple>,
+    Option<Bound<'py, PyTuple>>,
+    u64,
+    usize,
+    u64,
+    u64,
+    bool,
+    usize,
+);
+
+#[pymethods]
+impl Checkpoint {
+    /// Opens a file, a folder, an index file or a model in the Hugging Face cache.
+    #[staticmethod]
+    #[pyo3(signature = (target, variant=None, hub_cache=None, strict=false, root=None))]
+    fn open(
+        py: Python<'_>,
+        target: PathBuf,
+        variant: Option<String>,
+        hub_cache: Option<PathBuf>,
+        strict: bool,
+        root: Option<String>,
+    ) -> PyResult<Self> {
+        let mut options = tensorlift::Checkpoint::options();
+        if let Some(variant) = variant {
+            options = options.variant(variant);
+        }
+        if let Some(folder) = hub_cache {
+            options = options.hub_cache(folder);
+        }
+        if strict {
+            options = options.policy(Policy::Strict);
+        }
+        Self::make(py, root, move || options.open(target))
+    }
+
+    /// Opens the bytes of one file.
+    #[staticmethod]
+    #[pyo3(signature = (bytes, root=None))]
+    fn from_bytes(py: Python<'_>, bytes: Vec<u8>, root: Option<String>) -> PyResult<Self> {
+        Self::make(py, root, move || tensorlift::Checkpoint::from_bytes(bytes))
+    }
+
+    fn __len__(&self) -> usize {
+        self.catalog().len()
+    }
+
+    fn __contains__(&self, name: &str) -> bool {
+        self.catalog().position(name).is_some()
+    }
+
+    /// All names, in file order.
+    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(py, self.catalog().entries().iter().map(Entry::name))
+    }
+
+    /// What is known of one tensor, or nothing for a name that is not there.
+    fn entry<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Row<'py>>> {
+        let entry = self.catalog().get(name);
+        entry.map(|entry| row(py, entry)).transpose()
+    }
+
+    /// What is known of all tensors.
+    fn entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rows: PyResult<Vec<Row<'py>>> = self
+            .catalog()
+            .entries()
+            .iter()
+            .map(|entry| row(py, entry))
+            .collect();
+        PyList::new(py, rows?)
+    }
+
+    /// What the file says of itself.
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let metadata = PyDict::new(py);
+        for (key, value) in self.catalog().metadata() {
+            metadata.set_item(key, value)?;
+        }
+        Ok(metadata)
+    }
+
+    /// The files, in the order in which entries count them.
+    fn files(&self) -> Vec<PathBuf> {
+        self.inner.files().map(PathBuf::from).collect()
+    }
+
+    /// What was chosen for the path given.
+    fn chosen(&self) -> String {
+        self.inner.choice().chosen.clone()
+    }
+
+    /// What was passed over, and why.
+    fn passed_over(&self) -> Vec<(String, String)> {
+        let others = self.inner.choice().passed_over.iter();
+        others
+            .map(|other| (other.what.clone(), other.why.clone()))
+            .collect()
+    }
+
+    /// Paths within a PyTorch file that hold tensors, with their number.
+    fn roots(&self) -> Vec<(String, usize)> {
+        let roots = self.inner.roots();
+        roots
+            .map(|(path, tensors)| (path.to_owned(), tensors))
+            .collect()
+    }
+
+    /// What would be read, and where to: as text, or as JSON.
+    fn plan(&self, py: Python<'_>, request: Request, json: bool) -> PyResult<String> {
+        let loader = load::loader(&self.inner, &request, &Link::default());
+        let plan = loader.and_then(|loader| loader.plan());
+        let plan = plan.map_err(|error| raise(py, &error))?;
+        match json {
+            true => load::json(&plan),
+            false => Ok(plan.to_string()),
+        }
+    }
+
+    /// Loads into objects of a framework; gives them by name, and the report as JSON and as text.
+    ///
+    /// `dtypes` says what the framework calls each dtype.
+    #[pyo3(signature = (request, framework, dtypes, progress=None))]
+    fn load<'py>(
+        &self,
+        py: Python<'py>,
+        request: Request,
+        framework: &str,
+        dtypes: Bound<'py, PyDict>,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyDict>, String, String)> {
+        load::load(py, &self.inner, &request, framework, &dtypes, progress)
+    }
+}
+
+impl Checkpoint {
+    fn make(
+        py: Python<'_>,
+        root: Option<String>,
+        open: impl FnOnce() -> Result<tensorlift::Checkpoint> + Send,
+    ) -> PyResult<Self> {
+        let opened = Watch::new(None).run(py, move || {
+            let checkpoint = open()?;
+            match root {
+                Some(root) if root == "auto" => {
+                    let root = checkpoint.automatic_root().to_owned();
+                    checkpoint.root(&root)
+                }
+                Some(root) => checkpoint.root(&root),
+                None => Ok(checkpoint),
+            }
+        })?;
+        let inner = opened.map_err(|error| raise(py, &error))?;
+        Ok(Self { inner })
+    }
+
+    fn catalog(&self) -> &Catalog {
+        self.inner.catalog()
+    }
+}
+
+fn row<'py>(py: Python<'py>, entry: &Entry) -> PyResult<Row<'py>> {
+    let strides = entry.layout().strides();
+    let strides = strides.map(|strides| PyTuple::new(py, strides));
+    let extent = entry.extent();
+    Ok((
+        PyString::new(py, entry.name()),
+        entry.dtype().as_str(),
+        PyTuple::new(py, entry.shape())?,
+        strides.transpose()?,
+        entry.bytes(),
+        extent.shard.index(),
+        extent.offset,
+        extent.end(),
+        entry.requires_grad(),
+        entry.view().record.index(),
+    ))
+}

@@ -1,0 +1,178 @@
+//! From a request of Python's to a load of the facade.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tensorlift::cuda::CudaDevice;
+use tensorlift::{
+    Checkpoint, Device, Entry, Error, ErrorKind, Loaded, Loader, Mode, PageCache, Placement,
+    Reader, Result, Verify,
+};
+
+use crate::error::raise;
+use crate::ffi::PythonHost;
+use crate::views::Views;
+use crate::watch::{Link, Watch};
+use crate::{fork, numpy, torch};
+
+/// What to load, where to, and how: a dict with these keys.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Request {
+    /// The names; all without.
+    names: Option<Vec<String>>,
+    /// The devices: `cpu`, `cuda:0`.
+    devices: Vec<String>,
+    /// The position of the device of each name, where there are several.
+    device_of: Option<HashMap<String, usize>>,
+    /// `auto`, `buffered`, `direct`, `uring`, `map`.
+    reader: String,
+    threads: Option<usize>,
+    chunk_bytes: Option<usize>,
+    max_memory: Option<u64>,
+    /// `keep`, `drop`, `bypass`.
+    page_cache: String,
+    verify: bool,
+}
+
+/// The loader of a request.
+pub(crate) fn loader<'a>(
+    checkpoint: &'a Checkpoint,
+    request: &Request,
+    link: &Link,
+) -> Result<Loader<'a>> {
+    let mut loader = checkpoint
+        .loader()
+        .place(placement(checkpoint, request)?)
+        .page_cache(page_cache(&request.page_cache)?);
+    loader = match reader(&request.reader)? {
+        Some(reader) => loader.reader(reader),
+        None => loader.mode(Mode::Map),
+    };
+    if let Some(names) = &request.names {
+        loader = loader.select_names(names.iter().map(String::as_str));
+    }
+    if let Some(threads) = request.threads {
+        loader = loader.read_threads(threads);
+    }
+    if let Some(bytes) = request.chunk_bytes {
+        loader = loader.chunk_bytes(bytes);
+    }
+    if let Some(bytes) = request.max_memory {
+        loader = loader.memory_bytes(bytes);
+    }
+    if request.verify {
+        loader = loader.verify(Verify::Crc32);
+    }
+    let counter = Arc::clone(&link.counter);
+    let loader = loader.progress(move |step| counter.set(step.bytes_done, step.bytes_total));
+    Ok(loader.cancel_token(link.cancel.clone()))
+}
+
+/// Loads into objects of a framework.
+pub(crate) fn load<'py>(
+    py: Python<'py>,
+    checkpoint: &Checkpoint,
+    request: &Request,
+    framework: &str,
+    dtypes: &Bound<'py, PyDict>,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyDict>, String, String)> {
+    let watch = Watch::new(progress);
+    let link = watch.link.clone();
+    let loaded = watch.run(py, move || loader(checkpoint, request, &link)?.load())?;
+    let loaded = loaded.map_err(|error| raise(py, &error))?;
+    let (report, line) = (json(loaded.report())?, loaded.report().to_string());
+    let objects = objects(py, loaded, framework, dtypes)?;
+    Ok((objects, report, line))
+}
+
+fn objects<'py>(
+    py: Python<'py>,
+    loaded: Loaded,
+    framework: &str,
+    dtypes: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let views = Views::new(loaded);
+    match framework {
+        "numpy" => numpy::arrays(py, &views, dtypes),
+        "torch" => torch::tensors(py, &views, dtypes),
+        other => Err(PyValueError::new_err(format!("no framework {other:?}"))),
+    }
+}
+
+/// Something of the facade's as JSON.
+pub(crate) fn json(value: &impl serde::Serialize) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|error| PyRuntimeError::new_err(error.to_string()))
+}
+
+fn placement(checkpoint: &Checkpoint, request: &Request) -> Result<Placement> {
+    let devices = request.devices.iter().map(|name| device(name));
+    let devices: Vec<Arc<dyn Device>> = devices.collect::<Result<_>>()?;
+    let Some(device_of) = &request.device_of else {
+        return Ok(Placement::by(devices, |_| 0));
+    };
+    let catalog = Arc::clone(checkpoint.catalog());
+    let mut by_position = vec![0; catalog.len()];
+    for (name, &device) in device_of {
+        if let Some(position) = catalog.position(name) {
+            by_position[position] = device;
+        }
+    }
+    Ok(Placement::by(devices, move |entry: &Entry| {
+        let position = catalog.position(entry.name());
+        position.map_or(0, |position| by_position[position])
+    }))
+}
+
+fn device(name: &str) -> Result<Arc<dyn Device>> {
+    if name == "cpu" {
+        return Ok(Arc::new(PythonHost));
+    }
+    let ordinal = name
+        .strip_prefix("cuda:")
+        .and_then(|text| text.parse().ok());
+    match ordinal {
+        Some(ordinal) => {
+            fork::check_cuda().map_err(Error::from)?;
+            Ok(Arc::new(CudaDevice::new(ordinal).map_err(Error::from)?))
+        }
+        None => Err(unknown(
+            "device",
+            name,
+            "name `cpu` or a GPU such as `cuda:0`",
+        )),
+    }
+}
+
+/// The reader of this name, or nothing for views of a mapping.
+fn reader(name: &str) -> Result<Option<Reader>> {
+    Ok(Some(match name {
+        "auto" => Reader::Auto,
+        "buffered" => Reader::Buffered,
+        "direct" => Reader::Direct,
+        "uring" => Reader::Uring,
+        "map" => return Ok(None),
+        _ => {
+            let remedy = "name auto, buffered, direct, uring or map";
+            return Err(unknown("reader", name, remedy));
+        }
+    }))
+}
+
+fn page_cache(name: &str) -> Result<PageCache> {
+    Ok(match name {
+        "keep" => PageCache::Keep,
+        "drop" => PageCache::DropAfter,
+        "bypass" => PageCache::Bypass,
+        _ => return Err(unknown("page cache", name, "name keep, drop or bypass")),
+    })
+}
+
+fn unknown(what: &str, name: &str, remedy: &'static str) -> Error {
+    let found = format!("expected the name of a {what}, found {name:?}");
+    Error::new(ErrorKind::Misuse, found).with_remedy(remedy)
+}
