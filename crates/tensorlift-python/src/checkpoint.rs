@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use tensorlift::{Catalog, Entry, Policy, Result};
 
@@ -60,7 +61,7 @@ impl Checkpoint {
     /// Opens the bytes of one file.
     #[staticmethod]
     #[pyo3(signature = (bytes, root=None))]
-    fn from_bytes(py: Python<'_>, bytes: Vec<u8>, root: Option<String>) -> PyResult<Self> {
+    fn from_bytes(py: Python<'_>, bytes: PyBackedBytes, root: Option<String>) -> PyResult<Self> {
         Self::make(py, root, move || tensorlift::Checkpoint::from_bytes(bytes))
     }
 

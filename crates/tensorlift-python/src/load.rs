@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tensorlift::cuda::CudaDevice;
 use tensorlift::{
-    Checkpoint, Device, Entry, Error, ErrorKind, Loaded, Loader, Mode, PageCache, Placement,
-    Reader, Result, Verify,
+    Checkpoint, Device, Entry, Error, ErrorKind, LoadOptions, Loaded, Loader, Mode, PageCache,
+    Placement, Reader, Result, Verify,
 };
 
 use crate::error::raise;
@@ -44,28 +44,27 @@ pub(crate) fn loader<'a>(
     request: &Request,
     link: &Link,
 ) -> Result<Loader<'a>> {
-    let mut loader = checkpoint
-        .loader()
-        .place(placement(checkpoint, request)?)
-        .page_cache(page_cache(&request.page_cache)?);
-    loader = match reader(&request.reader)? {
-        Some(reader) => loader.reader(reader),
-        None => loader.mode(Mode::Map),
+    let mut options = LoadOptions::default().page_cache(page_cache(&request.page_cache)?);
+    options = match reader(&request.reader)? {
+        Some(reader) => options.reader(reader),
+        None => options.mode(Mode::Map),
     };
-    if let Some(names) = &request.names {
-        loader = loader.select_names(names.iter().map(String::as_str));
-    }
     if let Some(threads) = request.threads {
-        loader = loader.read_threads(threads);
+        options = options.read_threads(threads);
     }
     if let Some(bytes) = request.chunk_bytes {
-        loader = loader.chunk_bytes(bytes);
+        options = options.chunk_bytes(bytes);
     }
     if let Some(bytes) = request.max_memory {
-        loader = loader.memory_bytes(bytes);
+        options = options.memory_bytes(bytes);
     }
     if request.verify {
-        loader = loader.verify(Verify::Crc32);
+        options = options.verify(Verify::Crc32);
+    }
+    let placement = placement(checkpoint, request)?;
+    let mut loader = checkpoint.loader().place(placement).options(options);
+    if let Some(names) = &request.names {
+        loader = loader.select_names(names.iter().map(String::as_str));
     }
     let counter = Arc::clone(&link.counter);
     let loader = loader.progress(move |step| counter.set(step.bytes_done, step.bytes_total));

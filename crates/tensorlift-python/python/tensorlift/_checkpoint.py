@@ -268,20 +268,9 @@ class Checkpoint(Mapping[str, Entry]):
         threads: int | None,
         max_memory: int | None,
     ) -> dict[str, Any]:
-        switches = settings()
-        names = self._selected(select)
         devices, device_of = self._devices(device)
-        return {
-            "names": names,
-            "devices": devices,
-            "device_of": device_of,
-            "reader": reader or switches.reader,
-            "threads": switches.threads if threads is None else threads,
-            "chunk_bytes": None,
-            "max_memory": switches.max_memory if max_memory is None else max_memory,
-            "page_cache": "keep",
-            "verify": False,
-        }
+        found = request(self._selected(select), devices, reader, threads, max_memory)
+        return {**found, "device_of": device_of}
 
     def _devices(self, device: Any) -> tuple[list[str], dict[str, int] | None]:
         if not isinstance(device, Mapping):
@@ -297,6 +286,28 @@ class Checkpoint(Mapping[str, Entry]):
             if self.entry(key).dtype in _dtypes.FLOATS:
                 # The old one goes before the next is made, and its memory with it.
                 found[key] = tensor.to(target) if framework == "torch" else tensor.astype(target)
+
+
+def request(
+    names: list[str] | None,
+    devices: list[str],
+    reader: str | None = None,
+    threads: int | None = None,
+    max_memory: int | None = None,
+) -> dict[str, Any]:
+    """What the native part is asked for: the call's own words, or else the switches'."""
+    switches = settings()
+    return {
+        "names": names,
+        "devices": devices,
+        "device_of": None,
+        "reader": reader or switches.reader,
+        "threads": switches.threads if threads is None else threads,
+        "chunk_bytes": None,
+        "max_memory": switches.max_memory if max_memory is None else max_memory,
+        "page_cache": "keep",
+        "verify": False,
+    }
 
 
 #: How many bytes `load_each` loads at once.

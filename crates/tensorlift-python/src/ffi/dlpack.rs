@@ -17,7 +17,7 @@ const EXCHANGE: &CStr = c"dlpack_exchange_api";
 
 /// The beginning of `DLPackExchangeAPI`, as DLPack 1.3 lays it out.
 #[repr(C)]
-struct ExchangeApi {
+pub(crate) struct ExchangeApi {
     version: DlVersion,
     previous: *const c_void,
     allocate: *const c_void,

@@ -1,0 +1,354 @@
+"""`safe_open`: the header when it is opened, bytes when they are asked for."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any
+
+from .. import _checkpoint, _dtypes, _native, _original
+from .._errors import Error
+from ._error import SafetensorError
+
+#: Files up to this many bytes are read whole: two reads take longer.
+_SMALL_BYTES = 1 << 20
+#: Who asks for less than one in so many bytes gets those bytes alone.
+_SHARE = 10
+#: Frameworks that are loaded here.
+_FRAMEWORKS = {
+    "pt": "torch",
+    "torch": "torch",
+    "pytorch": "torch",
+    "np": "numpy",
+    "numpy": "numpy",
+}
+_OTHERS = {"tf", "tensorflow", "jax", "flax", "mlx", "paddle"}
+_BACKENDS = ("mmap", "pread")
+
+
+class safe_open:  # noqa: N801
+    """Opens a safetensors file and gives its tensors as they are asked for.
+
+    Opening reads the header alone. As long as less than a tenth of the file is asked for, only
+    that is read; then the rest is read at once, by tensorlift's usual plan, and later tensors
+    are views of what is there. A tensor's memory goes back when the caller lets go of it.
+
+    `framework` is `"pt"` or `"np"`, or one of those that the original package serves.
+    `backend` is checked and has no other meaning: tensorlift chooses how it reads.
+    """
+
+    def __new__(
+        cls,
+        filename: str | os.PathLike[str],
+        framework: str,
+        device: Any = "cpu",
+        *,
+        backend: str = "mmap",
+    ) -> Any:
+        if framework in _OTHERS:
+            original = _original.safetensors
+            if original is None:
+                raise SafetensorError(f"framework {framework} needs the package safetensors")
+            return original.safe_open(filename, framework, device, backend=backend)
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        framework: str,
+        device: Any = "cpu",
+        *,
+        backend: str = "mmap",
+    ) -> None:
+        self._inner: _Inner | None = _Inner(filename, framework, device, backend)
+
+    def __enter__(self) -> safe_open:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inner = None
+
+    def _open(self) -> _Inner:
+        if self._inner is None:
+            raise SafetensorError("File is closed")
+        return self._inner
+
+    def keys(self) -> list[str]:
+        """The names, sorted."""
+        return sorted(self._open().native.keys())
+
+    def offset_keys(self) -> list[str]:
+        """The names, in the order of their bytes."""
+        return self._open().offset_keys()
+
+    def metadata(self) -> dict[str, str] | None:
+        """What the file says of itself."""
+        return self._open().native.metadata() or None
+
+    def get_tensor(self, name: str) -> Any:
+        """A tensor."""
+        return self._open().tensor(name)
+
+    def get_tensors(self) -> dict[str, Any]:
+        """All tensors by name, in the order of their bytes."""
+        return self._open().tensors()
+
+    def get_slice(self, name: str) -> PySafeSlice:
+        """Something to take a part of a tensor from: `f.get_slice(name)[:, 2:4]`."""
+        inner = self._open()
+        return PySafeSlice(inner, name, inner.row(name))
+
+
+class _safe_open_handle(safe_open):  # noqa: N801
+    """`safe_open` of a file object with a name and a descriptor."""
+
+    def __new__(cls, f: Any, framework: str, device: Any = "cpu", *, backend: str = "mmap") -> Any:
+        return super().__new__(cls, f.name, framework, device, backend=backend)
+
+    def __init__(
+        self, f: Any, framework: str, device: Any = "cpu", *, backend: str = "mmap"
+    ) -> None:
+        f.fileno  # noqa: B018  as the original asks for it
+        super().__init__(f.name, framework, device, backend=backend)
+
+
+class PySafeSlice:
+    """A tensor of which a part is wanted."""
+
+    def __init__(self, inner: _Inner, name: str, row: tuple[Any, ...]) -> None:
+        self._inner = inner
+        self._name = name
+        self._shape: tuple[int, ...] = row[2]
+        self._dtype: str = row[1]
+
+    def get_shape(self) -> list[int]:
+        """The shape of the whole tensor."""
+        return list(self._shape)
+
+    def get_dtype(self) -> str:
+        """The dtype, by safetensors' name."""
+        return self._dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        key = _checked(index, self._shape)
+        return self._inner.part(self._name, key)
+
+
+class _Inner:
+    """An open file and what was loaded of it."""
+
+    def __init__(
+        self, filename: str | os.PathLike[str], framework: str, device: Any, backend: str
+    ) -> None:
+        if framework not in _FRAMEWORKS:
+            raise SafetensorError(f"framework {framework} is invalid")
+        if backend not in _BACKENDS:
+            raise SafetensorError(
+                f'backend "{backend}" is invalid (expected one of: "mmap", "pread")'
+            )
+        self.framework = _FRAMEWORKS[framework]
+        self.device, self.moves_to = _device(device, framework)
+        self.native = open_native(filename)
+        self._lock = threading.Lock()
+        self._dtypes = _checkpoint._names(self.framework)
+        self._sizes = {row[0]: row[4] for row in self.native.entries()}
+        self._left = sum(self._sizes.values())
+        # Bytes that may be read for single tensors before the rest is read at once.
+        self._allowance = 0 if self._left <= _SMALL_BYTES else self._left // _SHARE
+        # Loaded and not yet asked for.
+        self._ready: dict[str, Any] = {}
+        # Given to the caller, who decides how long it lives.
+        self._given: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        # The tensor that a part was taken of last: often more parts of it follow.
+        self._sliced: tuple[str, Any] | None = None
+
+    def row(self, name: str) -> tuple[Any, ...]:
+        row = self.native.entry(name)
+        if row is None:
+            raise SafetensorError(f"File does not contain tensor {name}")
+        return row
+
+    def offset_keys(self) -> list[str]:
+        return [row[0] for row in sorted(self.native.entries(), key=lambda row: row[6])]
+
+    def tensor(self, name: str) -> Any:
+        with self._lock:
+            tensor = self._take(name)
+            self._given[name] = tensor
+            return tensor
+
+    def part(self, name: str, key: Any) -> Any:
+        with self._lock:
+            tensor = self._take(name)
+            part = tensor[key]
+            if _nbytes(part) == _nbytes(tensor):
+                self._given[name] = tensor
+                return part
+            # A copy, so that the caller holds no more than what was asked for.
+            self._sliced = (name, tensor)
+            return part.clone() if self.framework == "torch" else part.copy()
+
+    def tensors(self) -> dict[str, Any]:
+        names = self.offset_keys()
+        with self._lock:
+            missing = [name for name in names if name not in self._ready]
+            self._load(None if len(missing) == len(names) else missing)
+            found = {name: self._ready.pop(name) for name in names}
+        return found
+
+    def _take(self, name: str) -> Any:
+        if name in self._ready:
+            return self._ready.pop(name)
+        if self._sliced is not None and self._sliced[0] == name:
+            return self._sliced[1]
+        tensor = self._given.get(name)
+        if tensor is not None:
+            return tensor
+        size = self._sizes.get(name)
+        if size is None:
+            raise SafetensorError(f"File does not contain tensor {name}")
+        if size <= self._allowance or size == self._left or self._left == 0:
+            self._allowance -= size
+            self._load([name])
+        else:
+            # What was given before is the caller's.
+            self._load([other for other in self._sizes if other not in self._given])
+            self._left = 0
+            self._allowance = 1 << 62
+        self._left = max(0, self._left - size)
+        return self._ready.pop(name)
+
+    def _load(self, names: list[str] | None) -> None:
+        if names is not None and not names:
+            return
+        loaded = load_native(self.native, names, self.device, self.framework, self._dtypes)
+        if self.moves_to is not None:
+            for name, tensor in loaded.items():
+                loaded[name] = tensor.to(self.moves_to)
+        self._ready.update(loaded)
+
+
+def open_native(filename: str | os.PathLike[str]) -> _native.Checkpoint:
+    """Opens one safetensors file; what is wrong is told as the original tells it."""
+    path = os.fspath(filename)
+    try:
+        with open(path, "rb") as file:
+            check_header(file.read(9), "Error while deserializing header")
+    except IsADirectoryError:
+        raise
+    except OSError as error:
+        raise FileNotFoundError(f"No such file or directory: {path}") from error
+    try:
+        return _native.Checkpoint.open(path)
+    except Error as error:
+        raise SafetensorError(f"Error while deserializing header: {error}") from error
+
+
+def check_header(start: bytes, during: str) -> None:
+    """Refuses what is no safetensors file, though tensorlift may know its format."""
+    if len(start) < 8:
+        raise SafetensorError(f"{during}: header too small")
+    if int.from_bytes(start[:8], "little") > 100_000_000:
+        raise SafetensorError(f"{during}: header too large")
+
+
+def load_native(
+    native: _native.Checkpoint,
+    names: list[str] | None,
+    device: str,
+    framework: str,
+    dtypes: dict[str, Any],
+) -> dict[str, Any]:
+    """Loads by the usual plan; all names without any."""
+    request = _checkpoint.request(names, [device])
+    try:
+        loaded, _, line = native.load(request, framework, dtypes, None)
+    except Error as error:
+        raise SafetensorError(str(error)) from error
+    _checkpoint.log.info("%s: %s", native.chosen(), line)
+    return loaded
+
+
+def _device(device: Any, framework: str) -> tuple[str, Any]:
+    """Where tensorlift loads to, and where torch moves them then, if that is elsewhere."""
+    text = "cpu" if device is None else str(device)
+    if text == "cpu":
+        return "cpu", None
+    if _FRAMEWORKS[framework] != "torch":
+        raise SafetensorError(f"Device {text} is not supported for framework {framework}")
+    import torch
+
+    try:
+        where = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise SafetensorError(f"device {text} is invalid") from error
+    if where.type == "cuda":
+        return _checkpoint.device_name(where), None
+    return ("cpu", None) if where.type == "cpu" else ("cpu", where)
+
+
+def _nbytes(tensor: Any) -> int:
+    return tensor.nbytes if hasattr(tensor, "nbytes") else tensor.numel() * tensor.element_size()
+
+
+def _checked(index: Any, shape: tuple[int, ...]) -> Any:
+    """The index as numpy and torch take it, after the original's checks."""
+    if isinstance(index, list):
+        if index:
+            raise SafetensorError("Non empty lists are not implemented")
+        return slice(0, 0)
+    items = list(index) if isinstance(index, tuple) else [index]
+    if sum(item is Ellipsis for item in items) > 1:
+        raise SafetensorError("Only one ellipsis (...) is allowed in slice index")
+    explicit = [item for item in items if item is not Ellipsis]
+    fill = [slice(None)] * max(0, len(shape) - len(explicit))
+    if Ellipsis in items:
+        at = items.index(Ellipsis)
+        items[at : at + 1] = fill
+    text = ", ".join(_text(item) for item in items)
+    during = f"Error during slicing [{text}] with shape {list(shape)}"
+    if len(explicit) > len(shape):
+        raise SafetensorError(f"{during}: more slicing indexes than dimensions in tensor")
+    return tuple(
+        _checked_item(item, dim, size, during)
+        for dim, (item, size) in enumerate(zip(items, shape, strict=False))
+    )
+
+
+def _checked_item(item: Any, dim: int, size: int, during: str) -> Any:
+    if isinstance(item, slice):
+        start, stop, step = (
+            None if part is None else part.__index__() for part in (item.start, item.stop, item.step)
+        )
+        if step is not None and step <= 0:
+            raise SafetensorError(f"Slice step must be a positive integer, got {step}")
+        if (start or 0) < 0 or (stop or 0) < 0:
+            raise OverflowError("can't convert negative int to unsigned")
+        if stop is not None and stop > size:
+            raise SafetensorError(
+                f"{during}: index {stop - 1} out of bounds for tensor dimension #{dim} "
+                f"of size {size}"
+            )
+        return slice(start, stop, step)
+    if not hasattr(item, "__index__"):
+        raise SafetensorError(
+            f"Unsupported slice index at position {dim}: expected slice, int, or ellipsis"
+        )
+    number = item.__index__()
+    if number < -size:
+        raise SafetensorError(f"Invalid index {number} for dimension {dim} of size {size}")
+    if number >= size:
+        raise SafetensorError(
+            f"{during}: index {number} out of bounds for tensor dimension #{dim} of size {size}"
+        )
+    return number
+
+
+def _text(item: Any) -> str:
+    if not isinstance(item, slice):
+        return str(item)
+    start = "" if item.start is None else item.start
+    stop = "" if item.stop is None else item.stop
+    step = "" if item.step in (None, 1) else f":{item.step}"
+    return f"{start}:{stop}{step}"

@@ -1,0 +1,252 @@
+"""Loading into numpy arrays."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorlift
+from conftest import write_safetensors
+
+
+def test_every_byte_is_there_in_file_order(many):
+    path, arrays = many
+    tensors = tensorlift.load(path)
+    assert isinstance(tensors, dict)
+    assert list(tensors) == list(arrays)
+    for name, array in arrays.items():
+        assert tensors[name].dtype == array.dtype
+        np.testing.assert_array_equal(tensors[name], array)
+    report = tensors.report
+    assert report["tensors"] == 200
+    assert report["bytes_wanted"] == sum(array.nbytes for array in arrays.values())
+    assert "200 tensors" in str(report)
+
+
+@pytest.mark.parametrize("reader", ["auto", "buffered", "direct", "map"])
+def test_every_reader_gives_the_same(many, reader):
+    path, arrays = many
+    tensors = tensorlift.load(path, reader=reader)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(tensors[name], array)
+
+
+def test_arrays_are_writable_views_and_mappings_are_not(many):
+    path, arrays = many
+    owned = tensorlift.load(path)["layers.0.weight"]
+    assert owned.flags.writeable and not owned.flags.owndata
+    owned[:] = 0
+    np.testing.assert_array_equal(tensorlift.load(path)["layers.0.weight"], arrays["layers.0.weight"])
+    mapped = tensorlift.load(path, reader="map")["layers.0.weight"]
+    with pytest.raises(ValueError, match="read-only"):
+        mapped[:] = 0
+
+
+@pytest.mark.parametrize(
+    "select",
+    ["layers.1?.bias", [f"layers.1{n}.bias" for n in range(10)], lambda e: e.name[7:8] == "1" and len(e.name) == 14],
+)
+def test_a_selection_loads_nothing_else(many, select):
+    path, arrays = many
+    tensors = tensorlift.load(path, select=select)
+    assert list(tensors) == [f"layers.1{number}.bias" for number in range(10)]
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(array, arrays[name])
+    assert tensors.report["bytes_read"] < 100_000
+
+
+def test_a_selected_name_that_is_not_there_is_an_error(many):
+    path, _ = many
+    with pytest.raises(tensorlift.NotFoundError, match="nope"):
+        tensorlift.load(path, select=["nope"])
+
+
+def test_dtype_converts_floats_alone(tmp_path):
+    arrays = {"f": np.ones((2, 3), np.float32), "i": np.arange(3)}
+    path = write_safetensors(tmp_path / "m.safetensors", arrays)
+    tensors = tensorlift.load(path, dtype="float16")
+    assert (tensors["f"].dtype, tensors["i"].dtype) == (np.float16, np.int64)
+    np.testing.assert_array_equal(tensors["f"], arrays["f"])
+
+
+def test_views_outlive_the_dict_and_their_memory_goes_with_them(tmp_path, counters):
+    resident_bytes, _ = counters
+    arrays = {f"t{number}": np.full(1 << 20, number, np.float32) for number in range(64)}
+    path = write_safetensors(tmp_path / "m.safetensors", arrays)
+    expected = arrays["t33"].copy()
+    del arrays
+    gc.collect()
+    before = resident_bytes()
+    tensors = tensorlift.load(path)
+    assert resident_bytes() - before > 250 << 20
+    last = tensors["t33"][::2]
+    del tensors
+    gc.collect()
+    assert resident_bytes() - before < 16 << 20
+    np.testing.assert_array_equal(last, expected[::2])
+    del last
+    assert resident_bytes() - before < 8 << 20
+
+
+def test_neighbours_of_freed_tensors_keep_their_bytes(many):
+    path, arrays = many
+    tensors = tensorlift.load(path)
+    for name in list(tensors)[::2]:
+        del tensors[name]
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_loads_leave_nothing_behind(many, counters):
+    resident_bytes, _ = counters
+    path, _ = many
+    for _ in range(20):
+        tensorlift.load(path, select="*.bias")
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    tasks = len(os.listdir("/proc/self/task"))
+    before = resident_bytes()
+    for _ in range(1000):
+        tensorlift.load(path, select="layers.?.bias")
+    gc.collect()
+    assert resident_bytes() - before < 8 << 20
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/task")) <= tasks
+    assert threading.active_count() == threads
+
+
+def test_several_threads_load_at_once(many):
+    path, arrays = many
+    failed = []
+
+    def work():
+        try:
+            for name, array in tensorlift.load(path).items():
+                np.testing.assert_array_equal(array, arrays[name])
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_progress_ends_with_everything(many):
+    path, _ = many
+    steps = []
+    tensors = tensorlift.load(path, progress=lambda done, total: steps.append((done, total)))
+    assert steps[-1] == (tensors.report["bytes_read"], tensors.report["bytes_read"])
+
+
+def test_what_a_callback_raises_comes_out(many):
+    path, _ = many
+
+    def fail(done, total):
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        tensorlift.load(path, progress=fail)
+
+
+def test_an_interrupt_stops_a_load(tmp_path):
+    # A file with a hole: long, and quick to make.
+    size = 20 << 30
+    header = b'{"t":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (size, size)
+    path = tmp_path / "long.safetensors"
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
+    code = (
+        "import sys, tensorlift\n"
+        "checkpoint = tensorlift.open(sys.argv[1])\n"
+        "print('ready', flush=True)\n"
+        "try:\n"
+        "    checkpoint.load(reader='buffered')\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+        "except tensorlift.DeviceError:\n"
+        "    print('no memory')\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=60)
+    if out == "no memory\n":
+        pytest.skip("needs 20 GiB of memory")
+    assert out == "interrupted\n"
+
+
+def test_too_little_memory_is_refused_before_a_byte_is_read(many):
+    path, _ = many
+    with pytest.raises(tensorlift.LimitExceededError):
+        tensorlift.load(path, max_memory=1 << 20)
+
+
+def test_a_forked_child_loads(fixtures, many):
+    path, arrays = many
+    tensorlift.load(path)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            tensors = tensorlift.load(path)
+            code = 0 if np.array_equal(tensors["layers.5.bias"], arrays["layers.5.bias"]) else 2
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    pytest.fail("the child hangs")
+
+
+def test_torch_is_not_imported_for_numpy(many):
+    path, _ = many
+    code = (
+        "import sys, tensorlift\n"
+        "tensorlift.load(sys.argv[1])\n"
+        "assert not any(name.split('.')[0] in ('torch', 'safetensors') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+def test_dtypes_that_numpy_lacks_are_named(fixtures, monkeypatch):
+    from tensorlift import _dtypes
+
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    raw = _dtypes.numpy_dtypes.__wrapped__()
+    assert raw["BF16"].names == ("BF16",) and raw["BF16"].itemsize == 2
+    monkeypatch.undo()
+    pytest.importorskip("ml_dtypes")
+    assert _dtypes.numpy_dtypes.__wrapped__()["BF16"].name == "bfloat16"
+
+
+def test_a_device_map_must_cover_every_tensor(many):
+    path, _ = many
+    with pytest.raises(tensorlift.MisuseError, match="pattern"):
+        tensorlift.load(path, device={"layers.0": "cpu"})
+    tensors = tensorlift.load(path, device={"layers.0": "cpu", "": "cpu"})
+    assert len(tensors) == 200
+
+
+def test_tensors_arrive_one_by_one(many):
+    path, arrays = many
+    names = []
+    for name, array in tensorlift.open(path).load_each():
+        names.append(name)
+        np.testing.assert_array_equal(array, arrays[name])
+    assert names == list(arrays)

@@ -1,0 +1,97 @@
+"""Opening, entries, plans, errors: no tensor is loaded."""
+
+import os
+import pickle
+
+import pytest
+import tensorlift
+
+
+def test_a_checkpoint_is_a_mapping_of_entries(many):
+    path, arrays = many
+    checkpoint = tensorlift.open(path)
+    assert list(checkpoint) == list(arrays)
+    assert len(checkpoint) == len(arrays)
+    assert "layers.0.weight" in checkpoint and "nope" not in checkpoint
+    assert checkpoint.metadata == {"made": "here"}
+    assert checkpoint.files == [str(path)]
+    entry = checkpoint["layers.3.weight"]
+    assert (entry.dtype, entry.shape, entry.strides) == ("F32", (11, 4096), None)
+    assert entry.nbytes == arrays["layers.3.weight"].nbytes
+    start, end = entry.extent
+    assert path.read_bytes()[start:end] == arrays["layers.3.weight"].tobytes()
+    assert checkpoint.entries()[3] == entry
+
+
+def test_opening_reads_the_header_alone(many, counters):
+    path, _ = many
+    _, read_bytes = counters
+    before = read_bytes()
+    checkpoint = tensorlift.open(path)
+    assert len(checkpoint.entries()) == 200
+    assert read_bytes() - before < 200_000
+
+
+def test_a_missing_tensor_is_a_key_error_that_says_where(many):
+    path, _ = many
+    with pytest.raises(KeyError) as caught:
+        tensorlift.open(path)["nope"]
+    error = caught.value
+    assert isinstance(error, tensorlift.NotFoundError)
+    assert (error.path, error.tensor) == (str(path), "nope")
+    assert "nope" in str(error)
+
+
+def test_a_missing_file_is_a_file_not_found_error():
+    with pytest.raises(FileNotFoundError) as caught:
+        tensorlift.open("/nowhere/model.safetensors")
+    assert isinstance(caught.value, tensorlift.NotFoundError)
+    assert caught.value.remedy
+
+
+def test_a_broken_file_is_refused_with_its_path(tmp_path):
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes((50).to_bytes(8, "little") + b'{"a": ')
+    with pytest.raises(tensorlift.MalformedError) as caught:
+        tensorlift.open(path)
+    assert caught.value.path == str(path)
+    assert str(path) in str(caught.value)
+
+
+def test_errors_survive_pickling():
+    error = tensorlift.MalformedError("text", path="p", tensor="t", extent=(1, 2), remedy="r")
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is tensorlift.MalformedError
+    assert (str(back), back.path, back.tensor, back.extent, back.remedy) == (
+        "text",
+        "p",
+        "t",
+        (1, 2),
+        "r",
+    )
+
+
+def test_a_plan_tells_what_a_load_would_read(many):
+    path, arrays = many
+    plan = tensorlift.open(path).plan(select="layers.0.*")
+    wanted = arrays["layers.0.weight"].nbytes + arrays["layers.0.bias"].nbytes
+    assert plan["bytes_wanted"] == wanted
+    assert len(plan["places"]) == 2
+
+
+def test_every_hostile_fixture_is_refused_by_a_typed_error(fixtures):
+    refused = 0
+    for path in sorted((fixtures / "regressions").rglob("*")):
+        if not path.is_file() or path.suffix == ".md":
+            continue
+        try:
+            tensorlift.open(path).load()
+        except tensorlift.Error as error:
+            refused += 1
+            assert str(error)
+    assert refused > 0
+
+
+def test_open_takes_a_folder(fixtures):
+    checkpoint = tensorlift.open(fixtures / "tiny-model")
+    assert [os.path.basename(file) for file in checkpoint.files] == ["model.safetensors"]
