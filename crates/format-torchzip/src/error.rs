@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The storage could not be read.
-    #[error("reading {what} failed: {source}")]
+    #[error("reading {what} failed")]
     Io {
         /// What was being read.
         what: &'static str,
@@ -28,7 +28,7 @@ pub enum Error {
     NotTorch(Content),
     /// The archive as a whole is broken, or it is more than one.
     #[error("the archive is broken: {0}")]
-    Archive(#[from] ArchiveProblem),
+    Archive(ArchiveProblem),
     /// The file ends too early, or its end was overwritten.
     #[error("its end is missing: the file was cut short at {len} bytes")]
     CutShort {
@@ -307,6 +307,13 @@ pub enum TensorProblem {
     /// The tensor is of a kind that has no form here.
     #[error("{0}")]
     Unsupported(String),
+}
+
+/// Not by derive, which would make the problem a source too, and so a message that is shown twice.
+impl From<ArchiveProblem> for Error {
+    fn from(problem: ArchiveProblem) -> Self {
+        Error::Archive(problem)
+    }
 }
 
 impl From<Error> for meta::Error {

@@ -91,9 +91,9 @@ struct Found {
 
 impl Found {
     fn list(folder: &Path, wanted: Option<&str>) -> Result<Self, Error> {
-        let io = |source: io::Error| Error::Io {
+        let io = |error: io::Error| Error::Io {
             path: folder.to_owned(),
-            source,
+            error,
         };
         let mut found = Found {
             candidates: Vec::new(),

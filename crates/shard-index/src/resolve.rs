@@ -50,9 +50,9 @@ pub fn resolve(target: impl AsRef<Path>, options: &ResolveOptions) -> Result<Res
             path: target.to_owned(),
         }),
         Err(error) if is_absence(&error) => at_no_path(target, options),
-        Err(source) => Err(Error::Io {
+        Err(error) => Err(Error::Io {
             path: target.to_owned(),
-            source,
+            error,
         }),
     }
 }
@@ -136,7 +136,7 @@ fn hub_name(target: &Path) -> Result<Option<HubName>, Error> {
     let Some(text) = target.to_str().filter(|text| hub::looks_like_name(text)) else {
         return Ok(None);
     };
-    let refused = |source: HubNameError| Error::HubName { source };
+    let refused = |error: HubNameError| Error::HubName { error };
     let has_revision = text.contains('@');
     match text.parse() {
         Ok(name) => Ok(Some(name)),
@@ -158,7 +158,7 @@ fn in_snapshot(
         | Error::MissingParts { .. }
         | Error::MissingShards { .. } => Error::InSnapshot {
             command: name.fetch_command(),
-            source: Box::new(error),
+            error: Box::new(error),
         },
         other => other,
     })
@@ -257,18 +257,18 @@ fn absent(path: &Path) -> Option<MissingShard> {
 }
 
 fn read_index(path: &Path, options: &ResolveOptions) -> Result<Index, Error> {
-    let refused = |source: IndexError| Error::Index {
+    let refused = |error: IndexError| Error::Index {
         path: path.to_owned(),
-        source,
+        error,
     };
-    let io = |source: io::Error| match source.kind() {
+    let io = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Error::DanglingLink {
             path: path.to_owned(),
             to: fs::read_link(path).unwrap_or_default(),
         },
         _ => Error::Io {
             path: path.to_owned(),
-            source,
+            error,
         },
     };
     let limit = options.limits.header_bytes;
@@ -291,9 +291,9 @@ fn read_index(path: &Path, options: &ResolveOptions) -> Result<Index, Error> {
 /// Whether the first bytes can begin a JSON object. Those of a safetensors file cannot: a length
 /// in 8 bytes has zeros in it; nor can those of an archive or a pickle.
 fn begins_like_json(path: &Path) -> Result<bool, Error> {
-    let io = |source: io::Error| Error::Io {
+    let io = |error: io::Error| Error::Io {
         path: path.to_owned(),
-        source,
+        error,
     };
     let mut bytes = Vec::with_capacity(8);
     let file = File::open(path).map_err(io)?;

@@ -62,6 +62,21 @@ impl fmt::Display for ErrorKind {
 ///
 /// Displayed, it is one line: the file, the tensor, the byte range, what was expected and found,
 /// and a remedy, as far as each is known.
+/// [`source`](StdError::source) is the cause of that, which the line does not repeat; `{:#}` puts
+/// all causes into the line.
+/// [`get_ref`](Self::get_ref) is the error of the crate that failed.
+///
+/// ```
+/// use std::io;
+///
+/// use tensorlift_tensor_meta::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::Storage, io::Error::from(io::ErrorKind::TimedOut))
+///     .with_path("model.safetensors");
+/// assert_eq!(error.to_string(), "model.safetensors: timed out");
+/// let inner = error.get_ref().downcast_ref::<io::Error>().unwrap();
+/// assert_eq!(inner.kind(), io::ErrorKind::TimedOut);
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -70,20 +85,20 @@ struct Inner {
     tensor: Option<String>,
     extent: Option<Extent>,
     remedy: Option<&'static str>,
-    source: BoxError,
+    error: BoxError,
 }
 
 /// # Making errors
 impl Error {
-    /// An error of this kind; `source` says what was expected and what was found.
-    pub fn new(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
+    /// An error of this kind; `error` says what was expected and what was found.
+    pub fn new(kind: ErrorKind, error: impl Into<BoxError>) -> Self {
         Self(Box::new(Inner {
             kind,
             path: None,
             tensor: None,
             extent: None,
             remedy: None,
-            source: source.into(),
+            error: error.into(),
         }))
     }
 
@@ -147,6 +162,12 @@ impl Error {
     pub fn remedy(&self) -> Option<&'static str> {
         self.0.remedy
     }
+
+    /// The error of the crate that failed, for downcasts.
+    #[must_use]
+    pub fn get_ref(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.0.error
+    }
 }
 
 impl fmt::Display for Error {
@@ -156,7 +177,7 @@ impl fmt::Display for Error {
             tensor,
             extent,
             remedy,
-            source,
+            error,
             ..
         } = &*self.0;
         if let Some(path) = path {
@@ -168,7 +189,12 @@ impl fmt::Display for Error {
             (None, Some(extent)) => write!(f, "bytes {extent}: ")?,
             (None, None) => {}
         }
-        write!(f, "{source}")?;
+        write!(f, "{error}")?;
+        if f.alternate() {
+            for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
+                write!(f, ": {cause}")?;
+            }
+        }
         if let Some(remedy) = remedy {
             write!(f, "; {remedy}")?;
         }
@@ -184,7 +210,7 @@ impl fmt::Debug for Error {
             tensor,
             extent,
             remedy,
-            source,
+            error,
         } = &*self.0;
         f.debug_struct("Error")
             .field("kind", kind)
@@ -192,14 +218,14 @@ impl fmt::Debug for Error {
             .field("tensor", tensor)
             .field("extent", extent)
             .field("remedy", remedy)
-            .field("source", source)
+            .field("error", error)
             .finish()
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0.source)
+        self.0.error.source()
     }
 }
 
@@ -229,5 +255,29 @@ mod tests {
             error.with_path("other").path(),
             Some(Path::new("m/a.safetensors"))
         );
+    }
+
+    #[test]
+    fn every_message_is_there_once() {
+        let cause = Error::new(ErrorKind::Storage, "the disk is gone");
+        let middle = std::io::Error::other(cause);
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read the header")]
+        struct Outer(#[source] std::io::Error);
+        let error = Error::new(ErrorKind::Storage, Outer(middle)).with_remedy("check the disk");
+        assert_eq!(error.to_string(), "cannot read the header; check the disk");
+        let chain: Vec<String> =
+            std::iter::successors(Some(&error as &dyn StdError), |&error| error.source())
+                .map(ToString::to_string)
+                .collect();
+        assert_eq!(
+            chain,
+            ["cannot read the header; check the disk", "the disk is gone"]
+        );
+        assert_eq!(
+            format!("{error:#}"),
+            "cannot read the header: the disk is gone; check the disk"
+        );
+        assert!(error.get_ref().is::<Outer>());
     }
 }

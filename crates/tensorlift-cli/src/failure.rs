@@ -37,7 +37,7 @@ impl Failure {
             }
             Failure::Output(error) => eprintln!("error: cannot write the output: {error}"),
             Failure::Checkpoint(error) => {
-                eprintln!("error: {}", with_causes(error));
+                eprintln!("error: {error:#}");
                 if json {
                     let object = serde_json::json!({ "error": describe(error) });
                     // There is nobody left to tell if this fails.
@@ -49,25 +49,10 @@ impl Failure {
     }
 }
 
-/// The message, and beneath it the causes that it does not repeat.
-fn with_causes(error: &tensorlift::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let line = error.to_string();
-        if !text.contains(&line) {
-            text.push_str(": ");
-            text.push_str(&line);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 fn describe(error: &tensorlift::Error) -> Described<'_> {
     Described {
         kind: error.kind().as_str(),
-        message: with_causes(error),
+        message: format!("{error:#}"),
         file: error.path().map(|path| path.to_string_lossy().into_owned()),
         tensor: error.tensor(),
         bytes: error

@@ -40,9 +40,9 @@ pub(crate) enum CuFileError {
         code: i64,
         driver: u32,
     },
-    #[error("{0}")]
+    #[error(transparent)]
     Driver(#[from] CallError),
-    #[error("{what}: {source}")]
+    #[error("{what} failed")]
     Io {
         what: &'static str,
         source: io::Error,

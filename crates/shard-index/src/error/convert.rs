@@ -59,8 +59,8 @@ fn kind(error: &Error) -> ErrorKind {
         | Error::MissingParts { .. }
         | Error::MissingShards { .. } => ErrorKind::NotFound,
         Error::Io { .. } => ErrorKind::Storage,
-        Error::InSnapshot { source, .. } => kind(source),
-        Error::Index { source, .. } => index_kind(source),
+        Error::InSnapshot { error, .. } => kind(error),
+        Error::Index { error, .. } => index_kind(error),
         Error::CorruptRef { .. } | Error::Conflicts(_) => ErrorKind::Malformed,
         Error::Catalog(CatalogError::TooMany) => ErrorKind::LimitExceeded,
         Error::Catalog(_) => ErrorKind::Malformed,
@@ -90,7 +90,7 @@ fn path(error: &Error) -> Option<&PathBuf> {
         Error::MissingShards { index, missing, .. } => {
             index.as_ref().or_else(|| Some(&missing.first()?.path))
         }
-        Error::InSnapshot { source, .. } => path(source),
+        Error::InSnapshot { error, .. } => path(error),
         Error::NotCached(miss) => Some(&miss.cache),
         Error::Conflicts(conflicts) => conflicts.index.as_ref(),
         Error::EmptyTarget
@@ -106,7 +106,7 @@ fn remedy(error: &Error) -> Option<&'static str> {
         Error::NotFound { hub: None, .. } => "check the spelling",
         Error::DanglingLink { .. } => "fetch the file again, or mend the link",
         Error::NotAFile { .. } => "copy the bytes to a file first",
-        Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+        Error::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
             "allow this user to read it"
         }
         Error::EmptyFolder { .. } => "fetch the checkpoint into it, or name another folder",
@@ -115,7 +115,7 @@ fn remedy(error: &Error) -> Option<&'static str> {
         Error::Ambiguous { .. } => "name one of the files, or a variant",
         Error::NoVariant { .. } => "ask for one that is there, or for none",
         Error::MissingParts { .. } | Error::MissingShards { .. } => "fetch what is missing",
-        Error::Index { source, .. } => index_remedy(source),
+        Error::Index { error, .. } => index_remedy(error),
         Error::HubName { .. } => "write it as \"org/name\" or \"org/name@revision\"",
         Error::CorruptRef { .. } => "fetch the model again",
         Error::Conflicts(_) => "fetch index and shards again, all from one revision",

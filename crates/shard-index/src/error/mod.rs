@@ -52,12 +52,12 @@ pub enum Error {
         path: PathBuf,
     },
     /// The operating system refused.
-    #[error("{source}")]
+    #[error("{error}")]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        error: io::Error,
     },
     /// There is nothing in the folder.
     #[error("expected a checkpoint, found an empty folder")]
@@ -125,26 +125,26 @@ pub enum Error {
         alternatives: Vec<PathBuf>,
     },
     /// A snapshot of the Hugging Face cache is not complete.
-    #[error("{source}; the snapshot seems incomplete, this fetches the rest: {command}")]
+    #[error("{error}; the snapshot seems incomplete, this fetches the rest: {command}")]
     InSnapshot {
         /// The command that fetches what is missing.
         command: String,
         /// What is missing.
-        source: Box<Error>,
+        error: Box<Error>,
     },
     /// The index file cannot be believed.
-    #[error("{source}")]
+    #[error("{error}")]
     Index {
         /// The index file.
         path: PathBuf,
         /// What is wrong with it.
-        source: IndexError,
+        error: IndexError,
     },
     /// No model can have that name, or no revision.
-    #[error("{source}")]
+    #[error("{error}")]
     HubName {
         /// What is wrong with it.
-        source: HubNameError,
+        error: HubNameError,
     },
     /// A file under `refs/` in the Hugging Face cache names no commit.
     #[error("expected a commit, found {found:?}")]

@@ -149,9 +149,9 @@ fn read_ref(path: &Path) -> Result<Option<String>, Error> {
         Ok(metadata) if metadata.is_file() => {}
         _ => return Ok(None),
     }
-    let io = |source: io::Error| Error::Io {
+    let io = |error: io::Error| Error::Io {
         path: path.to_owned(),
-        source,
+        error,
     };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(io)?;

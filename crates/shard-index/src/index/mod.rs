@@ -44,10 +44,10 @@ pub struct Index {
 #[non_exhaustive]
 pub enum IndexError {
     /// It is no UTF-8.
-    #[error("expected UTF-8, found other bytes: {0}")]
+    #[error("expected UTF-8, found other bytes")]
     NotUtf8(#[from] std::str::Utf8Error),
     /// It is not JSON, or JSON of another shape.
-    #[error("expected an index: {0}")]
+    #[error("expected an index in JSON")]
     Json(#[from] serde_json::Error),
     /// It is a JSON object without a `weight_map`.
     #[error("expected an index, found JSON without a \"weight_map\"")]

@@ -107,7 +107,7 @@ fn what_merely_begins_like_an_index_is_a_file() {
         matches!(
             error,
             Error::Index {
-                source: IndexError::NoWeightMap,
+                error: IndexError::NoWeightMap,
                 ..
             }
         ),
@@ -118,7 +118,7 @@ fn what_merely_begins_like_an_index_is_a_file() {
         matches!(
             error,
             Error::Index {
-                source: IndexError::LfsPointer,
+                error: IndexError::LfsPointer,
                 ..
             }
         ),
@@ -139,7 +139,7 @@ fn an_index_over_the_limit_is_not_read() {
         matches!(
             error,
             Error::Index {
-                source: IndexError::LimitExceeded { .. },
+                error: IndexError::LimitExceeded { .. },
                 ..
             }
         ),
@@ -169,7 +169,7 @@ fn shard_names_that_leave_the_folder_are_named_together() {
         ]);
         let error = open(there.path().join("m/m.index.json")).unwrap_err();
         let Error::Index {
-            source: IndexError::ShardNames(bad),
+            error: IndexError::ShardNames(bad),
             ..
         } = error
         else {
@@ -189,7 +189,7 @@ fn shard_names_that_leave_the_folder_are_named_together() {
         matches!(
             error,
             Error::Index {
-                source: IndexError::ShardNames(_),
+                error: IndexError::ShardNames(_),
                 ..
             }
         ),

@@ -217,7 +217,7 @@ fn names_that_climb_are_refused() {
             matches!(
                 &error,
                 Error::HubName {
-                    source: HubNameError::Revision(_)
+                    error: HubNameError::Revision(_)
                 }
             ),
             "{target}: {error}"
@@ -229,7 +229,7 @@ fn names_that_climb_are_refused() {
             matches!(
                 &error,
                 Error::HubName {
-                    source: HubNameError::Repo(_)
+                    error: HubNameError::Repo(_)
                 }
             ),
             "{target}: {error}"
