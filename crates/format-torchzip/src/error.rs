@@ -304,6 +304,24 @@ pub enum TensorProblem {
         /// How long the storage is.
         len: u64,
     },
+    /// A key stands for two storages that are not the same.
+    #[error("the key {key:?} is {first} at first and {found} later")]
+    Contradiction {
+        /// The key.
+        key: String,
+        /// What it stands for where it is met first.
+        first: String,
+        /// What it stands for later.
+        found: String,
+    },
+    /// The tensor is another dtype than the file holds, and elements are not converted.
+    #[error("the file holds {found}, to be converted to {wanted}")]
+    Conversion {
+        /// The dtype in the file.
+        found: String,
+        /// The dtype of the tensor.
+        wanted: String,
+    },
     /// The tensor is of a kind that has no form here.
     #[error("{0}")]
     Unsupported(String),
@@ -368,7 +386,10 @@ impl Error {
             | Error::NoPickle { .. }
             | Error::State(_)
             | Error::Tensor {
-                problem: TensorProblem::Unsupported(_) | TensorProblem::Dtype { .. },
+                problem:
+                    TensorProblem::Unsupported(_)
+                    | TensorProblem::Dtype { .. }
+                    | TensorProblem::Conversion { .. },
                 ..
             } => ErrorKind::Unsupported,
             Error::Tensor {

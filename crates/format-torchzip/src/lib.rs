@@ -25,8 +25,8 @@
 //!
 //! A tensor is named by the path to it, joined with dots: keys of dicts, attributes of objects,
 //! positions in lists, tuples and sets.
-//! Keys that are no text stand as Python prints them (`1`, `None`, `(1, a)`); bytes stand as
-//! their text; a lone surrogate stands as its escape.
+//! Keys that are no text stand as Python prints them (`1`, `None`, `(1, a)`, `b'a'`); a lone
+//! surrogate stands as its escape.
 //!
 //! - A `torch.nn.Module` is seen through: its tensors bear the names of its state dict.
 //! - What a constructor or an unknown function got stands under `args`, a state that is no dict
@@ -67,9 +67,9 @@ pub mod write;
 
 // Until every file names the folder.
 use pickle::globals;
-use tensors::rebuild;
 
 pub use catalog::roots::Root;
+pub use catalog::{Tie, ties, without_wrappers, wrapper_prefix};
 pub use container::unclaimed::{Unclaimed, UnclaimedPlace};
 pub use container::zip::ArchiveProblem;
 pub use detect::{Content, detect, identify};

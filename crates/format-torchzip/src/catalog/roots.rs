@@ -1,17 +1,21 @@
 //! Mappings within a file that a model's own names could begin at.
 
+use tensorlift_tensor_meta::Catalog;
+
+use super::wrappers::wrapper_prefix;
+
 /// A dict or object that holds tensors, by its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     prefix: String,
     first: usize,
     tensors: usize,
-    form: Form,
+    kind: RootKind,
 }
 
 /// What holds the tensors of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum RootKind {
     /// A dict, which may wrap a model.
     Dict,
     /// An object, whose attributes are parts of a model, and no dict around one.
@@ -20,36 +24,24 @@ pub(crate) enum Form {
     Sequence,
 }
 
-/// Keys under which training programs keep the model, the likelier first.
-const USUAL: [&str; 16] = [
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "module",
-    "net",
-    "network",
-    "weights",
-    "params",
-    "params_ema",
-    "generator",
-    "encoder",
-    "state",
-    "student",
-    "teacher",
-    "ema",
-];
+/// Where the model is, and what else could be one.
+pub(crate) struct ModelRoot {
+    pub(crate) root: Root,
+    pub(crate) passed_over: Vec<Root>,
+}
 
-/// What wraps the names of a model that was trained on several devices.
-const PARALLEL: &str = "module";
+/// Keys that hold a model's state dict whatever stands beside them, the likelier first.
+const STATE_DICTS: [&str; 4] = ["state_dict", "model_state_dict", "model_state", "params"];
+/// Keys that hold a model unless tensors stand beside them, the likelier first.
+const MODELS: [&str; 5] = ["model", "module", "net", "network", "weights"];
 
 impl Root {
-    pub(crate) fn new(prefix: String, first: usize, tensors: usize, form: Form) -> Self {
+    pub(crate) fn new(prefix: String, first: usize, tensors: usize, kind: RootKind) -> Self {
         Self {
             prefix,
             first,
             tensors,
-            form,
+            kind,
         }
     }
 
@@ -69,159 +61,315 @@ impl Root {
 
     /// Whether names can begin here: it is no list.
     pub(crate) fn is_mapping(&self) -> bool {
-        self.form != Form::Sequence
+        self.kind != RootKind::Sequence
     }
 
     /// The name that a tensor has below this root, or `None` for tensors elsewhere.
     #[must_use]
     pub fn strip<'n>(&self, name: &'n str) -> Option<&'n str> {
-        match self.prefix.as_str() {
-            "" => Some(name),
-            prefix => name.strip_prefix(prefix)?.strip_prefix('.'),
-        }
+        below(&self.prefix, name)
+    }
+
+    /// The last key of the path.
+    fn key(&self) -> &str {
+        self.prefix.rsplit('.').next().unwrap_or("")
+    }
+
+    fn entries(&self) -> std::ops::Range<usize> {
+        self.first..self.first + self.tensors
+    }
+}
+
+/// The rest of a name below a path; all of it below the empty path.
+pub(super) fn below<'n>(prefix: &str, name: &'n str) -> Option<&'n str> {
+    match prefix {
+        "" => Some(name),
+        prefix => name.strip_prefix(prefix)?.strip_prefix('.'),
     }
 }
 
 /// Puts roots in file order, outer before inner.
 ///
-/// Sequences stay for [`choose`], which counts what they hold; [`Root::is_mapping`] tells them.
+/// Sequences stay for [`choose`], which looks at what they hold; [`Root::is_mapping`] tells them.
 pub(crate) fn sort(roots: &mut [Root]) {
     roots.sort_by(|a, b| (a.first, b.tensors).cmp(&(b.first, a.tensors)));
 }
 
-/// The root whose names are likely the model's own: the first mapping with tensors of its own,
-/// going down through wrappers, by usual names where there are several ways.
+/// The root whose names are likely the model's own.
 ///
-/// `roots` are sorted; `names` are those of all entries.
-pub(crate) fn choose<'n>(roots: &[Root], names: impl Fn(usize) -> &'n str, entries: usize) -> Root {
-    let mut chosen = roots
-        .iter()
-        .find(|root| root.prefix.is_empty())
-        .cloned()
-        .unwrap_or_else(|| Root::new(String::new(), 0, entries, Form::Dict));
-    while chosen.form == Form::Dict {
-        let inside: Vec<&Root> = roots
+/// From the file's root it goes down as long as one child is the model and all else beside it is
+/// something else: see [`model_among`]. At the end, wrappers that all names share are passed:
+/// see [`wrapper_prefix`]. `roots` are sorted.
+pub(crate) fn choose(roots: &[Root], catalog: &Catalog) -> ModelRoot {
+    let whole = roots.iter().find(|root| root.prefix.is_empty()).cloned();
+    let mut root =
+        whole.unwrap_or_else(|| Root::new(String::new(), 0, catalog.len(), RootKind::Dict));
+    let mut passed_over = Vec::new();
+    while root.kind == RootKind::Dict {
+        let children: Vec<&Root> = roots
             .iter()
-            .filter(|root| is_child(&chosen.prefix, &root.prefix))
+            .filter(|child| below(&root.prefix, &child.prefix).is_some_and(is_key))
             .collect();
-        let covered: usize = inside.iter().map(|root| root.tensors).sum();
-        if covered < chosen.tensors || inside.is_empty() {
+        let Some(model) = model_among(&root, &children, catalog) else {
             break;
-        }
-        // Lists of optimizers stand beside the model, and are no way down.
-        let inside: Vec<&Root> = inside
-            .into_iter()
-            .filter(|root| root.form != Form::Sequence)
-            .collect();
-        let last = |root: &&&Root| root.prefix.rsplit('.').next().map(str::to_owned);
-        let usual = USUAL.iter().find_map(|usual| {
-            inside
-                .iter()
-                .find(|root| last(root).is_some_and(|last| last == *usual))
+        };
+        let others = children.iter().filter(|child| {
+            child.prefix != model.prefix && child.is_mapping() && !is_training_state(child.key())
         });
-        let next = match (usual, inside.as_slice()) {
-            (Some(root), _) => (*root).clone(),
-            (None, [only]) => (*only).clone(),
-            _ => break,
-        };
-        // Parts of a model are not wrappers of it.
-        if usual.is_none() && next.prefix.rsplit('.').next().is_some_and(is_number) {
-            break;
-        }
-        chosen = next;
+        passed_over.extend(others.map(|&other| other.clone()));
+        root = model.clone();
     }
-    let parallel = (chosen.first..chosen.first + chosen.tensors).all(|entry| {
-        chosen.strip(names(entry)).is_some_and(|name| {
-            name.starts_with(PARALLEL) && name[PARALLEL.len()..].starts_with('.')
-        })
-    });
-    if parallel && chosen.tensors > 0 {
-        let prefix = match chosen.prefix.as_str() {
-            "" => PARALLEL.to_owned(),
-            prefix => format!("{prefix}.{PARALLEL}"),
+    let names = catalog.entries()[root.entries()].iter();
+    let names = names.filter_map(|entry| below(&root.prefix, entry.name()));
+    let wrappers = wrapper_prefix(names);
+    if !wrappers.is_empty() {
+        root.prefix = match root.prefix.as_str() {
+            "" => wrappers,
+            prefix => format!("{prefix}.{wrappers}"),
         };
-        chosen.prefix = prefix;
     }
-    chosen
+    ModelRoot { root, passed_over }
 }
 
-/// Whether a path is one step below another.
-fn is_child(parent: &str, path: &str) -> bool {
-    let rest = match parent {
-        "" => Some(path),
-        parent => path
-            .strip_prefix(parent)
-            .and_then(|rest| rest.strip_prefix('.')),
+/// The child of a dict that is the model that the dict was made for.
+///
+/// - A key such as `state_dict` says so, whatever stands beside it.
+/// - A key such as `model` says so, if no tensors stand beside it but scalars and training state.
+/// - An only child is the model, if there is nothing beside it but scalars and training state,
+///   or averages of its weights; where all are averages, the only one of them.
+///
+/// Averages (`ema`) are never taken before the weights themselves.
+fn model_among<'r>(parent: &Root, children: &[&'r Root], catalog: &Catalog) -> Option<&'r Root> {
+    let named = |names: &[&str]| {
+        names.iter().find_map(|name| {
+            let is_it = |child: &&&Root| child.is_mapping() && child.key() == *name;
+            children.iter().find(is_it).copied()
+        })
     };
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('.'))
+    if let Some(model) = named(&STATE_DICTS) {
+        return Some(model);
+    }
+    // Children follow each other in the file.
+    let is_below_a_child = |entry: usize| {
+        let begun = children.partition_point(|child| child.first <= entry);
+        children[..begun]
+            .last()
+            .is_some_and(|child| child.entries().contains(&entry))
+    };
+    let is_beside = |entry: usize| {
+        let entry = &catalog.entries()[entry];
+        let key = below(&parent.prefix, entry.name()).unwrap_or("");
+        entry.layout().elements() <= 1 || is_training_state(key)
+    };
+    let mut entries = parent.entries();
+    if !entries.all(|entry| is_below_a_child(entry) || is_beside(entry)) {
+        return None;
+    }
+    if let Some(model) = named(&MODELS) {
+        return Some(model);
+    }
+    let mut models = children
+        .iter()
+        .filter(|child| !is_training_state(child.key()));
+    let (averages, weights): (Vec<&Root>, Vec<&Root>) =
+        models.by_ref().partition(|child| is_average(child.key()));
+    match (weights.as_slice(), averages.as_slice()) {
+        // Parts of a model are numbered, and no wrappers of it.
+        ([only], _) | ([], [only]) if only.is_mapping() && !is_number(only.key()) => Some(only),
+        _ => None,
+    }
+}
+
+/// Whether a key is one step of a path.
+fn is_key(path: &str) -> bool {
+    !path.is_empty() && !path.contains('.')
 }
 
 fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// The words of a key, in lower case.
+fn words(key: &str) -> impl Iterator<Item = String> {
+    key.split(|character: char| !character.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+}
+
+/// Whether a key holds a moving average of weights.
+fn is_average(key: &str) -> bool {
+    words(key).any(|word| matches!(word.as_str(), "ema" | "swa" | "averaged" | "shadow"))
+}
+
+/// Whether a key holds what a training run needs to go on, and no weights.
+fn is_training_state(key: &str) -> bool {
+    let words: Vec<String> = words(key).collect();
+    let has = |set: &[&str]| words.iter().any(|word| set.contains(&word.as_str()));
+    let begins = |starts: &[&str]| {
+        let mut words = words.iter();
+        words.any(|word| starts.iter().any(|start| word.starts_with(start)))
+    };
+    if begins(&[
+        "optim", "sched", "rng", "random", "callback", "loop", "hyper", "hparam",
+    ]) || has(&["opt", "lr", "scaler", "amp"])
+    {
+        return true;
+    }
+    !has(&[
+        "model", "net", "network", "module", "weights", "params", "state", "dict",
+    ]) && (begins(&[
+        "step", "epoch", "iter", "loss", "acc", "metric", "config", "meta", "log",
+    ]) || has(&[
+        "best",
+        "args",
+        "cfg",
+        "dims",
+        "history",
+        "criterion",
+        "seed",
+    ]))
+}
+
 #[cfg(test)]
 mod tests {
+    use tensorlift_tensor_meta::{Dtype, Extent, Layout, Record, ShardId, View};
+
     use super::*;
 
-    fn choice(names: &[&str], roots: &[(&str, usize, usize)]) -> String {
-        let mut roots: Vec<Root> = roots
-            .iter()
-            .map(|&(prefix, first, tensors)| {
-                Root::new(prefix.to_owned(), first, tensors, Form::Dict)
-            })
-            .collect();
+    /// The choice for tensors of these names and sizes; every key before a dot is a dict, and a
+    /// key in brackets a list.
+    fn choice(tensors: &[(&str, usize)]) -> (String, Vec<String>) {
+        let mut builder = Catalog::builder();
+        let mut roots: Vec<Root> = Vec::new();
+        for (number, &(name, size)) in tensors.iter().enumerate() {
+            let path = name.replace(['[', ']'], "");
+            let extent = Extent::new(ShardId::FIRST, number as u64 * 4096, 4 * size as u64);
+            let record = builder.record(Record::stored(extent)).unwrap();
+            let layout = Layout::contiguous([size]).unwrap();
+            let view = View::whole(record);
+            builder
+                .entry(path.as_str(), Dtype::F32, layout, view)
+                .unwrap();
+            let dots = name.match_indices('.').map(|(at, _)| at);
+            for end in std::iter::once(0).chain(dots) {
+                let prefix = name[..end].replace(['[', ']'], "");
+                let kind = match name[..end].ends_with(']') {
+                    true => RootKind::Sequence,
+                    false => RootKind::Dict,
+                };
+                match roots.iter_mut().find(|root| root.prefix == prefix) {
+                    Some(root) => root.tensors += 1,
+                    None => roots.push(Root::new(prefix, number, 1, kind)),
+                }
+            }
+        }
         sort(&mut roots);
-        choose(&roots, |entry| names[entry], names.len()).prefix
+        let chosen = choose(&roots, &builder.finish());
+        let passed_over = chosen.passed_over.into_iter().map(|root| root.prefix);
+        (chosen.root.prefix, passed_over.collect())
     }
 
     #[test]
-    fn wrappers_are_seen_through() {
-        let names = [
-            "state_dict.module.a",
-            "state_dict.module.b",
-            "optimizer.0.x",
+    fn the_model_stands_beside_scalars_and_training_state() {
+        let cases: [(&[(&str, usize)], &str); 16] = [
+            (&[("a.b", 4), ("c", 4)], ""),
+            (
+                &[("state_dict.w", 4), ("best_acc1", 1), ("optimizer.x", 4)],
+                "state_dict",
+            ),
+            (&[("net.w", 4), ("acc", 1)], "net"),
+            (&[("model.w", 4), ("rng", 5056), ("step", 1)], "model"),
+            (&[("model.w", 4), ("w", 4)], ""),
+            (&[("state_dict.w", 4), ("w", 4)], "state_dict"),
+            (
+                &[("model_state_dict.w", 4), ("loss", 1)],
+                "model_state_dict",
+            ),
+            (
+                &[("checkpoint.model.w", 4), ("checkpoint.optimizer.m", 4)],
+                "checkpoint.model",
+            ),
+            (&[("weights.w", 4), ("config.mean", 2)], "weights"),
+            (
+                &[("state_dict.w", 4), ("[optimizer_states].0.x", 4)],
+                "state_dict",
+            ),
+            (&[("backbone.w", 4), ("head.w", 4)], ""),
+            (&[("encoder.w", 4), ("decoder.w", 4)], ""),
+            (&[("embed.w", 4), ("[layers].0.w", 4)], ""),
+            (&[("only.w", 4)], "only"),
+            (&[("0.w", 4)], ""),
+            (
+                &[("model.language_model.encoder.w", 4), ("iteration", 1)],
+                "model.language_model.encoder",
+            ),
         ];
-        let roots = [
-            ("", 0, 3),
-            ("optimizer", 2, 1),
-            ("optimizer.0", 2, 1),
-            ("state_dict", 0, 2),
-        ];
-        assert_eq!(choice(&names, &roots), "state_dict.module");
+        for (tensors, expected) in cases {
+            assert_eq!(choice(tensors).0, expected, "{tensors:?}");
+        }
     }
 
     #[test]
-    fn lists_beside_the_model_do_not_hide_it() {
-        let root =
-            |prefix: &str, first, tensors, form| Root::new(prefix.to_owned(), first, tensors, form);
-        let mut roots = [
-            root("", 0, 3, Form::Dict),
-            root("state_dict", 0, 2, Form::Dict),
-            root("optimizer_states", 2, 1, Form::Sequence),
+    fn averages_come_after_the_weights_and_are_named() {
+        type Case<'a> = (&'a [(&'a str, usize)], &'a str, &'a [&'a str]);
+        let cases: [Case<'_>; 4] = [
+            (
+                &[("state_dict.w", 4), ("state_dict_ema.w", 4)],
+                "state_dict",
+                &["state_dict_ema"],
+            ),
+            (
+                &[("state_dict_ema.w", 4), ("optimizer.m", 4)],
+                "state_dict_ema",
+                &[],
+            ),
+            (
+                &[("params_ema.w", 4), ("params.w", 4)],
+                "params",
+                &["params_ema"],
+            ),
+            (&[("unet.w", 4), ("unet_ema.w", 4)], "unet", &["unet_ema"]),
         ];
-        sort(&mut roots);
-        let names = ["state_dict.a", "state_dict.b", "optimizer_states.0.x"];
-        assert_eq!(choose(&roots, |entry| names[entry], 3).prefix, "state_dict");
+        for (tensors, root, passed_over) in cases {
+            let (found, others) = choice(tensors);
+            assert_eq!(
+                (found.as_str(), others),
+                (
+                    root,
+                    passed_over.iter().map(|&name| name.to_owned()).collect()
+                )
+            );
+        }
     }
 
     #[test]
-    fn a_plain_state_dict_is_its_own_root() {
-        assert_eq!(choice(&["a.b", "c"], &[("", 0, 2)]), "");
-        assert_eq!(
-            choice(&["w", "model.x"], &[("", 0, 2), ("model", 1, 1)]),
-            ""
-        );
-        assert_eq!(choice(&["only.x"], &[("", 0, 1), ("only", 0, 1)]), "only");
-        assert_eq!(
-            choice(&["g.x", "d.x"], &[("", 0, 2), ("g", 0, 1), ("d", 1, 1)]),
-            ""
-        );
+    fn wrappers_are_passed_in_any_nesting() {
+        for (name, root) in [
+            ("model.module.w", "model.module"),
+            ("state_dict._orig_mod.w", "state_dict._orig_mod"),
+            ("model.module._orig_mod.w", "model.module._orig_mod"),
+            ("model._orig_mod.module.w", "model._orig_mod.module"),
+        ] {
+            // Keys of a state dict are flat: the wrappers are no dicts.
+            let mut builder = Catalog::builder();
+            let extent = Extent::new(ShardId::FIRST, 0, 16);
+            let record = builder.record(Record::stored(extent)).unwrap();
+            let layout = Layout::contiguous([4]).unwrap();
+            builder
+                .entry(name, Dtype::F32, layout, View::whole(record))
+                .unwrap();
+            let outer = name.split('.').next().unwrap().to_owned();
+            let roots = [
+                Root::new(String::new(), 0, 1, RootKind::Dict),
+                Root::new(outer, 0, 1, RootKind::Dict),
+            ];
+            assert_eq!(choose(&roots, &builder.finish()).root.prefix, root);
+        }
     }
 
     #[test]
     fn names_below_a_root() {
-        let root = Root::new("model".to_owned(), 0, 1, Form::Dict);
+        let root = Root::new("model".to_owned(), 0, 1, RootKind::Dict);
         assert_eq!(root.strip("model.a.b"), Some("a.b"));
         assert_eq!(root.strip("models.a"), None);
     }

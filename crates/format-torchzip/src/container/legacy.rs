@@ -21,7 +21,7 @@ use crate::pickle::{
     Arena, Ceilings, DescriptionBudget, Id, Machine, Node, PickleError, PickleProblem, Policy,
     display_text,
 };
-use crate::rebuild::Objects;
+use crate::tensors::objects::Objects;
 
 /// The first pickle of a legacy file.
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
@@ -178,7 +178,7 @@ pub(crate) fn locate(
     let mut mentioned: HashMap<&[u8], (u64, u64)> = HashMap::new();
     for id in arena.ids() {
         if let Node::Persistent(pid) = arena.node(id)
-            && let Ok(storage) = objects.storage_id(pid)
+            && let Ok(storage) = objects.named_storage(pid)
         {
             let element = storage.kind.element_bytes();
             mentioned
@@ -191,9 +191,9 @@ pub(crate) fn locate(
     storages.extents.reserve(mentioned.len());
     let mut position = pickle_len as u64;
     for &key in arena.items(keys).unwrap_or(&[]) {
-        let key = arena
-            .string_bytes(bytes, key)
-            .ok_or_else(|| unexpected("the list of storages", "a storage key", &arena, key))?;
+        let key = objects
+            .storage_key(key)
+            .map_err(|_| unexpected("the list of storages", "a storage key", &arena, key))?;
         let name = || display_text(key).into_owned();
         let &(declared, element) = mentioned.get(key).ok_or_else(|| {
             Error::Layout(format!(

@@ -6,7 +6,8 @@ use tensorlift_tensor_meta::{Extent, Record};
 use crate::container::zip::{Archive, Located, ZipEntry};
 use crate::error::{Result, TensorProblem};
 use crate::globals::StorageType;
-use crate::rebuild::{Dense, StorageId};
+use crate::tensors::objects::{NamedStorage, StorageView};
+use crate::tensors::rebuild::Dense;
 
 /// The storages of a file, by key.
 pub(crate) enum Storages<'a> {
@@ -93,11 +94,20 @@ impl Storages<'_> {
         }
     }
 
+    /// Whether a storage of its own has this key.
+    pub(crate) fn has_key(&self, key: &[u8]) -> bool {
+        match self {
+            Storages::Zip(zip) => zip.find(key, usize::MAX).is_some(),
+            Storages::Legacy(table) => table.by_key.contains_key(key),
+            Storages::Tar(_) | Storages::Nowhere => false,
+        }
+    }
+
     /// Finds the storage of a persistent id and checks its size.
     ///
     /// Storages mostly stand in the order in which the pickle names them, so the place `next` is
     /// looked at first.
-    pub(crate) fn find(&self, id: &StorageId<'_>, next: usize) -> Result<Found, TensorProblem> {
+    pub(crate) fn find(&self, id: &NamedStorage<'_>, next: usize) -> Result<Found, TensorProblem> {
         let missing = || TensorProblem::MissingStorage {
             key: crate::pickle::display_text(id.key).into_owned(),
         };
@@ -125,7 +135,7 @@ impl Storages<'_> {
         }
         let (base, len) = match id.view {
             None => (0, size),
-            Some((offset, len)) => {
+            Some(StorageView { offset, len, .. }) => {
                 let part = bytes(offset).zip(bytes(len));
                 let fits = part
                     .filter(|&(base, len)| base.checked_add(len).is_some_and(|end| end <= size));

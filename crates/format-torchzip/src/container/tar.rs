@@ -8,7 +8,8 @@ use crate::container::storages::{TarObjects, TarStorage};
 use crate::error::{Error, Result};
 use crate::globals::{Known, StorageType};
 use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, Policy};
-use crate::rebuild::{Dense, Sizes, StorageRef};
+use crate::tensors::objects::Sizes;
+use crate::tensors::rebuild::Dense;
 
 /// Headers and data are multiples of this many bytes.
 const BLOCK: u64 = 512;
@@ -205,7 +206,7 @@ impl Reader<'_> {
             budget.charge(256).map_err(Error::budget)?;
             let dense = Dense {
                 // The listing puts the object that asks in its place.
-                storage: StorageRef::Absent,
+                storage: None,
                 dtype: None,
                 offset,
                 shape,

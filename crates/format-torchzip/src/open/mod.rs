@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::pickle::{DescriptionBudget, Policy};
 use crate::state::State;
 
-use reader::Reader;
+use reader::TorchReader;
 
 /// Bytes from which a file's format is told.
 const PREFIX_BYTES: u64 = 1024;
@@ -58,6 +58,7 @@ pub struct TorchFile {
     format: Format,
     roots: Vec<Root>,
     automatic_root: Root,
+    other_models: Vec<Root>,
     aliases_omitted: bool,
     unclaimed: Vec<Unclaimed>,
 }
@@ -73,7 +74,7 @@ pub fn read(storage: &dyn Storage, options: &ReadOptions) -> Result<TorchFile> {
     storage
         .read_exact_at(0, &mut prefix)
         .map_err(|source| Error::io("the first bytes", source))?;
-    let mut reader = Reader {
+    let mut reader = TorchReader {
         storage,
         options,
         budget: DescriptionBudget::for_file(storage.len(), options.limits.description_bytes),
@@ -125,12 +126,20 @@ impl TorchFile {
 
     /// The root whose names are likely the model's own.
     ///
-    /// From the file's root it goes down through dicts that hold nothing but one dict of tensors,
-    /// or one with a usual name such as `state_dict`; a `module.` before all names counts as one
-    /// more.
+    /// From the file's root it goes down through dicts whose one child is the model: it has a
+    /// usual name such as `state_dict` or `model`, or all beside it are scalars and what a
+    /// training run keeps. Moving averages of weights come after the weights. What wrappers of
+    /// the model put before all names (`module.`, `_orig_mod.`) counts as one more step.
     #[must_use]
     pub fn automatic_root(&self) -> &Root {
         &self.automatic_root
+    }
+
+    /// What stands beside the [`automatic_root`](Self::automatic_root) and could be a model too,
+    /// in file order: moving averages of the weights, a second network.
+    #[must_use]
+    pub fn other_models(&self) -> &[Root] {
+        &self.other_models
     }
 
     /// Whether shared references made more paths than the limits allow, so that each shared

@@ -6,29 +6,28 @@ use std::sync::Arc;
 
 use tensorlift_memory::Anonymous;
 use tensorlift_storage::{Cursor, Storage, StorageExt};
-use tensorlift_tensor_meta::{ByteOrder, Catalog, Source};
+use tensorlift_tensor_meta::{ByteOrder, Source};
 
-use crate::catalog::listing::Origin;
-use crate::catalog::naming::{self, Tree};
-use crate::catalog::roots::{self, Root};
+use crate::catalog::roots::{self, ModelRoot, Root};
+use crate::catalog::{self, FileCatalog, Tree};
 use crate::container::legacy::{self, LegacyPickles, Pickles, pickle_error};
 use crate::container::storages::{Storages, ZipStorages};
 use crate::container::tar;
 use crate::container::unclaimed::{Unclaimed, UnclaimedPlace};
-use crate::container::zip::{Archive, ZipEntry};
+use crate::container::zip::{Archive, Located, ZipEntry};
 use crate::error::{Error, Result};
 use crate::pickle::{
     Arena, Ceilings, DescriptionBudget, Id, Machine, PickleProblem, Policy, display_text,
 };
 use crate::state::{FirstNames, State};
-use crate::tensors::rebuild::Objects;
+use crate::tensors::objects::Objects;
 
 use super::{Format, ReadOptions, TorchFile};
 
 /// The first part of a file without a directory that is read, in bytes.
 const FIRST_WINDOW: u64 = 1 << 20;
 
-pub(super) struct Reader<'a> {
+pub(super) struct TorchReader<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) options: &'a ReadOptions,
     pub(super) budget: DescriptionBudget,
@@ -55,77 +54,72 @@ struct Parsed {
     bytes: Anonymous,
 }
 
-impl Reader<'_> {
+impl TorchReader<'_> {
     pub(super) fn zip(&mut self) -> Result<TorchFile> {
         let limits = &self.options.limits;
         let archive = Archive::open(self.storage, limits, &mut self.budget)?;
-        let (located, pickles) = if archive.len() < ENTRIES_WORTH_A_THREAD {
-            (archive.locate()?, self.zip_pickles(&archive))
-        } else {
-            // The headers lie all over the file, and the pickles need two or three of them.
-            std::thread::scope(|scope| {
-                let thread = std::thread::Builder::new().spawn_scoped(scope, || archive.locate());
-                let pickles = self.zip_pickles(&archive);
-                let located = match thread {
-                    Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                    // The system refuses another thread.
-                    Err(_) => archive.locate(),
-                };
-                located.map(|located| (located, pickles))
-            })?
-        };
-        let ZipPickles {
-            folder,
-            byte_order,
-            main,
-            constants,
-        } = pickles?;
+        let (located, pickles) = self.headers_and_pickles(&archive);
+        let (located, pickles) = (located?, pickles?);
         let storages = |subfolder: &str| {
             Storages::Zip(ZipStorages {
                 archive: &archive,
                 located: &located,
-                folder: inside(&folder, subfolder),
+                folder: inside(&pickles.folder, subfolder),
             })
         };
         let (data, constant_data) = (storages("data/"), storages("constants/"));
-        let origin = |(entry, parsed), storages| -> Result<Origin<'_>> {
-            let (entry, parsed): (ZipEntry, &Parsed) = (entry, parsed);
-            let record = archive.record(entry, located.data[entry.0])?;
-            Ok(Origin {
-                objects: Objects {
-                    arena: &parsed.arena,
-                    pickle: &parsed.bytes,
-                },
-                storages,
-                byte_order,
-                pickle_at: match record.source {
-                    Source::Stored(extent) => Some(extent.offset),
-                    _ => None,
-                },
-                limits,
-            })
-        };
-        let mut trees = vec![Tree {
-            origin: origin((main.0, &main.1), &data)?,
-            root: main.1.root,
-            prefix: "",
-        }];
-        if let Some((entry, constants)) = &constants {
+        let mut trees = Vec::with_capacity(2);
+        let parts = [
+            (Some(&pickles.main), "", &data),
+            (pickles.constants.as_ref(), "constants", &constant_data),
+        ];
+        for (part, prefix, storages) in parts {
+            let Some((entry, parsed)) = part else {
+                continue;
+            };
+            let record = archive.record(*entry, located.data[entry.0])?;
+            let pickle_at = match record.source {
+                Source::Stored(extent) => Some(extent.offset),
+                _ => None,
+            };
             trees.push(Tree {
-                origin: origin((*entry, constants), &constant_data)?,
-                root: constants.root,
-                prefix: "constants",
+                objects: parsed.objects(),
+                root: parsed.root,
+                prefix,
+                storages,
+                byte_order: pickles.byte_order,
+                pickle_at,
             });
         }
-        let named = naming::name_tensors(&trees, &mut self.budget)?;
-        drop(trees);
-        let named = Listed::from(named);
-        let format = match constants {
-            Some(_) => Format::TorchScript,
-            None => Format::Zip,
+        let listed = catalog::list(&trees, limits, self.budget.clone())?;
+        let format = match trees.len() {
+            1 => Format::Zip,
+            _ => Format::TorchScript,
         };
         self.unclaimed.extend_from_slice(&located.unclaimed);
-        self.finish(named, main.1, format)
+        self.finish(listed, pickles.main.1, format)
+    }
+
+    /// Finds where the entries of an archive begin, and reads its pickles; in a large archive
+    /// both at once, if a thread can be had.
+    fn headers_and_pickles(
+        &mut self,
+        archive: &Archive<'_>,
+    ) -> (Result<Located>, Result<ZipPickles>) {
+        if archive.len() >= ENTRIES_WORTH_A_THREAD {
+            // The headers lie all over the file, and the pickles need two or three of them.
+            let both = std::thread::scope(|scope| {
+                let builder = std::thread::Builder::new();
+                let headers = builder.spawn_scoped(scope, || archive.locate()).ok()?;
+                let pickles = self.zip_pickles(archive);
+                let located = headers.join().unwrap_or_else(|panic| resume_unwind(panic));
+                Some((located, pickles))
+            });
+            if let Some(both) = both {
+                return both;
+            }
+        }
+        (archive.locate(), self.zip_pickles(archive))
     }
 
     /// Reads the pickles of an archive.
@@ -352,38 +346,32 @@ impl Reader<'_> {
         pickle_at: Option<u64>,
         format: Format,
     ) -> Result<TorchFile> {
-        let trees = [Tree {
-            origin: Origin {
-                objects: Objects {
-                    arena: &parsed.arena,
-                    pickle: &parsed.bytes,
-                },
-                storages,
-                byte_order: ByteOrder::Little,
-                pickle_at,
-                limits: &self.options.limits,
-            },
+        let tree = Tree {
+            objects: parsed.objects(),
             root: parsed.root,
             prefix: "",
-        }];
-        let named = Listed::from(naming::name_tensors(&trees, &mut self.budget)?);
-        self.finish(named, parsed, format)
+            storages,
+            byte_order: ByteOrder::Little,
+            pickle_at,
+        };
+        let listed = catalog::list(&[tree], &self.options.limits, self.budget.clone())?;
+        self.finish(listed, parsed, format)
     }
 
-    fn finish(&mut self, listed: Listed, parsed: Parsed, format: Format) -> Result<TorchFile> {
+    fn finish(&mut self, listed: FileCatalog, parsed: Parsed, format: Format) -> Result<TorchFile> {
         let unclaimed = std::mem::take(&mut self.unclaimed);
         if let (Policy::Strict, Some(first)) = (self.options.policy, unclaimed.first()) {
             return Err(Error::Unclaimed(*first));
         }
-        let Listed {
+        let FileCatalog {
             catalog,
             first_names,
             mut roots,
             aliases_omitted,
+            budget,
         } = listed;
         roots::sort(&mut roots);
-        let entries = catalog.entries();
-        let automatic_root = roots::choose(&roots, |entry| entries[entry].name(), entries.len());
+        let ModelRoot { root, passed_over } = roots::choose(&roots, &catalog);
         roots.retain(Root::is_mapping);
         let catalog = Arc::new(catalog);
         let state = State::new(
@@ -395,36 +383,26 @@ impl Reader<'_> {
                 entries: first_names,
             },
             self.options.limits.expanded_nodes,
-            self.budget.left(),
+            budget.left(),
         );
         Ok(TorchFile {
             catalog,
             state,
             format,
             roots,
-            automatic_root,
+            automatic_root: root,
+            other_models: passed_over,
             aliases_omitted,
             unclaimed,
         })
     }
 }
 
-/// A finished listing, which borrows from no pickle any more.
-struct Listed {
-    catalog: Catalog,
-    first_names: Vec<(Id, u32)>,
-    roots: Vec<Root>,
-    aliases_omitted: bool,
-}
-
-impl From<naming::Named<'_>> for Listed {
-    fn from(named: naming::Named<'_>) -> Self {
-        let (catalog, first_names) = named.listing.finish();
-        Self {
-            catalog,
-            first_names,
-            roots: named.roots,
-            aliases_omitted: named.aliases_omitted,
+impl Parsed {
+    fn objects(&self) -> Objects<'_> {
+        Objects {
+            arena: &self.arena,
+            pickle: &self.bytes,
         }
     }
 }

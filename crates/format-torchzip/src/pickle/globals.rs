@@ -2,6 +2,8 @@
 //!
 //! None is ever called: each only tells how its arguments are to be read.
 
+use std::fmt;
+
 use tensorlift_tensor_meta::Dtype;
 
 /// What a global means.
@@ -120,6 +122,24 @@ impl TorchDtype {
                 None => 1,
             },
             TorchDtype::F4Pair => 1,
+        }
+    }
+}
+
+impl fmt::Display for TorchDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TorchDtype::Same(dtype) => dtype.fmt(f),
+            TorchDtype::F4Pair => f.pad("F4 in pairs"),
+        }
+    }
+}
+
+impl fmt::Display for StorageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StorageType::Typed(dtype) => write!(f, "storage of {dtype}"),
+            StorageType::Untyped => f.pad("storage of bytes"),
         }
     }
 }

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_pickle::{HashableValue, Value};
 
-use crate::catalog::naming::push_key_text;
 use crate::error::{Error, Result};
 use crate::pickle::globals::Known;
 use crate::pickle::{Arena, DescriptionBudget, Id, Node, Object, display_text, latin1_bytes};
 use crate::tensors::numpy::{self, Number};
-use crate::tensors::rebuild::{Form, Objects, Quantizer};
-
-use super::decimal;
+use crate::tensors::objects::Objects;
+use crate::tensors::rebuild::{Quantizer, TensorKind};
+use crate::tensors::text::{decimal, push_key_text};
 
 /// Nesting of a value that is given out; dropping one recurses, so it is bounded for good.
 const MAX_DEPTH: usize = 256;
@@ -225,7 +224,7 @@ impl<'a> Giver<'a> {
         let Ok(Some(tensor)) = self.objects.tensor(id) else {
             return Ok(None);
         };
-        let Form::Parts(parts) = tensor.form else {
+        let TensorKind::Parts(parts) = tensor.kind else {
             return Ok(None);
         };
         let mut dict = Dict::new();
@@ -241,7 +240,8 @@ impl<'a> Giver<'a> {
 
     fn tensor(&mut self, id: Id, name: &str) -> Result<Value> {
         if let Ok(Some(tensor)) = self.objects.tensor(id)
-            && let Form::Quantized(_, Quantizer::PerTensor { scale, zero_point }) = tensor.form
+            && let TensorKind::Quantized(_, Quantizer::PerTensor { scale, zero_point }) =
+                tensor.kind
         {
             return self.dict([
                 ("$tensor", Value::String(name.to_owned())),

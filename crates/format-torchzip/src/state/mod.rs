@@ -6,15 +6,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use num_bigint::BigInt;
 use serde_pickle::Value;
 use tensorlift_memory::Anonymous;
 use tensorlift_tensor_meta::Catalog;
 
-use crate::catalog::naming::push_key_text;
 use crate::error::Result;
-use crate::pickle::{Arena, Id, Node, display_text};
-use crate::tensors::rebuild::Objects;
+use crate::pickle::{Arena, Id, Node};
+use crate::tensors::objects::Objects;
+use crate::tensors::text::push_key_text;
 
 use give::Giver;
 
@@ -136,22 +135,6 @@ fn summary(objects: &Objects<'_>, root: Id) -> String {
         Node::None => "None".to_owned(),
         Node::Global(_) => arena.type_name(root),
         node => format!("a value of type {}", node.kind()),
-    }
-}
-
-/// The decimal digits of an integer of any size.
-pub(crate) fn decimal(objects: &Objects<'_>, id: Id) -> Option<String> {
-    match objects.arena.node(id) {
-        Node::Int(value) => Some(value.to_string()),
-        Node::BigInt(span) => {
-            let bytes = objects.arena.bytes(objects.pickle, span);
-            Some(BigInt::from_signed_bytes_le(bytes).to_string())
-        }
-        Node::BigText(span) => {
-            let bytes = objects.arena.bytes(objects.pickle, span);
-            Some(display_text(bytes).trim_start_matches('+').to_owned())
-        }
-        _ => None,
     }
 }
 

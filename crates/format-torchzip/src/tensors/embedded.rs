@@ -8,7 +8,7 @@ use crate::container::storages::Storages;
 use crate::error::{Error, Result};
 use crate::pickle::globals::StorageType;
 use crate::pickle::{DescriptionBudget, Node};
-use crate::tensors::rebuild::Objects;
+use crate::tensors::objects::Objects;
 
 /// A storage found in the bytes of a legacy file.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &DescriptionBudget) ->
         return Err(wrong(&file.arena.type_name(file.root)));
     };
     let id = objects
-        .storage_id(pid)
+        .named_storage(pid)
         .map_err(|problem| wrong(&problem.to_string()))?;
     let storages = Storages::Legacy(file.storages);
     let found = storages

@@ -1,6 +1,7 @@
 //! What the objects of a pickle say about tensors.
 
-mod arguments;
 pub(crate) mod embedded;
 pub(crate) mod numpy;
+pub(crate) mod objects;
 pub(crate) mod rebuild;
+pub(crate) mod text;

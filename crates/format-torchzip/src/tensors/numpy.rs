@@ -5,7 +5,7 @@ use tensorlift_tensor_meta::{ByteOrder, Dtype};
 use crate::error::TensorProblem;
 use crate::pickle::globals::Known;
 use crate::pickle::{Arena, Id, Node};
-use crate::tensors::rebuild::{Described, Objects, Sizes};
+use crate::tensors::objects::{Described, Objects, Sizes};
 
 /// An array of a plain dtype.
 #[derive(Clone, Debug)]

@@ -1,49 +1,46 @@
 //! What PyTorch's rebuild functions would make: descriptions of tensors, read off their
 //! arguments.
 
-use smallvec::SmallVec;
 use tensorlift_tensor_meta::Dtype;
 
 use crate::error::TensorProblem;
 use crate::pickle::globals::{Known, StorageType, TorchDtype};
-use crate::pickle::{Arena, Id, Node};
-use crate::tensors::numpy::{self, Array};
+use crate::pickle::{Id, Node, Object};
+
+use super::numpy::{self, Array};
+use super::objects::{Described, Objects, Sizes};
 
 /// Tensors within tensors that are followed before the file is taken for a trap.
 const MAX_WRAPPERS: usize = 32;
 
-pub(crate) type Described<T> = Result<T, TensorProblem>;
-
-/// A size or a stride for each dimension; of one or two without an allocation, as nearly all are.
-pub(crate) type Sizes = SmallVec<[usize; 2]>;
-
-/// The objects of one pickle, and the bytes their texts lie in.
-#[derive(Clone, Copy)]
-pub(crate) struct Objects<'a> {
-    pub(crate) arena: &'a Arena,
-    pub(crate) pickle: &'a [u8],
-}
-
 /// A tensor object, with what its wrappers add.
 #[derive(Debug)]
 pub(crate) struct Tensor {
-    pub(crate) form: Form,
+    pub(crate) kind: TensorKind,
+    pub(crate) wrapping: Wrapping,
+}
+
+/// What the wrappers of a tensor add to it.
+#[derive(Debug, Default)]
+pub(crate) struct Wrapping {
     pub(crate) requires_grad: Option<bool>,
+    /// The dtype that a wrapper converts its tensor to.
+    pub(crate) dtype: Option<TorchDtype>,
     /// Attributes that a subclass or parameter carries.
     pub(crate) states: Vec<Id>,
 }
 
 /// How a tensor is kept.
 #[derive(Debug)]
-pub(crate) enum Form {
+pub(crate) enum TensorKind {
     Dense(Dense),
     /// A dense tensor of integers with its scale.
     Quantized(Dense, Quantizer),
     /// Several tensors by name.
     Parts(Vec<(&'static str, Id)>),
     Array(Array),
-    /// What the file keeps outside of the pickle under this persistent id.
-    Outside(Id),
+    /// All of a storage, or what the tar layout keeps under this persistent id.
+    Storage(Id),
     /// A wrapper without bytes of its own.
     Wrapper(Dense),
 }
@@ -51,7 +48,8 @@ pub(crate) enum Form {
 /// A strided view of a storage.
 #[derive(Clone, Debug)]
 pub(crate) struct Dense {
-    pub(crate) storage: StorageRef,
+    /// The object that stands for the storage; a meta tensor has none.
+    pub(crate) storage: Option<Id>,
     /// Taken from the storage's type where the call does not say.
     pub(crate) dtype: Option<TorchDtype>,
     /// In elements.
@@ -63,15 +61,6 @@ pub(crate) struct Dense {
     pub(crate) negated: bool,
 }
 
-/// Where a tensor's elements are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StorageRef {
-    /// In the storage that this object stands for.
-    Object(Id),
-    /// Nowhere: a meta tensor.
-    Absent,
-}
-
 /// The scale of a quantized tensor.
 #[derive(Debug)]
 pub(crate) enum Quantizer {
@@ -79,17 +68,26 @@ pub(crate) enum Quantizer {
     PerChannel { scales: Id, zero_points: Id },
 }
 
-/// The storage that a persistent id names.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StorageId<'a> {
-    pub(crate) kind: StorageType,
-    pub(crate) key: &'a [u8],
-    /// In elements of `kind`; bytes for untyped storages.
-    pub(crate) elements: u64,
-    /// A part of the storage that counts as one of its own: key, offset and length in elements.
-    pub(crate) view: Option<(u64, u64)>,
+/// A call, and the object it made.
+struct Call<'a> {
+    known: Known,
+    args: &'a [Id],
+    /// `None` where a wrapper gives function and arguments apart.
+    object: Option<&'a Object>,
 }
 
+/// What one layer of a tensor object is.
+enum Layer<'a> {
+    /// A wrapper around what this call makes.
+    Call(Call<'a>),
+    /// A wrapper around this object.
+    Around(Id),
+    Tensor(TensorKind),
+    /// No tensor.
+    Other,
+}
+
+/// # Tensors
 impl<'a> Objects<'a> {
     /// The tensor that an object stands for, if it is one as nearly all are: a view of a storage
     /// that no class wraps and nobody added an attribute to.
@@ -105,146 +103,187 @@ impl<'a> Objects<'a> {
 
     /// The tensor that an object stands for, or `None` for objects of other kinds.
     pub(crate) fn tensor(&self, id: Id) -> Described<Option<Tensor>> {
-        let mut requires_grad = None;
-        let mut states = Vec::new();
-        let Some((object, known)) = self.arena.as_object(id) else {
+        let Some(mut call) = self.call(id) else {
             return Ok(None);
         };
-        let (mut known, mut args, mut built) = (known, object.args, object.state);
+        let mut wrapping = Wrapping::default();
         for _ in 0..MAX_WRAPPERS {
-            let list = self.arena.tuple_items(args).unwrap_or(&[]);
-            let inner = match known {
-                Known::RebuildParameter | Known::RebuildParameterWithState => {
-                    let args = self.args("_rebuild_parameter", "a tensor", list, 1)?;
-                    let grad = list.get(1).and_then(|&grad| self.arena.as_bool(grad));
-                    requires_grad = requires_grad.or(grad);
-                    if known == Known::RebuildParameterWithState {
-                        states.extend(list.get(3));
+            match self.layer(&call, &mut wrapping)? {
+                Layer::Call(inner) => call = inner,
+                Layer::Tensor(kind) => return Ok(Some(Tensor { kind, wrapping })),
+                Layer::Other => return Ok(None),
+                Layer::Around(inner) => match self.call(inner) {
+                    Some(inner) => call = inner,
+                    None if matches!(self.arena.node(inner), Node::Persistent(_)) => {
+                        let kind = TensorKind::Storage(inner);
+                        return Ok(Some(Tensor { kind, wrapping }));
                     }
-                    states.extend(built);
-                    args[0]
-                }
-                Known::RebuildFromTypeV2 | Known::RebuildFromType => {
-                    let &[function, _class, inner, ref rest @ ..] = list else {
-                        return Err(self.argument("_rebuild_from_type", "a function", list));
-                    };
-                    states.extend(rest.first());
-                    states.extend(built);
-                    (known, args, built) = (self.arena.known(function), inner, None);
-                    continue;
-                }
-                Known::Parameter | Known::Tensor => match self.old_state(list, built)? {
-                    OldState::Dense(dense) => {
-                        return Ok(Some(Tensor {
-                            form: Form::Dense(dense),
-                            requires_grad,
-                            states,
-                        }));
-                    }
-                    OldState::Wraps(inner, grad) => {
-                        requires_grad = requires_grad.or(grad);
-                        inner
-                    }
-                    OldState::None => return Ok(None),
+                    None => return Err(self.argument("a parameter", "a tensor", &[inner])),
                 },
-                Known::RebuildFromCpu => {
-                    let args = self.args("_rebuild_device_tensor", "a tensor", list, 1)?;
-                    requires_grad = list.get(3).and_then(|&grad| self.arena.as_bool(grad));
-                    args[0]
-                }
-                Known::RebuildFromNumpy => {
-                    let args = self.args("_rebuild_device_tensor", "an array", list, 1)?;
-                    requires_grad = list.get(3).and_then(|&grad| self.arena.as_bool(grad));
-                    args[0]
-                }
-                _ => {
-                    let form = self.form(known, list, built)?;
-                    if form.is_some() {
-                        // The state of an array is the array itself.
-                        if !matches!(form, Some(Form::Array(_))) {
-                            states.extend(built);
-                        }
-                    }
-                    return Ok(form.map(|form| Tensor {
-                        form,
-                        requires_grad,
-                        states,
-                    }));
-                }
-            };
-            match self.arena.as_object(inner) {
-                Some((object, inner_known)) => {
-                    (known, args, built) = (inner_known, object.args, object.state);
-                }
-                None if matches!(self.arena.node(inner), Node::Persistent(_)) => {
-                    let form = Form::Outside(inner);
-                    return Ok(Some(Tensor {
-                        form,
-                        requires_grad,
-                        states,
-                    }));
-                }
-                None => {
-                    let found = self.arena.type_name(inner);
-                    return Err(TensorProblem::Argument {
-                        function: "a parameter",
-                        expected: "a tensor",
-                        found,
-                    });
-                }
             }
         }
         let text = format!("it wraps tensors more than {MAX_WRAPPERS} deep");
         Err(TensorProblem::Unsupported(text))
     }
 
-    fn form(&self, known: Known, list: &[Id], state: Option<Id>) -> Described<Option<Form>> {
-        Ok(Some(match known {
-            Known::RebuildTensor | Known::RebuildTensorV2 | Known::RebuildTensorV3 => {
-                Form::Dense(self.dense(known, list)?)
+    fn call(&self, id: Id) -> Option<Call<'a>> {
+        let (object, known) = self.arena.as_object(id)?;
+        Some(Call {
+            known,
+            args: self.arena.tuple_items(object.args).unwrap_or(&[]),
+            object: Some(object),
+        })
+    }
+
+    /// What BUILD gave to the object of a call, in the order of the pickle.
+    fn states(&self, call: &Call<'a>) -> impl DoubleEndedIterator<Item = Id> + use<'a> {
+        let arena = self.arena;
+        call.object
+            .into_iter()
+            .flat_map(|object| arena.states(object))
+    }
+
+    /// Looks through one layer of a tensor object.
+    fn layer(&self, call: &Call<'a>, wrapping: &mut Wrapping) -> Described<Layer<'a>> {
+        let args = call.args;
+        Ok(match call.known {
+            Known::RebuildParameter | Known::RebuildParameterWithState => {
+                let inner = self.args("_rebuild_parameter", "a tensor", args, 1)?[0];
+                let grad = args.get(1).and_then(|&grad| self.arena.as_bool(grad));
+                wrapping.requires_grad = wrapping.requires_grad.or(grad);
+                if call.known == Known::RebuildParameterWithState {
+                    wrapping.states.extend(args.get(3));
+                }
+                wrapping.states.extend(self.states(call));
+                Layer::Around(inner)
             }
+            Known::RebuildFromTypeV2 | Known::RebuildFromType => {
+                let &[function, _class, inner, ref rest @ ..] = args else {
+                    return Err(self.argument("_rebuild_from_type", "a function", args));
+                };
+                wrapping.states.extend(rest.first());
+                wrapping.states.extend(self.states(call));
+                Layer::Call(Call {
+                    known: self.arena.known(function),
+                    args: self.arena.tuple_items(inner).unwrap_or(&[]),
+                    object: None,
+                })
+            }
+            Known::RebuildFromCpu | Known::RebuildFromNumpy => {
+                let function = "_rebuild_device_tensor";
+                let inner = self.args(function, "a tensor or an array", args, 1)?[0];
+                if let Some(&dtype) = args.get(1) {
+                    let dtype = self.dtype(dtype)?;
+                    wrapping.dtype.get_or_insert(dtype);
+                }
+                wrapping.requires_grad = args.get(3).and_then(|&grad| self.arena.as_bool(grad));
+                Layer::Around(inner)
+            }
+            Known::Parameter | Known::Tensor => self.old_tensor(call, wrapping)?,
+            Known::RebuildTensor | Known::RebuildTensorV2 | Known::RebuildTensorV3 => {
+                match self.built(call, wrapping)? {
+                    Some(layer) => layer,
+                    None => Layer::Tensor(TensorKind::Dense(self.dense(call.known, args)?)),
+                }
+            }
+            Known::NumpyReconstruct | Known::NumpyFrombuffer | Known::NumpyArrayClass => {
+                // The state of an array is the array itself.
+                let state = self.states(call).next_back();
+                match numpy::array(self, call.known, args, state)? {
+                    Some(array) => Layer::Tensor(TensorKind::Array(array)),
+                    None => Layer::Other,
+                }
+            }
+            known => match self.rebuilt(known, args)? {
+                Some(kind) => {
+                    wrapping.states.extend(self.states(call));
+                    Layer::Tensor(kind)
+                }
+                None => Layer::Other,
+            },
+        })
+    }
+
+    /// A tensor or parameter as the versions before 0.4 pickled it: made empty, then filled.
+    fn old_tensor(&self, call: &Call<'a>, wrapping: &mut Wrapping) -> Described<Layer<'a>> {
+        if let Some(layer) = self.built(call, wrapping)? {
+            return Ok(layer);
+        }
+        // A parameter made by its constructor.
+        Ok(match call.args.first() {
+            Some(&data) if self.arena.as_object(data).is_some() => {
+                let grad = call.args.get(1);
+                let grad = grad.and_then(|&grad| self.arena.as_bool(grad));
+                wrapping.requires_grad = wrapping.requires_grad.or(grad);
+                Layer::Around(data)
+            }
+            _ => Layer::Other,
+        })
+    }
+
+    /// What BUILD makes of a tensor: a tuple of four points it at a storage, one of five at
+    /// another tensor, and the last such tuple counts. Other states are attributes.
+    fn built(&self, call: &Call<'a>, wrapping: &mut Wrapping) -> Described<Option<Layer<'a>>> {
+        let mut layer = None;
+        for state in self.states(call) {
+            match self.arena.tuple_items(state) {
+                Some(&[storage, offset, sizes, strides]) => {
+                    layer = Some(Layer::Tensor(TensorKind::Dense(Dense {
+                        storage: Some(storage),
+                        dtype: None,
+                        offset: self.count("a storage offset", offset)?,
+                        shape: self.sizes("a shape", sizes)?,
+                        strides: Some(self.sizes("strides", strides)?),
+                        requires_grad: false,
+                        conjugated: false,
+                        negated: false,
+                    })));
+                }
+                Some(&[data, _, _, grad, _]) => {
+                    let grad = self.arena.as_bool(grad);
+                    wrapping.requires_grad = wrapping.requires_grad.or(grad);
+                    layer = Some(Layer::Around(data));
+                }
+                _ => wrapping.states.push(state),
+            }
+        }
+        Ok(layer)
+    }
+
+    /// What the other rebuild functions make.
+    fn rebuilt(&self, known: Known, list: &[Id]) -> Described<Option<TensorKind>> {
+        Ok(Some(match known {
             Known::RebuildQuantized => self.quantized(list)?,
             Known::RebuildSparse => self.sparse(list)?,
             Known::RebuildNested => {
                 let args = self.args("_rebuild_nested_tensor", "four tensors", list, 4)?;
                 let names = ["values", "sizes", "strides", "storage_offsets"];
-                Form::Parts(names.into_iter().zip(args.iter().copied()).collect())
+                TensorKind::Parts(names.into_iter().zip(args.iter().copied()).collect())
             }
             Known::RebuildMeta => {
                 let args =
                     self.args("_rebuild_meta_tensor_no_storage", "four arguments", list, 4)?;
-                Form::Dense(Dense {
-                    storage: StorageRef::Absent,
-                    dtype: Some(self.dtype(args[0])?),
-                    offset: 0,
-                    shape: self.sizes("a shape", args[1])?,
-                    strides: Some(self.sizes("strides", args[2])?),
-                    requires_grad: self.flag(args[3]),
-                    conjugated: false,
-                    negated: false,
-                })
+                TensorKind::Dense(self.without_bytes([args[0], args[1], args[2], args[3]])?)
             }
             Known::RebuildWrapper => {
                 let args = self.args("_rebuild_wrapper_subclass", "eight arguments", list, 8)?;
-                Form::Wrapper(Dense {
-                    storage: StorageRef::Absent,
-                    dtype: Some(self.dtype(args[1])?),
-                    offset: 0,
-                    shape: self.sizes("a shape", args[2])?,
-                    strides: Some(self.sizes("strides", args[3])?),
-                    requires_grad: self.flag(args[7]),
-                    conjugated: false,
-                    negated: false,
-                })
-            }
-            Known::NumpyReconstruct | Known::NumpyFrombuffer | Known::NumpyArrayClass => {
-                match numpy::array(self, known, list, state)? {
-                    Some(array) => Form::Array(array),
-                    None => return Ok(None),
-                }
+                TensorKind::Wrapper(self.without_bytes([args[1], args[2], args[3], args[7]])?)
             }
             _ => return Ok(None),
         }))
+    }
+
+    fn without_bytes(&self, [dtype, shape, strides, grad]: [Id; 4]) -> Described<Dense> {
+        Ok(Dense {
+            storage: None,
+            dtype: Some(self.dtype(dtype)?),
+            offset: 0,
+            shape: self.sizes("a shape", shape)?,
+            strides: Some(self.sizes("strides", strides)?),
+            requires_grad: self.flag(grad),
+            conjugated: false,
+            negated: false,
+        })
     }
 
     fn dense(&self, known: Known, list: &[Id]) -> Described<Dense> {
@@ -265,7 +304,7 @@ impl<'a> Objects<'a> {
         };
         let (conjugated, negated) = self.lazy_bits(metadata.copied());
         Ok(Dense {
-            storage: StorageRef::Object(args[0]),
+            storage: Some(args[0]),
             dtype,
             offset: self.count("a storage offset", args[1])?,
             shape: self.sizes("a shape", args[2])?,
@@ -276,11 +315,11 @@ impl<'a> Objects<'a> {
         })
     }
 
-    fn quantized(&self, list: &[Id]) -> Described<Form> {
+    fn quantized(&self, list: &[Id]) -> Described<TensorKind> {
         let function = "_rebuild_qtensor";
         let args = self.args(function, "at least five arguments", list, 5)?;
         let dense = Dense {
-            storage: StorageRef::Object(args[0]),
+            storage: Some(args[0]),
             dtype: None,
             offset: self.count("a storage offset", args[1])?,
             shape: self.sizes("a shape", args[2])?,
@@ -308,10 +347,10 @@ impl<'a> Objects<'a> {
             },
             _ => return Err(self.argument(function, "a quantizer", &[args[4]])),
         };
-        Ok(Form::Quantized(dense, quantizer))
+        Ok(TensorKind::Quantized(dense, quantizer))
     }
 
-    fn sparse(&self, list: &[Id]) -> Described<Form> {
+    fn sparse(&self, list: &[Id]) -> Described<TensorKind> {
         let function = "_rebuild_sparse_tensor";
         let args = self.args(function, "a layout and a tuple", list, 2)?;
         let parts = self
@@ -329,7 +368,7 @@ impl<'a> Objects<'a> {
         if parts.len() <= names.len() {
             return Err(self.argument(function, "the parts of a sparse tensor", &args[1..]));
         }
-        Ok(Form::Parts(
+        Ok(TensorKind::Parts(
             names.iter().copied().zip(parts.iter().copied()).collect(),
         ))
     }
@@ -346,34 +385,6 @@ impl<'a> Objects<'a> {
         Some(name.strip_prefix("torch.").unwrap_or(&name).to_owned())
     }
 
-    /// A tensor or parameter as the versions before 0.4 pickled it: made empty, then filled.
-    fn old_state(&self, list: &[Id], state: Option<Id>) -> Described<OldState> {
-        let Some(items) = state.and_then(|state| self.arena.tuple_items(state)) else {
-            // A parameter made by its constructor.
-            return Ok(match list.first() {
-                Some(&data) if self.arena.as_object(data).is_some() => {
-                    let grad = list.get(1).and_then(|&grad| self.arena.as_bool(grad));
-                    OldState::Wraps(data, grad)
-                }
-                _ => OldState::None,
-            });
-        };
-        Ok(match *items {
-            [storage, offset, sizes, strides] => OldState::Dense(Dense {
-                storage: StorageRef::Object(storage),
-                dtype: None,
-                offset: self.count("a storage offset", offset)?,
-                shape: self.sizes("a shape", sizes)?,
-                strides: Some(self.sizes("strides", strides)?),
-                requires_grad: false,
-                conjugated: false,
-                negated: false,
-            }),
-            [data, _, _, grad, _] => OldState::Wraps(data, self.arena.as_bool(grad)),
-            _ => OldState::None,
-        })
-    }
-
     fn lazy_bits(&self, metadata: Option<Id>) -> (bool, bool) {
         let pairs = metadata.and_then(|metadata| self.arena.pairs(metadata));
         let mut bits = (false, false);
@@ -386,12 +397,6 @@ impl<'a> Objects<'a> {
         }
         bits
     }
-}
-
-enum OldState {
-    Dense(Dense),
-    Wraps(Id, Option<bool>),
-    None,
 }
 
 /// The dtype of a tensor over a storage of this kind.

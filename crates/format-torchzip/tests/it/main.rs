@@ -4,6 +4,7 @@ mod agree;
 mod containers;
 mod hostile;
 mod objects;
+mod odd;
 mod older;
 mod oracle;
 mod regressions;

@@ -22,7 +22,14 @@ fn bytes_of(bytes: &[u8], file: &TorchFile, name: &str) -> Vec<u8> {
 }
 
 /// `_rebuild_tensor_v2` over a legacy storage with these view metadata.
-fn tensor(pickle: Pickle, kind: &str, key: &str, elements: i64, len: i64, view: &[u8]) -> Pickle {
+pub(crate) fn tensor(
+    pickle: Pickle,
+    kind: &str,
+    key: &str,
+    elements: i64,
+    len: i64,
+    view: &[u8],
+) -> Pickle {
     let pickle = pickle
         .global("torch._utils", "_rebuild_tensor_v2")
         .raw(b"((");
@@ -38,7 +45,7 @@ fn tensor(pickle: Pickle, kind: &str, key: &str, elements: i64, len: i64, view: 
     pickle.int(0).sizes(&[len]).sizes(&[1]).raw(b"\x89NtR")
 }
 
-fn legacy(object: Pickle, keys: &[&str], storages: &[(i64, &[u8])]) -> Vec<u8> {
+pub(crate) fn legacy(object: Pickle, keys: &[&str], storages: &[(i64, &[u8])]) -> Vec<u8> {
     let mut list = Pickle::new().raw(b"](");
     for key in keys {
         list = list.text(key);

@@ -1,16 +1,12 @@
 //! Entering containers once on each path, and the attributes of objects.
 
 use std::borrow::Cow;
-use std::hash::BuildHasher;
 
-use hashbrown::hash_table::Entry;
-use hashbrown::{DefaultHashBuilder, HashTable};
-
-use crate::catalog::roots::{Form, Root};
+use crate::catalog::roots::{Root, RootKind};
 use crate::pickle::{Arena, Id, Node};
-use crate::tensors::rebuild::Objects;
+use crate::tensors::objects::Objects;
 
-use super::{Frame, Kind, Leaves, MAX_FRAME_BYTES, Walk};
+use super::{Frame, Leaves, MAX_FRAME_BYTES, Position, Sharing, Walk, Way};
 
 /// Roots worth noting; deeper ones are parts of a model that nobody would load alone.
 const MAX_ROOTS: usize = 10_000;
@@ -20,7 +16,7 @@ const STEP_BYTES: usize = 64;
 
 /// # Entering and leaving containers
 impl<'a> Walk<'a> {
-    pub(super) fn enter_object(&mut self, id: Id, path_len: usize, depth: usize, overlong: bool) {
+    pub(super) fn enter_object(&mut self, id: Id, at: Position) {
         let arena = self.objects.arena;
         let Some((object, _)) = arena.as_object(id) else {
             return;
@@ -29,21 +25,21 @@ impl<'a> Walk<'a> {
         self.enter(id, true, |walk, leaves| {
             // The last pushed is visited first.
             let pairs = Cow::Borrowed(arena.seq(object.dict));
-            walk.push(Kind::Pairs, pairs, path_len, depth, overlong, Some(leaves));
+            walk.push(Way::Pairs, pairs, at, Some(leaves));
             let items = Cow::Borrowed(arena.seq(object.list));
-            walk.push(Kind::Items, items, path_len, depth, overlong, None);
+            walk.push(Way::Items, items, at, None);
             for state in arena.states(&object).rev() {
-                walk.push_state(state, true, path_len, depth, overlong);
+                walk.push_state(state, true, at);
             }
             let args = arena.tuple_items(object.args).unwrap_or(&[]);
             match args {
                 // A traced module is made from the attributes of the module that was traced.
                 [state, ..] if is_module(arena, walk.objects.pickle, *state) => {
-                    walk.push_state(*state, true, path_len, depth, overlong);
+                    walk.push_state(*state, true, at);
                 }
                 args => {
                     let args = Cow::Borrowed(args);
-                    walk.push(Kind::Args, args, path_len, depth, overlong, None);
+                    walk.push(Way::Args, args, at, None);
                 }
             }
         });
@@ -52,18 +48,17 @@ impl<'a> Walk<'a> {
     /// Marks a container as entered and pushes its frames, unless it is on the path already or
     /// known to hold no tensor.
     pub(super) fn enter(&mut self, id: Id, is_mapping: bool, push: impl FnOnce(&mut Self, Leaves)) {
-        let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
-        if self.barren[word] & bit != 0 {
+        if self.empty.contains(id) {
             return;
         }
-        if self.entered[word] & bit != 0 {
+        if self.entered.contains(id) {
             self.cycles += 1;
             return;
         }
-        self.entered[word] |= bit;
+        self.entered.insert(id);
         let leaves = Leaves {
             node: id,
-            entries_before: self.listing.len(),
+            found_before: self.found,
             cycles_before: self.cycles,
             is_mapping,
         };
@@ -71,37 +66,32 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn leave(&mut self, leaves: Leaves) {
-        let index = leaves.node.index();
-        let (word, bit) = (index / 64, 1 << (index % 64));
-        if !self.once {
-            self.entered[word] &= !bit;
+        if self.sharing == Sharing::EveryPath {
+            self.entered.remove(leaves.node);
         }
-        let tensors = self.listing.len() - leaves.entries_before;
+        let tensors = self.found - leaves.found_before;
         // Where a cycle was cut, another path may find more.
         if tensors == 0 && self.cycles == leaves.cycles_before {
-            self.barren[word] |= bit;
+            self.empty.insert(leaves.node);
         }
-        let is_worthy = self.path.len() <= MAX_ROOT_BYTES && self.roots.len() < MAX_ROOTS;
-        if tensors > 0 && is_worthy {
-            let first = leaves.entries_before;
-            let form = match (leaves.is_mapping, self.objects.arena.node(leaves.node)) {
-                (false, _) => Form::Sequence,
-                (true, Node::Object(_)) => Form::Object,
-                (true, _) => Form::Dict,
+        let is_listed = self.path.len() <= MAX_ROOT_BYTES && self.roots.len() < MAX_ROOTS;
+        if tensors > 0 && is_listed {
+            let first = leaves.found_before;
+            let kind = match (leaves.is_mapping, self.objects.arena.node(leaves.node)) {
+                (false, _) => RootKind::Sequence,
+                (true, Node::Object(_)) => RootKind::Object,
+                (true, _) => RootKind::Dict,
             };
             self.roots
-                .push(Root::new(self.path.clone(), first, tensors, form));
+                .push(Root::new(self.path.clone(), first, tensors, kind));
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // The parts of a frame.
     pub(super) fn push(
         &mut self,
-        kind: Kind,
+        way: Way,
         ids: Cow<'a, [Id]>,
-        path_len: usize,
-        depth: usize,
-        overlong: bool,
+        at: Position,
         leaves: Option<Leaves>,
     ) {
         if ids.is_empty() && leaves.is_none() {
@@ -110,51 +100,36 @@ impl<'a> Walk<'a> {
         let frame = Frame {
             ids,
             next: 0,
-            kind,
-            path_len,
-            depth,
-            overlong,
+            way,
+            at,
             leaves,
         };
-        self.is_full |= self.frame_bytes + frame.bytes() > MAX_FRAME_BYTES;
+        self.is_full |= self.frame_bytes + frame.byte_len() > MAX_FRAME_BYTES;
         if !self.is_full {
-            self.frame_bytes += frame.bytes();
+            self.frame_bytes += frame.byte_len();
             self.frames.push(frame);
         }
     }
 
     /// The attributes that BUILD gave to a container.
-    pub(super) fn push_attributes(
-        &mut self,
-        id: Id,
-        path_len: usize,
-        depth: usize,
-        overlong: bool,
-    ) {
+    pub(super) fn push_attributes(&mut self, id: Id, at: Position) {
         if let Some(state) = self.objects.arena.attributes(id) {
-            self.push_state(state, false, path_len, depth, overlong);
+            self.push_state(state, false, at);
         }
     }
 
     /// The attributes in a state: a dict, or a pair of dicts where a class has slots.
-    pub(super) fn push_state(
-        &mut self,
-        state: Id,
-        of_object: bool,
-        path_len: usize,
-        depth: usize,
-        overlong: bool,
-    ) {
+    pub(super) fn push_state(&mut self, state: Id, of_object: bool, at: Position) {
         let arena = self.objects.arena;
         let mut pending = vec![state];
         while let Some(state) = pending.pop().filter(|_| !self.is_full) {
             if arena.pairs(state).is_some() {
-                let kind = match of_object && is_module(arena, self.objects.pickle, state) {
-                    true => Kind::Module,
-                    false => Kind::Pairs,
+                let way = match of_object && is_module(arena, self.objects.pickle, state) {
+                    true => Way::Module,
+                    false => Way::Pairs,
                 };
                 let ids = self.distinct(state);
-                self.push(kind, ids, path_len, depth, overlong, None);
+                self.push(way, ids, at, None);
                 continue;
             }
             match arena.tuple_items(state) {
@@ -166,59 +141,15 @@ impl<'a> Walk<'a> {
                 }
                 _ if arena.items(state).is_some() || self.is_container(state) => {
                     let ids = Cow::Owned(vec![state]);
-                    self.push(Kind::State, ids, path_len, depth, overlong, None);
+                    self.push(Way::State, ids, at, None);
                 }
                 _ => {}
             }
         }
     }
 
-    /// The keys and values of a dict; of equal keys the last value counts, in the first's place.
-    ///
-    /// What is looked at, but not visited afterwards, counts as steps here.
-    pub(super) fn distinct(&mut self, dict: Id) -> Cow<'a, [Id]> {
-        let Objects { arena, pickle } = self.objects;
-        let pairs = arena.pairs(dict).unwrap_or(&[]);
-        if pairs.len() <= 2 {
-            return Cow::Borrowed(pairs);
-        }
-        let hasher = DefaultHashBuilder::default();
-        let key_at = |number: u32| Key::of(arena, pickle, pairs[2 * number as usize]);
-        // By number of the pair, and not by key: dicts of tensors have as many as there are.
-        let mut seen: HashTable<Seen> = HashTable::with_capacity(pairs.len() / 2);
-        let mut kept: Option<Vec<Id>> = None;
-        let (mut key_bytes, mut dropped) = (0, 0);
-        for (pair, number) in pairs.chunks_exact(2).zip(0..) {
-            let at = kept.as_ref().map_or(2 * number as usize, Vec::len);
-            let key = key_at(number);
-            key_bytes += key.bytes();
-            match seen.entry(
-                hasher.hash_one(&key),
-                |other| key_at(other.number) == key,
-                |other| hasher.hash_one(key_at(other.number)),
-            ) {
-                Entry::Occupied(before) => {
-                    dropped += 1;
-                    let kept = kept.get_or_insert_with(|| pairs[..2 * number as usize].to_vec());
-                    kept[before.get().at as usize + 1] = pair[1];
-                }
-                Entry::Vacant(free) => {
-                    // Arenas number their nodes in 32 bits.
-                    let at = at as u32;
-                    free.insert(Seen { number, at });
-                    if let Some(kept) = &mut kept {
-                        kept.extend_from_slice(pair);
-                    }
-                }
-            }
-        }
-        self.spend(dropped);
-        self.spend_bytes(key_bytes);
-        kept.map_or(Cow::Borrowed(pairs), Cow::Owned)
-    }
-
     /// Counts work beside the visit of a child; the next visit finds out if it was too much.
-    fn spend(&mut self, steps: usize) {
+    pub(super) fn spend(&mut self, steps: usize) {
         self.steps_left = self.steps_left.saturating_sub(steps as u64);
     }
 
@@ -265,43 +196,4 @@ fn is_module(arena: &Arena, pickle: &[u8], state: Id) -> bool {
 
 fn is_state(arena: &Arena, id: Id) -> bool {
     arena.node(id) == Node::None || arena.pairs(id).is_some() || arena.tuple_items(id).is_some()
-}
-/// A pair of a dict whose key was not there before.
-struct Seen {
-    number: u32,
-    /// Where it stands among the pairs that are kept.
-    at: u32,
-}
-
-/// A key as Python compares it: `1`, `1.0` and `True` are one.
-#[derive(PartialEq, Eq, Hash)]
-enum Key<'a> {
-    Text(&'a [u8]),
-    Bytes(&'a [u8]),
-    Int(i64),
-    Float(u64),
-    Other(Id),
-}
-
-impl<'a> Key<'a> {
-    fn of(arena: &'a Arena, pickle: &'a [u8], id: Id) -> Self {
-        match arena.node(id) {
-            Node::Text(span) | Node::Str8(span) => Key::Text(arena.bytes(pickle, span)),
-            Node::Bytes(span) => Key::Bytes(arena.bytes(pickle, span)),
-            Node::Int(value) => Key::Int(value),
-            Node::Bool(value) => Key::Int(i64::from(value)),
-            Node::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => {
-                Key::Int(value as i64)
-            }
-            Node::Float(value) => Key::Float(value.to_bits()),
-            _ => Key::Other(id),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Key::Text(bytes) | Key::Bytes(bytes) => bytes.len(),
-            _ => 0,
-        }
-    }
 }

@@ -1,97 +1,59 @@
-//! Names every tensor by its path from the root.
+//! Finds every tensor and names it by its path from the root.
 //!
 //! A path joins what leads to the tensor with dots: keys of dicts, attributes of objects,
 //! positions in lists. Modules are seen through, so that their tensors bear the names of a state
-//! dict. Where two tensors would get one name (keys `1` and `'1'`; a key with a dot beside a
-//! nested dict), the first in file order keeps it and the others get `#2`, `#3` and so on behind
-//! it.
+//! dict.
 //!
-//! A container that several paths lead to is named along each of them. Shared references can
-//! make more paths than atoms in the world, so when the paths exceed a limit, the walk begins
-//! anew and enters each container once: every tensor is still listed, under its first name.
-//! What holds no tensor is entered once in any case.
+//! The walk keeps its own stack of frames, so nesting costs no machine stack. Shared references
+//! can make more paths than atoms in the world: steps are counted, and what holds no tensor is
+//! entered once in any case.
 
 mod containers;
+mod keys;
 mod path;
 
 use std::borrow::Cow;
 
 use tensorlift_tensor_meta::Limits;
 
-use crate::catalog::listing::{Listing, Origin, tensor_error};
-use crate::catalog::roots::Root;
-use crate::error::{Error, Result};
-use crate::pickle::globals::Known;
-use crate::pickle::{Budget, Id, Node};
-use crate::tensors::rebuild::{Form, Objects, Quantizer, Tensor};
+use crate::error::Error;
+use crate::pickle::globals::{Known, TorchDtype};
+use crate::pickle::{Id, Node};
+use crate::tensors::numpy::Array;
+use crate::tensors::objects::Objects;
+use crate::tensors::rebuild::{Dense, Quantizer, Tensor, TensorKind};
 
-pub(crate) use path::push_key_text;
+use super::Tree;
+use super::cataloger::tensor_error;
+use super::roots::Root;
 
 /// Memory for runs of children still to be visited; a few hundred bytes for each level of nesting
 /// are the rule.
 const MAX_FRAME_BYTES: usize = 8 << 20;
 
-/// What the walk over a file's objects gives.
-pub(crate) struct Named<'a> {
-    pub(crate) listing: Listing<'a>,
-    pub(crate) roots: Vec<Root>,
-    /// Whether shared containers were entered only once.
-    pub(crate) aliases_omitted: bool,
+/// A tensor that the walk found.
+pub(super) struct Found<'w> {
+    /// Its path from the root.
+    pub(super) name: &'w str,
+    /// The object; a number that stands beside a tensor has none.
+    pub(super) object: Option<Id>,
+    pub(super) requires_grad: bool,
+    /// The dtype that a wrapper converts the tensor to.
+    pub(super) converted_to: Option<TorchDtype>,
 }
 
-/// A pickle whose tensors are to be named, under a prefix.
-pub(crate) struct Tree<'a> {
-    pub(crate) origin: Origin<'a>,
-    pub(crate) root: Id,
-    pub(crate) prefix: &'static str,
-}
-
-/// Names all tensors of some trees.
-pub(crate) fn name_tensors<'a>(trees: &[Tree<'a>], budget: &mut Budget) -> Result<Named<'a>> {
-    let before = budget.left();
-    match walk_all(trees, false, budget) {
-        Err(Stop::TooManyPaths) => {}
-        Err(Stop::Error(Error::Limit { .. })) => {}
-        Err(Stop::Error(error)) => return Err(error),
-        Ok(named) => return Ok(named),
-    }
-    budget.refund(before - budget.left());
-    match walk_all(trees, true, budget) {
-        Ok(named) => Ok(named),
-        Err(Stop::Error(error)) => Err(error),
-        // Cannot be, for each container is entered once.
-        Err(Stop::TooManyPaths) => Err(Error::Layout("too many paths".to_owned())),
-    }
-}
-
-fn walk_all<'a>(trees: &[Tree<'a>], once: bool, budget: &mut Budget) -> Result<Named<'a>, Stop> {
-    let mut listing: Option<Listing<'a>> = None;
-    let mut roots = Vec::new();
-    for tree in trees {
-        let next = match listing {
-            None => Listing::new(&tree.origin),
-            Some(mut listing) => {
-                listing.continue_with(&tree.origin);
-                listing
-            }
-        };
-        let mut walk = Walk::new(next, tree.origin.limits, once);
-        walk.run(tree.root, tree.prefix, budget)?;
-        roots.append(&mut walk.roots);
-        listing = Some(walk.listing);
-    }
-    match listing {
-        Some(listing) => Ok(Named {
-            listing,
-            roots,
-            aliases_omitted: once,
-        }),
-        None => Err(Stop::Error(Error::Layout("there is no pickle".to_owned()))),
-    }
+/// What a tensor that was found consists of.
+pub(super) enum Content {
+    Dense(Dense),
+    Array(Array),
+    /// All of a storage, or what the tar layout keeps under this persistent id.
+    Storage(Id),
+    Scale(f64),
+    ZeroPoint(i64),
 }
 
 /// Why a walk ended early.
-enum Stop {
+pub(super) enum Stop {
     TooManyPaths,
     Error(Error),
 }
@@ -102,25 +64,36 @@ impl From<Error> for Stop {
     }
 }
 
-struct Walk<'a> {
-    listing: Listing<'a>,
+/// How often a container is entered that several paths lead to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    EveryPath,
+    FirstPath,
+}
+
+/// A walk over the objects of a pickle, from one tensor to the next.
+pub(super) struct Walk<'a> {
     objects: Objects<'a>,
     limits: &'a Limits,
-    once: bool,
+    sharing: Sharing,
     steps_left: u64,
     path: String,
     /// Whether even the root's children get a dot before their names.
     has_prefix: bool,
+    /// The root, until it is visited.
+    root: Option<Id>,
     frames: Vec<Frame<'a>>,
     /// What the frames take in memory, in bytes, and whether one had no room any more.
     frame_bytes: usize,
     is_full: bool,
     /// Containers on the current path, or all that were entered if each is entered once.
-    entered: Vec<u64>,
-    /// Containers without a tensor, however they are reached: entering them again would be vain.
-    barren: Vec<u64>,
+    entered: BitSet,
+    /// Containers without a tensor, however they are reached.
+    empty: BitSet,
     /// How often a container was met within itself.
     cycles: u64,
+    /// The tensors found so far, those of earlier trees included.
+    found: usize,
     roots: Vec<Root>,
 }
 
@@ -128,36 +101,33 @@ struct Walk<'a> {
 struct Frame<'a> {
     ids: Cow<'a, [Id]>,
     next: usize,
-    kind: Kind,
-    path_len: usize,
-    depth: usize,
-    /// The path is longer than a name may be.
-    overlong: bool,
+    way: Way,
+    at: Position,
     /// Done with the node once this frame is done: the last of its frames.
     leaves: Option<Leaves>,
 }
 
-impl Frame<'_> {
-    fn bytes(&self) -> usize {
-        let own = match &self.ids {
-            Cow::Borrowed(_) => 0,
-            Cow::Owned(ids) => size_of_val(ids.as_slice()),
-        };
-        size_of::<Self>() + own
-    }
+/// Where a node stands.
+#[derive(Clone, Copy)]
+struct Position {
+    path_len: usize,
+    depth: usize,
+    /// The path is longer than a name may be.
+    overlong: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Leaves {
     node: Id,
-    entries_before: usize,
+    found_before: usize,
     cycles_before: u64,
     is_mapping: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Named by their positions.
+/// How children extend the path.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// By their positions.
     Items,
     /// The same, one level down.
     Args,
@@ -171,285 +141,342 @@ enum Kind {
     Part(&'static str),
     /// The key of a dict, below the path of its value.
     Key,
+    /// The scale of a quantized tensor: no child, but a tensor of its own.
+    Scale(f64),
+    /// Its zero point.
+    ZeroPoint(i64),
+}
+
+/// A tensor whose path is the current one.
+struct Named {
+    object: Option<Id>,
+    content: Content,
+    requires_grad: bool,
+    converted_to: Option<TorchDtype>,
+    depth: usize,
+}
+
+/// What one step of the walk comes to.
+enum Stepped {
+    End,
+    On(Option<Named>),
+}
+
+/// A bit for each node of an arena.
+struct BitSet(Vec<u64>);
+
+impl BitSet {
+    fn new(len: usize) -> Self {
+        Self(vec![0; len.div_ceil(64)])
+    }
+
+    fn contains(&self, id: Id) -> bool {
+        self.0[id.index() / 64] & 1 << (id.index() % 64) != 0
+    }
+
+    fn insert(&mut self, id: Id) {
+        self.0[id.index() / 64] |= 1 << (id.index() % 64);
+    }
+
+    fn remove(&mut self, id: Id) {
+        self.0[id.index() / 64] &= !(1 << (id.index() % 64));
+    }
+}
+
+impl Frame<'_> {
+    fn byte_len(&self) -> usize {
+        let own = match &self.ids {
+            Cow::Borrowed(_) => 0,
+            Cow::Owned(ids) => size_of_val(ids.as_slice()),
+        };
+        size_of::<Self>() + own
+    }
 }
 
 impl<'a> Walk<'a> {
-    fn new(listing: Listing<'a>, limits: &'a Limits, once: bool) -> Self {
-        let objects = listing.objects;
+    /// A walk over a tree; `found` tensors were found in others before.
+    pub(super) fn new(tree: &Tree<'a>, limits: &'a Limits, sharing: Sharing, found: usize) -> Self {
+        let objects = tree.objects;
         let nodes = objects.arena.len();
         // Whatever is not shared is visited once and does not count.
         let free = nodes as u64 + objects.pickle.len() as u64;
         Self {
-            listing,
             objects,
             limits,
-            once,
+            sharing,
             steps_left: free.saturating_add(limits.expanded_nodes as u64),
-            path: String::new(),
-            has_prefix: false,
+            path: tree.prefix.to_owned(),
+            has_prefix: !tree.prefix.is_empty(),
+            root: Some(tree.root),
             frames: Vec::new(),
             frame_bytes: 0,
             is_full: false,
-            entered: vec![0; nodes.div_ceil(64)],
-            barren: vec![0; nodes.div_ceil(64)],
+            entered: BitSet::new(nodes),
+            empty: BitSet::new(nodes),
             cycles: 0,
+            found,
             roots: Vec::new(),
         }
     }
 
-    fn run(&mut self, root: Id, prefix: &str, budget: &mut Budget) -> Result<(), Stop> {
-        self.path.push_str(prefix);
-        self.has_prefix = !prefix.is_empty();
-        let path_len = self.path.len();
-        self.visit(root, path_len, 0, false, budget)?;
-        loop {
-            if self.is_full {
-                return Err(Stop::Error(Error::Limit {
-                    what: "memory for naming tensors, in bytes",
-                    limit: MAX_FRAME_BYTES as u64,
-                    found: MAX_FRAME_BYTES as u64 + 1,
-                }));
-            }
-            let Some(frame) = self.frames.last_mut() else {
-                return Ok(());
-            };
-            let path_len = frame.path_len;
-            self.path.truncate(path_len);
-            let step = if matches!(frame.kind, Kind::Pairs | Kind::Module) {
-                2
-            } else {
-                1
-            };
-            let Some(children) = frame.ids.get(frame.next..frame.next + step) else {
-                let leaves = frame.leaves;
-                self.frame_bytes -= frame.bytes();
-                self.frames.pop();
-                if let Some(leaves) = leaves {
-                    self.leave(leaves);
-                }
-                continue;
-            };
-            let position = frame.next;
-            frame.next += step;
-            let (kind, depth, overlong) = (frame.kind, frame.depth, frame.overlong);
-            let child = children[step - 1];
-            let key = children[0];
-            self.steps_left = match self.steps_left.checked_sub(1) {
-                Some(left) => left,
-                None if self.once => 0,
-                None => return Err(Stop::TooManyPaths),
-            };
-            let key_holds = step == 2 && self.is_container(key);
-            if !self.is_container(child) && !key_holds {
-                continue;
-            }
-            match kind {
-                Kind::Module if self.is_module_dict(key, child) => {
-                    let ids = self.distinct(child);
-                    self.push(Kind::Pairs, ids, path_len, depth, overlong, None);
-                    continue;
-                }
-                Kind::Module | Kind::Pairs => self.push_key(key, depth),
-                Kind::Items => self.push_position(position, depth),
-                Kind::Args => {
-                    self.push_segment("args", depth);
-                    self.push_position(position, depth + 1);
-                }
-                Kind::State => self.push_segment("state", depth),
-                Kind::Part(part) => self.push_segment(part, depth),
-                Kind::Key => self.path.push_str("#key"),
-            }
-            let overlong = self.check_length(path_len) || overlong;
-            let len = self.path.len();
-            if key_holds {
-                // After all that the value holds, which thus keeps the plain name.
-                let key = Cow::Owned(vec![key]);
-                self.push(Kind::Key, key, len, depth, overlong, None);
-            }
-            self.visit(child, len, depth + 1, overlong, budget)?;
-        }
+    /// The containers that hold tensors, once the walk has ended.
+    pub(super) fn into_roots(self) -> Vec<Root> {
+        self.roots
     }
 
-    /// Lists a node if it is a tensor, else prepares the visit of its children.
-    fn visit(
-        &mut self,
-        id: Id,
-        path_len: usize,
-        depth: usize,
-        overlong: bool,
-        budget: &mut Budget,
-    ) -> Result<(), Stop> {
-        if depth > self.limits.pickle_depth {
+    /// Goes on to the next tensor.
+    pub(super) fn next(&mut self) -> Result<Option<(Found<'_>, Content)>, Stop> {
+        let mut named = match self.root.take() {
+            Some(root) => self.visit(
+                root,
+                Position {
+                    path_len: self.path.len(),
+                    depth: 0,
+                    overlong: false,
+                },
+            )?,
+            None => None,
+        };
+        let named = loop {
+            match named {
+                Some(named) => break named,
+                None => match self.step()? {
+                    Stepped::End => return Ok(None),
+                    Stepped::On(next) => named = next,
+                },
+            }
+        };
+        self.found += 1;
+        // A tensor that is the root itself has no path.
+        let name = match named.depth {
+            0 if !self.has_prefix => "tensor",
+            _ => &self.path,
+        };
+        let found = Found {
+            name,
+            object: named.object,
+            requires_grad: named.requires_grad,
+            converted_to: named.converted_to,
+        };
+        Ok(Some((found, named.content)))
+    }
+
+    /// Visits the next child of the last frame, or drops a frame that has none.
+    fn step(&mut self) -> Result<Stepped, Stop> {
+        if self.is_full {
+            return Err(Stop::Error(Error::Limit {
+                what: "memory for naming tensors, in bytes",
+                limit: MAX_FRAME_BYTES as u64,
+                found: MAX_FRAME_BYTES as u64 + 1,
+            }));
+        }
+        let Some(frame) = self.frames.last_mut() else {
+            return Ok(Stepped::End);
+        };
+        let (position, way, at) = (frame.next, frame.way, frame.at);
+        self.path.truncate(at.path_len);
+        let width = match way {
+            Way::Pairs | Way::Module => 2,
+            _ => 1,
+        };
+        let Some(children) = frame.ids.get(position..position + width) else {
+            let leaves = frame.leaves;
+            self.frame_bytes -= frame.byte_len();
+            self.frames.pop();
+            if let Some(leaves) = leaves {
+                self.leave(leaves);
+            }
+            return Ok(Stepped::On(None));
+        };
+        let (key, child) = (children[0], children[width - 1]);
+        frame.next += width;
+        self.steps_left = match self.steps_left.checked_sub(1) {
+            Some(left) => left,
+            None if self.sharing == Sharing::FirstPath => 0,
+            None => return Err(Stop::TooManyPaths),
+        };
+        if let Some(number) = self.number(way, at) {
+            return Ok(Stepped::On(Some(number)));
+        }
+        let key_holds = width == 2 && self.is_container(key);
+        if !self.is_container(child) && !key_holds {
+            return Ok(Stepped::On(None));
+        }
+        if way == Way::Module && self.is_module_dict(key, child) {
+            let ids = self.distinct(child);
+            self.push(Way::Pairs, ids, at, None);
+            return Ok(Stepped::On(None));
+        }
+        self.push_child(way, key, position, at.depth);
+        let overlong = self.check_length(at.path_len) || at.overlong;
+        let path_len = self.path.len();
+        let depth = at.depth;
+        if key_holds {
+            // After all that the value holds, which thus keeps the plain name.
+            let at = Position {
+                path_len,
+                depth,
+                overlong,
+            };
+            self.push(Way::Key, Cow::Owned(vec![key]), at, None);
+        }
+        let at = Position {
+            path_len,
+            depth: depth + 1,
+            overlong,
+        };
+        Ok(Stepped::On(self.visit(child, at)?))
+    }
+
+    /// The number beside a quantized tensor that a frame stands for.
+    fn number(&mut self, way: Way, at: Position) -> Option<Named> {
+        let (segment, content) = match way {
+            Way::Scale(scale) => ("scale", Content::Scale(scale)),
+            Way::ZeroPoint(zero_point) => ("zero_point", Content::ZeroPoint(zero_point)),
+            _ => return None,
+        };
+        self.push_segment(segment, at.depth);
+        Some(Named {
+            object: None,
+            content,
+            requires_grad: false,
+            converted_to: None,
+            depth: at.depth + 1,
+        })
+    }
+
+    /// Returns a node that is a tensor; of another, prepares the visit of its children.
+    fn visit(&mut self, id: Id, at: Position) -> Result<Option<Named>, Stop> {
+        if at.depth > self.limits.pickle_depth {
             return Err(Stop::Error(Error::Limit {
                 what: "nesting of a pickle's objects",
                 limit: self.limits.pickle_depth as u64,
-                found: depth as u64,
+                found: at.depth as u64,
             }));
         }
         match self.objects.arena.node(id) {
-            Node::Persistent(_) => {
-                if self.objects.arena.as_global(id).is_some() {
-                    return Ok(());
-                }
-                self.check_overlong(overlong)?;
-                self.outside(id, depth, budget)
-            }
-            Node::Object(_) => {
-                let fail = |problem| tensor_error(&self.path, problem);
-                if let Some(dense) = self.objects.plain_tensor(id).map_err(fail)? {
-                    self.check_overlong(overlong)?;
-                    let grad = dense.requires_grad;
-                    return Ok(self.list(depth, |listing, name| {
-                        listing.dense(id, name, dense, grad, budget)
-                    })?);
-                }
-                let tensor = self.objects.tensor(id).map_err(fail)?;
-                match tensor {
-                    Some(tensor) => {
-                        self.check_overlong(overlong)?;
-                        self.tensor(id, tensor, path_len, depth, overlong, budget)
-                    }
-                    None if self
-                        .objects
-                        .arena
-                        .as_object(id)
-                        .is_some_and(|(_, known)| known == Known::LoadFromBytes) =>
-                    {
-                        self.check_overlong(overlong)?;
-                        Ok(self.list(depth, |listing, name| {
-                            listing.whole_storage(id, name, budget)
-                        })?)
-                    }
-                    None => {
-                        self.enter_object(id, path_len, depth, overlong);
-                        Ok(())
-                    }
-                }
-            }
+            Node::Persistent(_) if self.objects.arena.as_global(id).is_some() => Ok(None),
+            Node::Persistent(_) => self.storage(id, at).map(Some),
+            Node::Object(_) => self.visit_object(id, at),
             Node::Dict(_) => {
                 self.enter(id, true, |walk, leaves| {
                     let ids = walk.distinct(id);
-                    walk.push(Kind::Pairs, ids, path_len, depth, overlong, Some(leaves));
-                    walk.push_attributes(id, path_len, depth, overlong);
+                    walk.push(Way::Pairs, ids, at, Some(leaves));
+                    walk.push_attributes(id, at);
                 });
-                Ok(())
+                Ok(None)
             }
             Node::List(_) | Node::Tuple { .. } | Node::Set(_) => {
                 let ids = self.objects.arena.items(id).unwrap_or(&[]);
                 self.enter(id, false, |walk, leaves| {
-                    let ids = Cow::Borrowed(ids);
-                    walk.push(Kind::Items, ids, path_len, depth, overlong, Some(leaves));
-                    walk.push_attributes(id, path_len, depth, overlong);
+                    walk.push(Way::Items, Cow::Borrowed(ids), at, Some(leaves));
+                    walk.push_attributes(id, at);
                 });
-                Ok(())
+                Ok(None)
             }
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
-    fn outside(&mut self, id: Id, depth: usize, budget: &mut Budget) -> Result<(), Stop> {
-        Ok(
-            self.list(depth, |listing, name| match listing.outside_tensor(id) {
-                Some(dense) => listing.dense(id, name, dense, false, budget),
-                None => listing.whole_storage(id, name, budget),
-            })?,
-        )
+    fn visit_object(&mut self, id: Id, at: Position) -> Result<Option<Named>, Stop> {
+        let fail = |problem| tensor_error(&self.path, problem);
+        if let Some(dense) = self.objects.plain_tensor(id).map_err(fail)? {
+            self.check_overlong(at.overlong)?;
+            return Ok(Some(Named {
+                object: Some(id),
+                requires_grad: dense.requires_grad,
+                content: Content::Dense(dense),
+                converted_to: None,
+                depth: at.depth,
+            }));
+        }
+        if let Some(tensor) = self.objects.tensor(id).map_err(fail)? {
+            self.check_overlong(at.overlong)?;
+            return Ok(self.tensor(id, tensor, at));
+        }
+        match self.objects.arena.as_object(id) {
+            Some((_, Known::LoadFromBytes)) => self.storage(id, at).map(Some),
+            _ => {
+                self.enter_object(id, at);
+                Ok(None)
+            }
+        }
     }
 
-    fn tensor(
-        &mut self,
-        id: Id,
-        tensor: Tensor,
-        path_len: usize,
-        depth: usize,
-        overlong: bool,
-        budget: &mut Budget,
-    ) -> Result<(), Stop> {
-        let Tensor {
-            form,
-            requires_grad,
-            states,
-        } = tensor;
-        for &state in states.iter().rev() {
-            self.push_state(state, false, path_len, depth, overlong);
+    fn storage(&self, id: Id, at: Position) -> Result<Named, Stop> {
+        self.check_overlong(at.overlong)?;
+        Ok(Named {
+            object: Some(id),
+            content: Content::Storage(id),
+            requires_grad: false,
+            converted_to: None,
+            depth: at.depth,
+        })
+    }
+
+    /// Returns a tensor that has elements of its own; what is below it is visited later.
+    fn tensor(&mut self, id: Id, tensor: Tensor, at: Position) -> Option<Named> {
+        let Tensor { kind, wrapping } = tensor;
+        for &state in wrapping.states.iter().rev() {
+            self.push_state(state, false, at);
         }
-        let grad = |own: bool| requires_grad.unwrap_or(own);
-        match form {
-            Form::Dense(dense) => {
-                let grad = grad(dense.requires_grad);
-                self.list(depth, |listing, name| {
-                    listing.dense(id, name, dense, grad, budget)
-                })?;
+        let (content, own_grad) = match kind {
+            TensorKind::Dense(dense) => {
+                let grad = dense.requires_grad;
+                (Content::Dense(dense), grad)
             }
-            Form::Wrapper(dense) => {
+            TensorKind::Wrapper(dense) => {
                 // What it wraps is among its attributes; without any it is all there is.
-                if states.iter().all(|&state| !self.is_container(state)) {
-                    let grad = grad(dense.requires_grad);
-                    self.list(depth, |listing, name| {
-                        listing.dense(id, name, dense, grad, budget)
-                    })?;
-                }
-            }
-            Form::Quantized(dense, quantizer) => {
-                let grad = grad(dense.requires_grad);
-                self.list(depth, |listing, name| {
-                    listing.dense(id, name, dense, grad, budget)
-                })?;
-                let prefix = match self.path.as_str() {
-                    "" if depth == 0 => String::new(),
-                    path => format!("{path}."),
-                };
-                self.listing.quantizer(&prefix, &quantizer, budget)?;
-                if let Quantizer::PerChannel {
-                    scales,
-                    zero_points,
-                } = quantizer
+                if wrapping
+                    .states
+                    .iter()
+                    .any(|&state| self.is_container(state))
                 {
-                    let parts = vec![("scales", scales), ("zero_points", zero_points)];
-                    self.parts(parts, path_len, depth, overlong);
+                    return None;
                 }
+                let grad = dense.requires_grad;
+                (Content::Dense(dense), grad)
             }
-            Form::Parts(parts) => self.parts(parts, path_len, depth, overlong),
-            Form::Array(array) => {
-                self.list(depth, |listing, name| {
-                    listing.array(id, name, &array, grad(false), budget)
-                })?;
+            TensorKind::Quantized(dense, quantizer) => {
+                self.push_quantizer(&quantizer, at);
+                let grad = dense.requires_grad;
+                (Content::Dense(dense), grad)
             }
-            Form::Outside(inner) => {
-                self.list(depth, |listing, name| match listing.outside_tensor(inner) {
-                    Some(dense) => listing.dense(id, name, dense, grad(false), budget),
-                    None => listing.whole_storage(inner, name, budget),
-                })?;
+            TensorKind::Parts(parts) => {
+                self.push_parts(&parts, at);
+                return None;
             }
-        }
-        Ok(())
+            TensorKind::Array(array) => (Content::Array(array), false),
+            TensorKind::Storage(inner) => (Content::Storage(inner), false),
+        };
+        Some(Named {
+            object: Some(id),
+            content,
+            requires_grad: wrapping.requires_grad.unwrap_or(own_grad),
+            converted_to: wrapping.dtype,
+            depth: at.depth,
+        })
     }
 
-    /// Lists something under the name of the current path; a tensor that is the root itself is
-    /// called `tensor`.
-    fn list(
-        &mut self,
-        depth: usize,
-        add: impl FnOnce(&mut Listing<'a>, &str) -> Result<()>,
-    ) -> Result<()> {
-        let name = match depth {
-            0 if !self.has_prefix => "tensor",
-            _ => &self.path,
-        };
-        add(&mut self.listing, name)
+    fn push_quantizer(&mut self, quantizer: &Quantizer, at: Position) {
+        // The last pushed is visited first.
+        match *quantizer {
+            Quantizer::PerTensor { scale, zero_point } => {
+                let nothing = || Cow::Borrowed(&[Id::NONE][..]);
+                self.push(Way::ZeroPoint(zero_point), nothing(), at, None);
+                self.push(Way::Scale(scale), nothing(), at, None);
+            }
+            Quantizer::PerChannel {
+                scales,
+                zero_points,
+            } => self.push_parts(&[("scales", scales), ("zero_points", zero_points)], at),
+        }
     }
 
     /// The parts get frames of their own, since what they hold is visited later.
-    fn parts(
-        &mut self,
-        parts: Vec<(&'static str, Id)>,
-        path_len: usize,
-        depth: usize,
-        overlong: bool,
-    ) {
-        for (part, id) in parts.into_iter().rev() {
-            let ids = Cow::Owned(vec![id]);
-            self.push(Kind::Part(part), ids, path_len, depth, overlong, None);
+    fn push_parts(&mut self, parts: &[(&'static str, Id)], at: Position) {
+        for &(part, id) in parts.iter().rev() {
+            self.push(Way::Part(part), Cow::Owned(vec![id]), at, None);
         }
     }
 }

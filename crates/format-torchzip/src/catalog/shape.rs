@@ -3,7 +3,7 @@
 use tensorlift_tensor_meta::{Dtype, Layout};
 
 use crate::pickle::globals::TorchDtype;
-use crate::tensors::rebuild::Sizes;
+use crate::tensors::objects::Sizes;
 
 pub(super) type InElements = (Dtype, Sizes, Option<Sizes>);
 

@@ -1,19 +1,50 @@
-//! The arguments of rebuild functions: storages, dtypes, sizes.
+//! The objects of one pickle, read as the arguments of PyTorch's functions.
+
+use smallvec::SmallVec;
 
 use crate::error::TensorProblem;
-use crate::pickle::globals::{Known, TorchDtype};
-use crate::pickle::{Id, Node};
+use crate::pickle::globals::{Known, StorageType, TorchDtype};
+use crate::pickle::{Arena, Id, Node};
 
-use super::rebuild::{Described, Objects, Sizes, StorageId};
+pub(crate) type Described<T> = Result<T, TensorProblem>;
+
+/// A size or a stride for each dimension; of one or two without an allocation, as nearly all are.
+pub(crate) type Sizes = SmallVec<[usize; 2]>;
+
+/// The objects of one pickle, and the bytes their texts lie in.
+#[derive(Clone, Copy)]
+pub(crate) struct Objects<'a> {
+    pub(crate) arena: &'a Arena,
+    pub(crate) pickle: &'a [u8],
+}
+
+/// The storage that a persistent id names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NamedStorage<'a> {
+    pub(crate) kind: StorageType,
+    pub(crate) key: &'a [u8],
+    /// In elements of `kind`; bytes for untyped storages.
+    pub(crate) elements: u64,
+    /// A part of the storage that counts as one of its own.
+    pub(crate) view: Option<StorageView<'a>>,
+}
+
+/// A part of a storage, in elements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StorageView<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
 
 /// # Arguments
 impl<'a> Objects<'a> {
     /// The storage that an object names.
-    pub(crate) fn storage_id(&self, pid: Id) -> Described<StorageId<'a>> {
+    pub(crate) fn named_storage(&self, pid: Id) -> Described<NamedStorage<'a>> {
         let function = "a persistent id";
         if let Node::Str8(span) = self.arena.node(pid) {
             let text = self.arena.bytes(self.pickle, span);
-            return printed_storage_id(text)
+            return printed_storage(text)
                 .ok_or_else(|| self.argument(function, "a storage", &[pid]));
         }
         let list = self
@@ -33,26 +64,33 @@ impl<'a> Objects<'a> {
                 return Err(TensorProblem::Dtype { found });
             }
         };
-        let key = self
-            .arena
-            .string_bytes(self.pickle, key)
-            .ok_or_else(|| self.argument(function, "a key", &[key]))?;
         let view = match rest.first().copied().filter(|&view| view != Id::NONE) {
             None => None,
             Some(view) => match self.arena.tuple_items(view) {
-                Some(&[_key, offset, len]) => Some((
-                    self.count("a view's offset", offset)?,
-                    self.count("a view's length", len)?,
-                )),
+                Some(&[key, offset, len]) => Some(StorageView {
+                    key: self.storage_key(key)?,
+                    offset: self.count("a view's offset", offset)?,
+                    len: self.count("a view's length", len)?,
+                }),
                 _ => return Err(self.argument(function, "a view of three parts", &[view])),
             },
         };
-        Ok(StorageId {
+        let key = self.storage_key(key)?;
+        Ok(NamedStorage {
             kind,
             key,
             elements: self.count("a storage's length", elements)?,
             view,
         })
+    }
+
+    /// The key of a storage: a text. The bytes `b'0'` are another key than `'0'`, under which
+    /// PyTorch finds nothing.
+    pub(crate) fn storage_key(&self, key: Id) -> Described<&'a [u8]> {
+        match self.arena.node(key) {
+            Node::Text(span) | Node::Str8(span) => Ok(self.arena.bytes(self.pickle, span)),
+            _ => Err(self.argument("a persistent id", "a text as the storage's key", &[key])),
+        }
     }
 
     pub(crate) fn dtype(&self, id: Id) -> Described<TorchDtype> {
@@ -94,7 +132,7 @@ impl<'a> Objects<'a> {
         Ok(sizes)
     }
 
-    pub(super) fn args<'l>(
+    pub(crate) fn args<'l>(
         &self,
         function: &'static str,
         expected: &'static str,
@@ -131,14 +169,14 @@ impl<'a> Objects<'a> {
         }
     }
 
-    pub(super) fn flag(&self, id: Id) -> bool {
+    pub(crate) fn flag(&self, id: Id) -> bool {
         self.arena.as_bool(id).unwrap_or(false)
     }
 }
 
 /// The storage that a persistent id of protocol 0 names: there it is Python's print of the tuple,
 /// as in `('storage', <class 'torch.FloatStorage'>, '0', 'cpu', 6)`.
-fn printed_storage_id(text: &[u8]) -> Option<StorageId<'_>> {
+fn printed_storage(text: &[u8]) -> Option<NamedStorage<'_>> {
     let text = std::str::from_utf8(text).ok()?;
     let (class, rest) = text
         .strip_prefix("('storage', <class '")?
@@ -151,7 +189,7 @@ fn printed_storage_id(text: &[u8]) -> Option<StorageId<'_>> {
     let Known::Storage(kind) = Known::of(module, name) else {
         return None;
     };
-    Some(StorageId {
+    Some(NamedStorage {
         kind,
         key: key.as_bytes(),
         elements: elements.parse().ok()?,

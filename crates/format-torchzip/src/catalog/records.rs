@@ -1,0 +1,401 @@
+//! Records: each storage once, whatever names it.
+
+use std::sync::Arc;
+
+use tensorlift_tensor_meta::{
+    ByteOrder, CatalogError, Dtype, Extent, Layout, Record, RecordId, ShardId, Source,
+};
+
+use crate::container::storages::{StorageIndex, Storages};
+use crate::error::{Error, Result, TensorProblem};
+use crate::pickle::globals::{Known, StorageType};
+use crate::pickle::{Id, Node, display_text, latin1_bytes};
+use crate::tensors::embedded::{self, Embedded};
+use crate::tensors::numpy::{self, Array};
+use crate::tensors::objects::{NamedStorage, Objects};
+use crate::tensors::rebuild::Dense;
+
+use super::cataloger::{Cataloger, Resolved, TreeCataloger, tensor_error};
+
+/// What the part of a storage costs in memory beside its key, in bytes.
+const VIEW_BYTES: u64 = 128;
+
+/// # Storages
+impl TreeCataloger<'_, '_> {
+    /// The storage that an object stands for.
+    pub(super) fn storage(&mut self, name: &str, id: Id) -> Result<Resolved> {
+        let fail = |problem: TensorProblem| tensor_error(name, problem);
+        match self.objects.arena.node(id) {
+            Node::Persistent(_) if matches!(self.storages, Storages::Tar(_)) => {
+                self.tar_storage(name, id)
+            }
+            Node::Persistent(pid) => {
+                let storage = self.objects.named_storage(pid).map_err(fail)?;
+                let found = self.storages.find(&storage, self.next).map_err(fail)?;
+                if let StorageIndex::Entry(place) = found.place {
+                    self.next = place + 1;
+                }
+                self.check_view(name, &storage, &found.place, (found.base, found.len))?;
+                let record = self.record(name, &found.place, storage.kind)?;
+                if found.len > 0 {
+                    self.check_type(&storage, &found.place).map_err(fail)?;
+                }
+                Ok(Resolved {
+                    record,
+                    base: found.base,
+                    len: found.len,
+                    kind: storage.kind,
+                })
+            }
+            Node::Object(_)
+                if matches!(
+                    self.objects.arena.as_object(id),
+                    Some((_, Known::LoadFromBytes))
+                ) =>
+            {
+                self.embedded_storage(name, id)
+            }
+            _ => Err(fail(self.objects.argument(
+                "a rebuild function",
+                "a storage",
+                &[id],
+            ))),
+        }
+    }
+
+    /// The first mention of a storage tells its type, for PyTorch too: another type later would
+    /// show the same bytes as other numbers here and there.
+    fn check_type(
+        &self,
+        storage: &NamedStorage<'_>,
+        place: &StorageIndex,
+    ) -> Result<(), TensorProblem> {
+        let &StorageIndex::Entry(place) = place else {
+            return Ok(());
+        };
+        match self.listed[place] {
+            Some((_, first)) if first != storage.kind => Err(TensorProblem::Contradiction {
+                key: display_text(storage.key).into_owned(),
+                first: first.to_string(),
+                found: storage.kind.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// A key of a view stands for one part of one storage. PyTorch takes the first that it meets,
+    /// whatever later ones say.
+    fn check_view(
+        &mut self,
+        name: &str,
+        storage: &NamedStorage<'_>,
+        place: &StorageIndex,
+        (base, len): (u64, u64),
+    ) -> Result<()> {
+        let Some(view) = storage.view else {
+            return Ok(());
+        };
+        let found = (place.clone(), base, len, storage.kind);
+        let contradiction = |first: String| {
+            let problem = TensorProblem::Contradiction {
+                key: display_text(view.key).into_owned(),
+                first,
+                found: format!("bytes {base}..{} of a {}", base + len, storage.kind),
+            };
+            tensor_error(name, problem)
+        };
+        if self.storages.has_key(view.key) {
+            return Err(contradiction("a storage of its own".to_owned()));
+        }
+        match self.views.get(view.key) {
+            None => {
+                let bytes = VIEW_BYTES + view.key.len() as u64;
+                self.all.budget.charge(bytes).map_err(Error::budget)?;
+                self.views.insert(view.key.into(), found);
+                Ok(())
+            }
+            Some(first) if *first == found => Ok(()),
+            Some((_, base, len, kind)) => Err(contradiction(format!(
+                "bytes {base}..{} of a {kind}",
+                base + len
+            ))),
+        }
+    }
+
+    fn tar_storage(&mut self, name: &str, id: Id) -> Result<Resolved> {
+        let missing = |key| tensor_error(name, TensorProblem::MissingStorage { key });
+        let Storages::Tar(tar) = self.storages else {
+            return Err(missing(String::new()));
+        };
+        let number = self.outside_number(id).ok_or_else(|| missing("?".into()))?;
+        let number = tar.storage_of.get(&number).copied().unwrap_or(number);
+        let storage = *tar
+            .storages
+            .get(&number)
+            .ok_or_else(|| missing(number.to_string()))?;
+        Ok(Resolved {
+            record: self.record(name, &StorageIndex::Number(storage.root), storage.kind)?,
+            base: storage.base,
+            len: storage.len,
+            kind: storage.kind,
+        })
+    }
+
+    /// The number under which the tar layout keeps an object outside of the pickle.
+    fn outside_number(&self, id: Id) -> Option<i64> {
+        let arena = self.objects.arena;
+        let Node::Persistent(pid) = arena.node(id) else {
+            return None;
+        };
+        arena.as_int(pid).or_else(|| {
+            let text = arena.string_bytes(self.objects.pickle, pid)?;
+            std::str::from_utf8(text).ok()?.trim().parse().ok()
+        })
+    }
+
+    /// The tensor that the tar layout keeps under a persistent id.
+    pub(super) fn outside_tensor(&self, id: Id) -> Option<Dense> {
+        let Storages::Tar(tar) = self.storages else {
+            return None;
+        };
+        let dense = tar.tensors.get(&self.outside_number(id)?)?;
+        Some(Dense {
+            storage: Some(id),
+            ..dense.clone()
+        })
+    }
+
+    fn record(&mut self, name: &str, place: &StorageIndex, kind: StorageType) -> Result<RecordId> {
+        let known = match place {
+            StorageIndex::Entry(entry) => self.listed[*entry].map(|(record, _)| record),
+            place => self.records.get(place).copied(),
+        };
+        if let Some(record) = known {
+            return Ok(record);
+        }
+        let record = self.storages.record(place)?.ok_or_else(|| {
+            let key = format!("{place:?}");
+            tensor_error(name, TensorProblem::MissingStorage { key })
+        })?;
+        if let Source::Deflated { len, .. } = record.source {
+            self.all.inflated = self.all.inflated.saturating_add(len);
+            if self.all.inflated > self.all.limits.inflated_bytes {
+                return Err(Error::Limit {
+                    what: "bytes that compressed entries inflate to",
+                    limit: self.all.limits.inflated_bytes,
+                    found: self.all.inflated,
+                });
+            }
+        }
+        let id = self.all.record(name, record)?;
+        match place {
+            StorageIndex::Entry(entry) => self.listed[*entry] = Some((id, kind)),
+            place => {
+                self.records.insert(place.clone(), id);
+            }
+        }
+        Ok(id)
+    }
+}
+
+/// # Bytes within the pickle
+impl TreeCataloger<'_, '_> {
+    fn embedded_storage(&mut self, name: &str, id: Id) -> Result<Resolved> {
+        if let Some(&(ref embedded, record)) = self.embedded.get(&id) {
+            return Ok(resolved(embedded, record));
+        }
+        let args = match self.objects.arena.as_object(id) {
+            Some((object, _)) => self.objects.arena.tuple_items(object.args),
+            None => None,
+        };
+        let bytes = *args.and_then(<[Id]>::first).ok_or_else(|| {
+            let problem = self.objects.argument("_load_from_bytes", "bytes", &[id]);
+            tensor_error(name, problem)
+        })?;
+        let (embedded, record) = match self.raw_bytes(name, bytes)? {
+            Raw::InFile(extent) => {
+                let bytes = self.objects.arena.string_bytes(self.objects.pickle, bytes);
+                let bytes = bytes.unwrap_or(&[]);
+                let found = embedded::read(bytes, self.all.limits, &self.all.budget)?;
+                let extent = extent.slice(found.offset, found.len).unwrap_or(extent);
+                (found, self.all.record(name, Record::stored(extent))?)
+            }
+            Raw::Decoded(bytes) => {
+                let found = embedded::read(&bytes, self.all.limits, &self.all.budget)?;
+                let part = &bytes[found.offset as usize..][..found.len as usize];
+                let record = self.all.inline(name, part.into())?;
+                (found, record)
+            }
+        };
+        let answer = resolved(&embedded, record);
+        self.embedded.insert(id, (embedded, record));
+        Ok(answer)
+    }
+
+    /// The record of an array's bytes, as elements of `dtype`.
+    pub(super) fn array_record(
+        &mut self,
+        name: &str,
+        array: &Array,
+        dtype: Dtype,
+    ) -> Result<RecordId> {
+        let raw = self.raw_bytes(name, array.bytes)?;
+        let len = match &raw {
+            Raw::InFile(extent) => extent.len,
+            Raw::Decoded(bytes) => bytes.len() as u64,
+        };
+        let layout =
+            Layout::contiguous(&array.shape).map_err(|error| tensor_error(name, error.into()))?;
+        let wanted = layout.contiguous_bytes(array.dtype).unwrap_or(u64::MAX);
+        if wanted != len {
+            return Err(tensor_error(
+                name,
+                TensorProblem::StorageSize {
+                    key: "the array's bytes".to_owned(),
+                    declared: wanted,
+                    found: len,
+                },
+            ));
+        }
+        if dtype != array.dtype {
+            let bytes = match &raw {
+                Raw::Decoded(bytes) => bytes,
+                Raw::InFile(_) => {
+                    let bytes = self
+                        .objects
+                        .arena
+                        .string_bytes(self.objects.pickle, array.bytes);
+                    bytes.unwrap_or(&[])
+                }
+            };
+            self.all.budget.charge(len / 2).map_err(Error::budget)?;
+            let narrow = narrowed(bytes, array.byte_order).ok_or_else(|| {
+                tensor_error(
+                    name,
+                    TensorProblem::Conversion {
+                        found: array.dtype.to_string(),
+                        wanted: dtype.to_string(),
+                    },
+                )
+            })?;
+            return self.all.inline(name, narrow);
+        }
+        match raw {
+            Raw::InFile(extent) => self.all.record(name, Record::stored(extent)),
+            Raw::Decoded(bytes) => self.all.inline(name, bytes),
+        }
+    }
+
+    /// The bytes an object stands for: where they lie in the file, or decoded.
+    fn raw_bytes(&mut self, name: &str, id: Id) -> Result<Raw> {
+        let Objects { arena, pickle } = self.objects;
+        let wrong = || {
+            let problem = self.objects.argument("an array", "bytes", &[id]);
+            tensor_error(name, problem)
+        };
+        if let Node::Bytes(span) | Node::Str8(span) = arena.node(id) {
+            if let Some(at) = self.pickle_at.filter(|_| arena.is_raw(span)) {
+                let offset = at + u64::from(span.start);
+                let extent = Extent::new(ShardId::FIRST, offset, span.len.into());
+                return Ok(Raw::InFile(extent));
+            }
+            self.all
+                .budget
+                .charge(span.len.into())
+                .map_err(Error::budget)?;
+            return Ok(Raw::Decoded(arena.bytes(pickle, span).into()));
+        }
+        if is_empty_call(&self.objects, id) {
+            return Ok(Raw::Decoded(Arc::default()));
+        }
+        let text = numpy::encoded_text(&self.objects, id).ok_or_else(wrong)?;
+        let text = arena.string_bytes(pickle, text).ok_or_else(wrong)?;
+        // The growing and the final copy.
+        let most = 2 * text.len() as u64;
+        self.all.budget.charge(most).map_err(Error::budget)?;
+        let mut bytes = Vec::with_capacity(text.len());
+        latin1_bytes(text, &mut bytes).ok_or_else(wrong)?;
+        self.all.budget.refund(most - bytes.len() as u64);
+        Ok(Raw::Decoded(bytes.into()))
+    }
+}
+
+/// # Adding records
+impl Cataloger<'_> {
+    pub(super) fn absent_record(&mut self, name: &str) -> Result<RecordId> {
+        if let Some(record) = self.absent {
+            return Ok(record);
+        }
+        let source = Source::Absent {
+            shard: ShardId::FIRST,
+        };
+        let record = self.unchecked_record(name, source)?;
+        self.absent = Some(record);
+        Ok(record)
+    }
+
+    pub(super) fn inline(&mut self, name: &str, bytes: Arc<[u8]>) -> Result<RecordId> {
+        let source = Source::Inline {
+            shard: ShardId::FIRST,
+            bytes,
+        };
+        self.unchecked_record(name, source)
+    }
+
+    /// A record without a checksum.
+    fn unchecked_record(&mut self, name: &str, source: Source) -> Result<RecordId> {
+        let declared_crc32 = None;
+        self.record(
+            name,
+            Record {
+                source,
+                declared_crc32,
+            },
+        )
+    }
+
+    fn record(&mut self, name: &str, record: Record) -> Result<RecordId> {
+        self.builder
+            .record(record)
+            .map_err(|error: CatalogError| tensor_error(name, error.into()))
+    }
+}
+
+enum Raw {
+    InFile(Extent),
+    Decoded(Arc<[u8]>),
+}
+
+fn resolved(embedded: &Embedded, record: RecordId) -> Resolved {
+    Resolved {
+        record,
+        base: 0,
+        len: embedded.len,
+        kind: embedded.kind,
+    }
+}
+
+/// The upper halves of F32 numbers whose lower halves are zero: BF16 as PyTorch hands it to
+/// NumPy. `None` where a number would change.
+fn narrowed(bytes: &[u8], order: ByteOrder) -> Option<Arc<[u8]>> {
+    let mut halves = Vec::with_capacity(bytes.len() / 2);
+    for number in bytes.chunks_exact(4) {
+        let (upper, lower) = match order {
+            ByteOrder::Little => (&number[2..], &number[..2]),
+            ByteOrder::Big => (&number[..2], &number[2..]),
+        };
+        if lower != [0, 0] {
+            return None;
+        }
+        halves.extend_from_slice(upper);
+    }
+    Some(halves.into())
+}
+
+/// Whether an object is `bytes()` or `bytearray()` without arguments.
+fn is_empty_call(objects: &Objects<'_>, id: Id) -> bool {
+    matches!(
+        objects.arena.as_object(id),
+        Some((object, Known::Bytearray | Known::Plain)) if object.args == Id::EMPTY_TUPLE
+    )
+}

@@ -1,0 +1,106 @@
+//! Names that wrappers of a model put before its own.
+
+use std::borrow::Cow;
+
+/// What data-parallel training and `torch.compile` put before the names of the model that they
+/// wrap: `DataParallel` and `DistributedDataParallel`, `torch.compile`, fully sharded training,
+/// recomputed activations, Lightning Fabric.
+const WRAPPERS: [&str; 5] = [
+    "module",
+    "_orig_mod",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+    "_forward_module",
+];
+
+/// The wrappers that all names begin with, joined with dots; empty where there is none.
+///
+/// Wrappers nest in any order: `module._orig_mod`, `_orig_mod.module`.
+/// It works on the names of any format; those of an inner root are given without its prefix.
+///
+/// ```
+/// use tensorlift_format_torchzip::wrapper_prefix;
+///
+/// let names = ["module._orig_mod.a.weight", "module._orig_mod.b.weight"];
+/// assert_eq!(wrapper_prefix(names.into_iter()), "module._orig_mod");
+/// assert_eq!(wrapper_prefix(["module.a", "b"].into_iter()), "");
+/// ```
+pub fn wrapper_prefix<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let mut common: Option<Vec<&str>> = None;
+    for name in names {
+        let wrappers = name.split('.').take_while(|part| WRAPPERS.contains(part));
+        match &mut common {
+            None => {
+                let mut wrappers: Vec<&str> = wrappers.collect();
+                // The last part of a name is a tensor's own.
+                wrappers.truncate(name.matches('.').count());
+                common = Some(wrappers);
+            }
+            Some(common) => {
+                let shared = common.iter().zip(wrappers).take_while(|(a, b)| *a == b);
+                let shared = shared.count().min(name.matches('.').count());
+                common.truncate(shared);
+            }
+        }
+        if common.as_ref().is_some_and(Vec::is_empty) {
+            break;
+        }
+    }
+    common.unwrap_or_default().join(".")
+}
+
+/// A name without the wrappers within it that no model uses for parts of its own: all of
+/// [`wrapper_prefix`] but `module`, which some do.
+///
+/// `torch.compile` and fully sharded training can wrap single layers:
+///
+/// ```
+/// use tensorlift_format_torchzip::without_wrappers;
+///
+/// assert_eq!(without_wrappers("layers.0._orig_mod.weight"), "layers.0.weight");
+/// assert_eq!(without_wrappers("layers.0.module.weight"), "layers.0.module.weight");
+/// ```
+#[must_use]
+pub fn without_wrappers(name: &str) -> Cow<'_, str> {
+    let is_wrapper = |part: &str| part.starts_with('_') && WRAPPERS.contains(&part);
+    if !name.split('.').any(is_wrapper) {
+        return Cow::Borrowed(name);
+    }
+    let parts: Vec<&str> = name.split('.').filter(|part| !is_wrapper(part)).collect();
+    Cow::Owned(parts.join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_all_names_share_is_found_and_nothing_else(
+            wrappers in prop::collection::vec(prop::sample::select(&WRAPPERS[..]), 0..4),
+            names in prop::collection::vec("[a-z]{1,3}(\\.[a-z]{1,3}){0,2}", 1..5),
+        ) {
+            let wrapped = |name: &String| {
+                let parts = wrappers.iter().copied().chain([name.as_str()]);
+                parts.collect::<Vec<_>>().join(".")
+            };
+            let names: Vec<String> = names.iter().map(wrapped).collect();
+            let prefix = wrapper_prefix(names.iter().map(String::as_str));
+            prop_assert_eq!(prefix, wrappers.join("."));
+            for name in &names {
+                let without = without_wrappers(name);
+                prop_assert!(!without.contains("_orig_mod"));
+                prop_assert!(without.len() <= name.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_tensor_keeps_a_name() {
+        assert_eq!(wrapper_prefix(["module"].into_iter()), "");
+        assert_eq!(wrapper_prefix(["module.module"].into_iter()), "module");
+        assert_eq!(wrapper_prefix(std::iter::empty()), "");
+    }
+}
