@@ -430,7 +430,10 @@ fn the_model_is_found_where_training_programs_put_it() {
     for (pickle, root, others) in cases {
         let file = zip(pickle.raw(b"u")).unwrap();
         assert_eq!(file.automatic_root().prefix(), root);
-        let found = file.other_models().iter().map(tensorlift_format_torchzip::Root::prefix);
+        let found = file
+            .other_models()
+            .iter()
+            .map(tensorlift_format_torchzip::Root::prefix);
         assert_eq!(found.collect::<Vec<_>>(), others);
     }
 }
