@@ -33,6 +33,7 @@ mod device_map;
 mod dtype;
 mod element;
 mod execute;
+mod into;
 mod loaded;
 mod options;
 mod pattern;
@@ -51,6 +52,7 @@ pub use device_map::{
 pub use dtype::{Cast, Casts, DtypePolicy};
 pub use element::Element;
 pub use execute::{FillError, Filled, Outcome, execute, fill, probe};
+pub use into::{LoadIntoError, LoadedInto, ParameterMemory, load_into};
 pub use loaded::Loaded;
 pub use options::{LoadOptions, Mode, PageCache, PlanOptions, Reader, Verify};
 pub use pattern::Pattern;

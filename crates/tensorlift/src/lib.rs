@@ -56,9 +56,9 @@ pub use tensorlift_device as device;
 pub use tensorlift_device::{Device, DeviceError, HostDevice, HostPool, NullDevice};
 pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
-    Alternative, Budget, BudgetLimits, Bytes, CancelToken, Element, FileReport, LoadOptions,
-    LoadReport, Loaded, Mode, PaceStep, PageCache, Phases, Placement, Plan, Progress, Reader,
-    RefusedReader, Resolution, Tensor, Verified, Verify,
+    Alternative, Budget, BudgetLimits, Bytes, CancelToken, Element, FileReport, LoadIntoError,
+    LoadOptions, LoadReport, Loaded, LoadedInto, Mode, PaceStep, PageCache, ParameterMemory,
+    Phases, Placement, Plan, Progress, Reader, RefusedReader, Resolution, Tensor, Verified, Verify,
 };
 pub use tensorlift_shard_index::Companions;
 /// All that implementing a [`Storage`] needs.

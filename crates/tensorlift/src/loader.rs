@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tensorlift_device::Device;
 use tensorlift_loader::{
-    CancelToken, Control, FileReport, LoadOptions, Loaded, Placement, Plan, Progress, execute,
-    plan, probe,
+    CancelToken, Control, FileReport, LoadIntoError, LoadOptions, Loaded, LoadedInto,
+    ParameterMemory, Placement, Plan, Progress, execute, load_into, plan, probe,
 };
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
@@ -107,10 +107,7 @@ impl Loader<'_> {
         if !self.missing.is_empty() {
             return Err(self.not_found());
         }
-        let assign = |entry: &Entry| {
-            let wanted = self.selections.iter().all(|wanted| wanted(entry));
-            wanted.then(|| self.placement.device_of(entry))
-        };
+        let assign = |entry: &Entry| self.selects(entry).then(|| self.placement.device_of(entry));
         let rules = self.placement.rules();
         plan(
             self.checkpoint.catalog(),
@@ -167,6 +164,78 @@ impl Loader<'_> {
         loaded.close_report(phases, os::memory());
         tracing::info!(report = %loaded.report(), "loaded");
         Ok(loaded)
+    }
+
+    /// Loads into memory that you hold, parameter by parameter: the same addresses before and
+    /// after, so that a second checkpoint can go into the same memory.
+    ///
+    /// A parameter is a name and a slice (`&mut [u8]` for any dtype, `&mut [f32]` and the like) or
+    /// a group of a device. It is as long as the tensor's elements, which arrive in row-major
+    /// order. Names, lengths and dtypes are checked before the first byte is read.
+    /// The placement of the loader is not used.
+    ///
+    /// ```
+    /// use tensorlift::Checkpoint;
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let mut parameters: Vec<(String, Vec<u8>)> = checkpoint
+    ///     .catalog()
+    ///     .entries()
+    ///     .iter()
+    ///     .map(|entry| (entry.name().to_owned(), vec![0; entry.bytes() as usize]))
+    ///     .collect();
+    /// let memory = parameters.iter_mut().map(|(name, bytes)| (name.as_str(), bytes));
+    /// let loaded = checkpoint.loader().load_into(memory)?;
+    /// assert!(loaded.missing.is_empty() && loaded.unexpected.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`load_into`](tensorlift_loader::load_into()); the error says which parameters may have
+    /// been overwritten.
+    pub fn load_into<'d, N, M>(
+        &self,
+        parameters: impl IntoIterator<Item = (N, M)>,
+    ) -> Result<LoadedInto, LoadIntoError>
+    where
+        N: Into<String>,
+        M: Into<ParameterMemory<'d>>,
+    {
+        let memory_before = os::memory();
+        let clock = Instant::now();
+        self.checkpoint.require_tensors()?;
+        if !self.missing.is_empty() {
+            return Err(self.not_found().into());
+        }
+        let (checkpoint, options) = (self.checkpoint, &self.options);
+        let mut loaded = load_into(
+            checkpoint.catalog(),
+            checkpoint.shards(),
+            |entry| self.selects(entry),
+            parameters,
+            options,
+            &self.control,
+        )?;
+        let report = &mut loaded.report;
+        report.memory_before = memory_before;
+        report.devices = vec!["memory of the caller".to_owned()];
+        report.choice = checkpoint.choice().clone();
+        let read = report.phases.read;
+        report.phases = checkpoint.phases();
+        report.phases.read = read;
+        report.phases.plan = clock.elapsed().saturating_sub(read);
+        report.wall = report.phases.sum();
+        report.memory_after = os::memory();
+        tracing::info!(%report, "loaded into memory of the caller");
+        Ok(loaded)
+    }
+
+    /// Whether all selections want an entry.
+    fn selects(&self, entry: &Entry) -> bool {
+        self.selections.iter().all(|wanted| wanted(entry))
     }
 
     fn not_found(&self) -> Error {

@@ -45,6 +45,7 @@ mod scratch;
 mod verify;
 mod workers;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -91,12 +92,10 @@ pub struct Outcome {
 }
 
 /// Why memory was not filled, and what of it may have changed.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct FillError {
     /// The failure.
-    #[source]
     pub error: Error,
     /// The groups of which bytes may have been overwritten, by position in [`Plan::groups`]; all
     /// others are as they were.
@@ -366,6 +365,18 @@ impl Outcome {
             files: self.files.clone(),
             ..LoadReport::default()
         }
+    }
+}
+
+impl fmt::Display for FillError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for FillError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
     }
 }
 

@@ -44,6 +44,10 @@ pub struct LoadOptions {
     /// between them. Default: no, they arrive as they are stored, and views of one storage keep
     /// sharing it.
     pub row_major: bool,
+    /// Whether [`load_into`](crate::load_into) fails, before the first byte is read, if a parameter
+    /// is missing from the checkpoint or a selected tensor has no parameter. Default: no, the
+    /// result lists both.
+    pub strict: bool,
     /// The most memory that the load may allocate for tensors, in bytes; staging buffers count
     /// towards [`BudgetLimits`](crate::BudgetLimits) instead. Default: what the devices have free.
     pub memory_bytes: Option<u64>,
@@ -62,6 +66,7 @@ impl Default for LoadOptions {
             chunk_bytes: 4 << 20,
             merge_gap_bytes: 64 << 10,
             row_major: false,
+            strict: false,
             memory_bytes: None,
             budget: None,
         }
@@ -122,6 +127,13 @@ impl LoadOptions {
     #[must_use]
     pub const fn row_major(mut self, row_major: bool) -> Self {
         self.row_major = row_major;
+        self
+    }
+
+    /// Sets [`strict`](Self::strict).
+    #[must_use]
+    pub const fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
         self
     }
 

@@ -6,9 +6,11 @@ mod dtype;
 mod faults;
 #[cfg(target_os = "linux")]
 mod files;
+mod into;
 mod naive;
 mod pace;
 mod planning;
+mod shares;
 mod tensors;
 mod verify;
 

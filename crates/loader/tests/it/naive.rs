@@ -63,7 +63,7 @@ fn part_of(complex: Dtype) -> Dtype {
 }
 
 /// The row-major little-endian bytes of an entry, element by element.
-fn expected(sample: &Sample, entry: &Entry) -> Vec<u8> {
+pub(crate) fn expected(sample: &Sample, entry: &Entry) -> Vec<u8> {
     let record = match &sample.catalog.record(entry).source {
         Source::Stored(extent) => {
             let range = extent.range();
