@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tensorlift_device::{Device, DeviceError, Group, GroupRequest, GroupRules};
 
-use crate::driver::{Context, DeviceMemory, MemoryFrom, Stream};
+use crate::driver::{Context, DeviceMemory, Stream};
 use crate::error::{device_name, failed, opening};
 use crate::files::Files;
 use crate::group::CudaGroup;
@@ -85,7 +85,6 @@ impl CudaDevice {
         CudaReport {
             device: self.name(),
             model: inner.context.device_name().into(),
-            pools: inner.context.has_pools(),
             batched_copies: inner.context.batches(),
             gds,
             gds_opening,
@@ -152,15 +151,13 @@ impl Device for CudaDevice {
 /// Allocates, and tells a full device from one that failed.
 pub(crate) fn allocate(stream: &Arc<Stream>, bytes: usize) -> Result<DeviceMemory, DeviceError> {
     let context = stream.context();
-    DeviceMemory::new(stream, bytes, MemoryFrom::Pool).map_err(|error| {
-        match error.is_out_of_memory() {
-            true => DeviceError::OutOfMemory {
-                device: device_name(context.ordinal()),
-                needed: bytes as u64,
-                free: context.free_bytes().unwrap_or(0),
-            },
-            false => failed(context.ordinal(), format!("allocate {bytes} bytes"))(error),
-        }
+    DeviceMemory::new(stream, bytes).map_err(|error| match error.is_out_of_memory() {
+        true => DeviceError::OutOfMemory {
+            device: device_name(context.ordinal()),
+            needed: bytes as u64,
+            free: context.free_bytes().unwrap_or(0),
+        },
+        false => failed(context.ordinal(), format!("allocate {bytes} bytes"))(error),
     })
 }
 

@@ -16,8 +16,6 @@ pub struct CudaReport {
     pub device: String,
     /// The name that its maker gave it.
     pub model: String,
-    /// Whether allocations come from memory pools (`cuMemAllocAsync`).
-    pub pools: bool,
     /// Whether the driver takes many copies in one call (`cuMemcpyBatchAsync`).
     pub batched_copies: bool,
     /// Whether files are read by GPUDirect Storage, or why not; files may be refused one by one.

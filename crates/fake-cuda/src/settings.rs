@@ -9,8 +9,6 @@ pub(crate) struct Settings {
     pub(crate) memory: u64,
     /// Whether devices have memory pools.
     pub(crate) pools: u64,
-    /// Bytes that a pool holds without using them.
-    pub(crate) pool_idle: u64,
     /// Up to twice this many microseconds pass before a copy runs.
     pub(crate) copy_delay_us: u64,
     /// Whether waiting for events is left out, as careless code would.
@@ -45,7 +43,6 @@ impl Settings {
             devices: 1,
             memory: 1 << 30,
             pools: 1,
-            pool_idle: 0,
             copy_delay_us: 0,
             skip_waits: 0,
             batch: 1,
@@ -77,7 +74,6 @@ impl Settings {
             "devices" => &mut self.devices,
             "memory" => &mut self.memory,
             "pools" => &mut self.pools,
-            "pool_idle" => &mut self.pool_idle,
             "copy_delay_us" => &mut self.copy_delay_us,
             "skip_waits" => &mut self.skip_waits,
             "batch" => &mut self.batch,

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cudarc::driver::result::{self, ctx, device, mem_pool, primary_ctx};
+use cudarc::driver::result::{self, ctx, device, primary_ctx};
 use cudarc::driver::sys::{self, CUcontext, CUdevice};
 
 use super::call::{CallError, check, note};
@@ -30,7 +30,6 @@ pub(crate) struct Context {
     device: CUdevice,
     raw: CUcontext,
     ordinal: usize,
-    pools: bool,
     name: String,
     driver: &'static Driver,
     batch_refused: AtomicBool,
@@ -94,10 +93,6 @@ impl Context {
         let raw_ordinal = i32::try_from(ordinal).unwrap_or(i32::MAX);
         let device = check("cuDeviceGet", device::get(raw_ordinal))?;
         let name = check("cuDeviceGetName", device::get_name(device))?;
-        let pools = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
-        // SAFETY: the device comes from the driver.
-        let pools = unsafe { device::get_attribute(device, pools) };
-        let pools = check("cuDeviceGetAttribute", pools)? > 0;
         // SAFETY: the device comes from the driver; what is retained is released in `drop`.
         let raw = unsafe { primary_ctx::retain(device) };
         let raw = check("cuDevicePrimaryCtxRetain", raw)?;
@@ -105,7 +100,6 @@ impl Context {
             device,
             raw,
             ordinal,
-            pools,
             name,
             driver,
             batch_refused: AtomicBool::new(false),
@@ -123,10 +117,6 @@ impl Context {
 
     pub(crate) fn raw(&self) -> CUcontext {
         self.raw
-    }
-
-    pub(crate) fn has_pools(&self) -> bool {
-        self.pools
     }
 
     /// The driver, where it has batched copies and has not refused one.
@@ -178,33 +168,11 @@ impl Context {
         check("cuCtxSynchronize", ctx::synchronize())
     }
 
-    /// Bytes that an allocation can have: what nobody holds, and what the default pool holds
-    /// without using it.
+    /// Bytes that an allocation can have.
     pub(crate) fn free_bytes(&self) -> Result<u64, CallError> {
         let _bound = self.bind()?;
         let (free, _) = check("cuMemGetInfo", result::mem_get_info())?;
-        // Without an answer the pool is taken to hold nothing.
-        let idle = if self.pools {
-            self.idle_pool_bytes()
-        } else {
-            None
-        };
-        Ok((free as u64).saturating_add(idle.unwrap_or(0)))
-    }
-
-    fn idle_pool_bytes(&self) -> Option<u64> {
-        use sys::CUmemPool_attribute as Attribute;
-        // SAFETY: the device comes from the driver.
-        let pool = unsafe { device::get_default_mem_pool(self.device) }.ok()?;
-        let ask = |attribute| {
-            let mut bytes = 0u64;
-            // SAFETY: the pool comes from the driver, and these attributes are 64-bit numbers.
-            let asked =
-                unsafe { mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast()) };
-            asked.ok().map(|()| bytes)
-        };
-        let reserved = ask(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
-        reserved.checked_sub(ask(Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?)
+        Ok(free as u64)
     }
 }
 

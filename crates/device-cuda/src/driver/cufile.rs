@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::call::CallError;
 use super::context::Context;
-use super::memory::{DeviceMemory, From};
+use super::memory::DeviceMemory;
 use super::stream::Stream;
 
 /// What cuFile wants offsets, lengths and addresses to be multiples of, lest it bounce.
@@ -299,8 +299,7 @@ impl DeviceBuffer {
         stream: &Arc<Stream>,
         len: usize,
     ) -> Result<Self, CuFileError> {
-        // Not of a pool: not every version of cuFile can register such memory.
-        let memory = DeviceMemory::new(stream, len, From::Plain)?;
+        let memory = DeviceMemory::new(stream, len)?;
         let _bound = memory.context().bind()?;
         // SAFETY: the memory is alive until it is deregistered in `drop`.
         let registered =

@@ -84,8 +84,8 @@ pub(crate) fn give<T: DeviceRepr + Pod>(
     };
     // Somebody else still shares it.
     let memory = Arc::try_unwrap(memory).map_err(|memory| (memory, None))?;
-    // SAFETY: as for `share`; `hand_over` leaves freeing to the slice. Both of cudarc's ways to
-    // free fit: it has pools where the device has, as we do.
+    // SAFETY: as for `share`; `hand_over` leaves freeing to the slice. The driver takes memory of
+    // `cuMemAlloc` back by both of the calls that cudarc may free with.
     Ok(unsafe { stream.upgrade_device_ptr::<T>(memory.hand_over(), elements) })
 }
 

@@ -17,14 +17,12 @@ const NAMES: [&str; 2] = ["cuda.dll", "nvcuda.dll"];
 const NAMES: [&str; 2] = ["libcuda.so", "libcuda.so.1"];
 
 /// Every symbol that cudarc looks up for this crate.
-const NEEDED: [&str; 37] = [
+const NEEDED: [&str; 33] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
     "cuDeviceGet",
-    "cuDeviceGetAttribute",
     "cuDeviceGetCount",
-    "cuDeviceGetDefaultMemPool",
     "cuDeviceGetName",
     "cuDevicePrimaryCtxRelease_v2",
     "cuDevicePrimaryCtxRetain",
@@ -37,8 +35,8 @@ const NEEDED: [&str; 37] = [
     "cuGetErrorName",
     "cuGetErrorString",
     "cuInit",
-    "cuMemAllocAsync",
     "cuMemAlloc_v2",
+    // By which cudarc frees what was handed over to it.
     "cuMemFreeAsync",
     "cuMemFreeHost",
     "cuMemFree_v2",
@@ -46,7 +44,6 @@ const NEEDED: [&str; 37] = [
     "cuMemHostAlloc",
     "cuMemHostRegister_v2",
     "cuMemHostUnregister",
-    "cuMemPoolGetAttribute",
     "cuMemcpy2DAsync_v2",
     "cuMemcpyDtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",

@@ -32,7 +32,7 @@ pub use context::DeviceInfo;
 pub(crate) use context::{Bound, Context, OpenError, devices, version};
 pub(crate) use lane::Lane;
 pub(crate) use library::{LIBRARY, Lacking};
-pub(crate) use memory::{DeviceMemory, From as MemoryFrom};
+pub(crate) use memory::DeviceMemory;
 pub(crate) use pinned::{HostMemory, PinnedMemory, Slot};
 pub(crate) use rows::Rows;
 pub(crate) use stream::Stream;

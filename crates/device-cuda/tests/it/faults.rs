@@ -100,9 +100,8 @@ fn every_call_may_fail_at_every_number() {
 }
 
 #[test]
-fn every_call_may_fail_without_pools_and_registration() {
-    Fake::new("faults::every_call_may_fail_without_pools_and_registration")
-        .set("pools", 0)
+fn every_call_may_fail_without_batches_and_registration() {
+    Fake::new("faults::every_call_may_fail_without_batches_and_registration")
         .set("host_register", 0)
         .set("batch", 0)
         .run(|control| fail_everywhere(control, None, &options(0).gds(Gds::Off)));
@@ -204,8 +203,6 @@ fn a_lost_device_is_told_by_its_code() {
 fn a_failure_of_one_load_is_not_anothers() {
     Fake::new("faults::a_failure_of_one_load_is_not_anothers")
         .set("copy_delay_us", 2000)
-        // Memory goes at once, so that a copy that nobody waited for meets it dead.
-        .set("pools", 0)
         .run(|control| {
             let device = options(0).build().unwrap();
             let source = noise(8192, 3);

@@ -276,6 +276,6 @@ fn a_full_device_is_refused_before_a_byte_is_read() {
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Device);
             assert!(error.to_string().contains("50000 bytes free"), "{error}");
-            assert!(!control.calls().contains_key("cuMemAllocAsync"));
+            assert!(!control.calls().contains_key("cuMemAlloc_v2"));
         });
 }

@@ -177,7 +177,7 @@ extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> Code {
     done(enter("cuMemGetInfo_v2").and_then(|state| {
         let device = state.needs_context()?;
         let memory = state.settings.memory;
-        let taken = state.memory.used(device) + state.settings.pool_idle;
+        let taken = state.memory.used(device);
         give(free, memory.saturating_sub(taken) as usize)?;
         give(total, memory as usize)
     }))

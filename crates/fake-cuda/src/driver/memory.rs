@@ -1,8 +1,8 @@
 //! Device memory, pools, pinned host memory.
 
-use std::ffi::{c_int, c_uint};
+use std::ffi::c_uint;
 
-use super::{device_index, done, give};
+use super::{done, give};
 use crate::state::{Code, INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, enter, enter_release};
 use crate::stream::Work;
 
@@ -54,35 +54,6 @@ extern "C" fn cuMemFreeAsync(address: u64, stream: usize) -> Code {
         Ok(_) => INVALID_VALUE,
         Err(code) => code,
     }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuDeviceGetDefaultMemPool(pool: *mut usize, device: c_int) -> Code {
-    done(enter("cuDeviceGetDefaultMemPool").and_then(|state| {
-        let index = device_index(&state, device)?;
-        match state.settings.pools {
-            0 => Err(NOT_SUPPORTED),
-            // Any value that is not null and leads back.
-            _ => give(pool, index + 1),
-        }
-    }))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuMemPoolGetAttribute(pool: usize, attribute: c_uint, value: *mut u64) -> Code {
-    /// `CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT`.
-    const RESERVED: c_uint = 5;
-    /// `CU_MEMPOOL_ATTR_USED_MEM_CURRENT`.
-    const USED: c_uint = 7;
-    done(enter("cuMemPoolGetAttribute").and_then(|state| {
-        let device = pool.checked_sub(1).ok_or(INVALID_VALUE)?;
-        let used = state.memory.used(device);
-        match attribute {
-            RESERVED => give(value, used + state.settings.pool_idle),
-            USED => give(value, used),
-            _ => Err(INVALID_VALUE),
-        }
-    }))
 }
 
 #[unsafe(no_mangle)]
