@@ -1,6 +1,5 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tensorlift_device::{Device, DeviceError, Group, GroupRequest, GroupRules};
 
@@ -11,12 +10,16 @@ use crate::group::CudaGroup;
 use crate::lanes::Lanes;
 use crate::options::CudaOptions;
 use crate::report::CudaReport;
+use crate::start::{Start, Started};
 
 /// A CUDA device as a place for tensors.
 ///
+/// The driver starts on a thread of its own from the moment the device is named; what needs the
+/// driver waits for it. So name the device before the checkpoint is opened.
+///
 /// Cheap to clone. Its lanes (pinned slots, streams, events) are made by the first load, as many
-/// as that can use, and reused by the next ones; they are given back with the last clone and load.
-/// Loaded tensors alone do not hold them.
+/// as that can use, and reused by the next ones: a process that loads again keeps the device.
+/// Everything is given back with the last clone and load; loaded tensors alone hold no lanes.
 #[derive(Clone)]
 pub struct CudaDevice {
     inner: Arc<Inner>,
@@ -25,12 +28,9 @@ pub struct CudaDevice {
 /// What a load needs of its device.
 pub(crate) struct Inner {
     pub(crate) options: CudaOptions,
-    pub(crate) context: Arc<Context>,
-    /// Allocates, frees, and copies back.
-    pub(crate) home: Arc<Stream>,
+    start: Start,
     pub(crate) lanes: Lanes,
     pub(crate) files: Files,
-    opening: Duration,
 }
 
 /// # Opening devices
@@ -38,8 +38,9 @@ impl CudaDevice {
     /// The device of this number, with default options.
     ///
     /// # Errors
-    /// [`DeviceError::DriverMissing`], [`DeviceError::Unavailable`] for a number that is not
-    /// there or a driver that does not start, and [`DeviceError::Failed`].
+    /// [`DeviceError::DriverMissing`], and [`DeviceError::Unavailable`] for a driver that is too
+    /// old. A number that is not there and a driver that does not start are errors of the first
+    /// call that needs the driver, or of [`wait`](Self::wait).
     pub fn new(ordinal: usize) -> Result<Self, DeviceError> {
         Self::options(ordinal).build()
     }
@@ -52,19 +53,23 @@ impl CudaDevice {
 
     pub(crate) fn open(options: CudaOptions) -> Result<Self, DeviceError> {
         let ordinal = options.ordinal;
-        let begun = Instant::now();
-        let context = Context::open(ordinal).map_err(|error| opening(ordinal, error))?;
-        let home = Stream::new(&context).map_err(failed(ordinal, "create a stream"))?;
         Ok(Self {
             inner: Arc::new(Inner {
+                start: Start::begin(ordinal).map_err(|error| opening(ordinal, error))?,
                 lanes: Lanes::new(options.lanes, options.slot_bytes),
                 files: Files::new(options.gds, options.slot_bytes),
                 options,
-                context,
-                home,
-                opening: begun.elapsed(),
             }),
         })
+    }
+
+    /// Waits until the driver has started.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] for a number that is not there, or a driver that does not
+    /// start.
+    pub fn wait(&self) -> Result<(), DeviceError> {
+        self.inner.started().map(drop)
     }
 }
 
@@ -73,42 +78,59 @@ impl CudaDevice {
     /// The device's number.
     #[must_use]
     pub fn ordinal(&self) -> usize {
-        self.inner.context.ordinal()
+        self.inner.ordinal()
     }
 
-    /// What opening the device cost, and what it offers.
-    #[must_use]
-    pub fn report(&self) -> CudaReport {
+    /// What starting the driver and making lanes cost so far, and what the device offers.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn report(&self) -> Result<CudaReport, DeviceError> {
         let inner = &self.inner;
-        let (gds, gds_opening) = inner.files.describe(&inner.context);
+        let started = inner.started()?;
         let made = inner.lanes.made();
-        CudaReport {
+        Ok(CudaReport {
             device: self.name(),
-            model: inner.context.device_name().into(),
-            batched_copies: inner.context.batches(),
-            gds,
-            gds_opening,
-            opening: inner.opening,
+            model: started.context.device_name().into(),
+            batched_copies: started.context.batches(),
+            gds: inner.files.report(),
+            opening: started.took,
             pinning: made.pinning,
             pinned_bytes: made.pinned_bytes,
             pinned_by: made.pinned_by,
             lanes: made.lanes,
-        }
+        })
     }
 
     /// Bytes that can be allocated now, as far as the driver knows.
     ///
     /// # Errors
-    /// If the driver does not answer.
+    /// If the driver does not start, or does not answer.
     pub fn free_bytes(&self) -> Result<u64, DeviceError> {
-        let free = self.inner.context.free_bytes();
+        let free = self.inner.context()?.free_bytes();
         free.map_err(failed(self.ordinal(), "tell its free memory"))
     }
 }
 
 impl Inner {
     pub(crate) fn ordinal(&self) -> usize {
-        self.context.ordinal()
+        self.options.ordinal
+    }
+
+    /// Waits for the driver.
+    pub(crate) fn started(&self) -> Result<&Started, DeviceError> {
+        let started = self.start.wait();
+        started.map_err(|error| opening(self.ordinal(), error))
+    }
+
+    pub(crate) fn context(&self) -> Result<&Arc<Context>, DeviceError> {
+        self.started().map(|started| &started.context)
+    }
+
+    /// Makes the lanes for a load of so many bytes; their memory is touched while the driver may
+    /// still be starting.
+    pub(crate) fn make_lanes(&self, bytes: u64) -> Result<(), DeviceError> {
+        self.lanes.make_for(bytes, || self.context())
     }
 }
 
@@ -127,9 +149,10 @@ impl Device for CudaDevice {
     }
 
     fn reserve(&self, bytes: u64) -> Result<(), DeviceError> {
+        self.inner.make_lanes(bytes)?;
         let free = self.free_bytes()?;
         if bytes <= free {
-            return self.inner.lanes.make_for(bytes, &self.inner.context);
+            return Ok(());
         }
         Err(DeviceError::OutOfMemory {
             device: self.name(),
@@ -141,9 +164,9 @@ impl Device for CudaDevice {
     fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         let inner = &self.inner;
         if request.bytes > 0 {
-            inner.lanes.make_for(request.bytes as u64, &inner.context)?;
+            inner.make_lanes(request.bytes as u64)?;
         }
-        let memory = allocate(&inner.home, request.bytes)?;
+        let memory = allocate(&inner.started()?.home, request.bytes)?;
         Ok(Box::new(CudaGroup::new(inner, memory)))
     }
 }

@@ -1,5 +1,6 @@
 //! The lanes of a device: pinned slots, streams and events, made once and lent to readers.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ pub(crate) struct Made {
     pub(crate) pinned_bytes: u64,
     /// The call that pinned the slots.
     pub(crate) pinned_by: Option<&'static str>,
-    /// How long touching and pinning took.
+    /// How long touching and pinning took, without the wait for the driver.
     pub(crate) pinning: Duration,
     /// Whether the system refused to pin more.
     full: bool,
@@ -53,7 +54,14 @@ impl Lanes {
     }
 
     /// Makes as many lanes as a load of so many bytes can use, unless they are there.
-    pub(crate) fn make_for(&self, bytes: u64, context: &Arc<Context>) -> Result<(), DeviceError> {
+    ///
+    /// Their memory is touched before the context is asked for, which may have to wait for the
+    /// driver.
+    pub(crate) fn make_for<'a>(
+        &self,
+        bytes: u64,
+        context: impl FnOnce() -> Result<&'a Arc<Context>, DeviceError>,
+    ) -> Result<(), DeviceError> {
         let lane_bytes = SLOTS * self.slot_bytes;
         let wanted = bytes.div_ceil(lane_bytes as u64).max(1);
         let wanted = usize::try_from(wanted).map_or(self.most, |wanted| wanted.min(self.most));
@@ -62,45 +70,54 @@ impl Lanes {
         if wanted <= made.lanes || made.full {
             return Ok(());
         }
-        let begun = Instant::now();
         let missing = wanted - made.lanes;
+        let begun = Instant::now();
+        let memory = self.touch(missing);
+        made.pinning += begun.elapsed();
+        let context = context()?;
+        let begun = Instant::now();
         let pin = format!("pin {missing} times {lane_bytes} bytes");
-        let slots = self.pin(missing, context);
-        let mut slots = slots.map_err(failed(context.ordinal(), pin))?;
+        let slots = self.pin(missing, memory, context);
+        let slots = slots.map_err(failed(context.ordinal(), pin))?;
         made.full = slots.len() < missing * SLOTS;
         made.pinned_by = slots.first().map(Slot::pinned_by);
-        made.pinned_bytes += (slots.len() * self.slot_bytes) as u64;
-        while !slots.is_empty() {
-            let rest = slots.split_off(SLOTS);
-            let lane = Lane::new(context, std::mem::replace(&mut slots, rest));
-            self.pool
-                .add(lane.map_err(failed(context.ordinal(), "create a stream"))?);
+        let mut slots = slots.into_iter();
+        while slots.len() > 0 {
+            let lane = Lane::new(context, slots.by_ref().take(SLOTS).collect());
+            let lane = lane.map_err(failed(context.ordinal(), "create a stream"));
+            self.pool.add(lane?);
             made.lanes += 1;
+            made.pinned_bytes += lane_bytes as u64;
         }
         made.pinning += begun.elapsed();
         Ok(())
     }
 
+    fn touch(&self, lanes: usize) -> io::Result<HostMemory> {
+        HostMemory::touched(lanes * SLOTS * self.slot_bytes, self.slot_bytes)
+    }
+
     /// The slots of so many lanes, or of fewer where less memory can be pinned.
-    fn pin(&self, mut lanes: usize, context: &Arc<Context>) -> Result<Vec<Slot>, CallError> {
-        let wanted = lanes;
+    fn pin(
+        &self,
+        wanted: usize,
+        mut memory: io::Result<HostMemory>,
+        context: &Arc<Context>,
+    ) -> Result<Vec<Slot>, CallError> {
+        let mut lanes = wanted;
         loop {
-            let bytes = lanes * SLOTS * self.slot_bytes;
-            let pinned = HostMemory::touched(bytes, self.slot_bytes)
-                .map_err(|error| error.to_string())
-                .and_then(|memory| {
-                    let pinned = PinnedMemory::register(context, memory);
-                    pinned.map_err(|error| error.to_string())
-                });
+            let pinned = memory.map(|memory| PinnedMemory::register(context, memory));
             match pinned {
-                Ok(pinned) => return Ok(pinned.into_slots(self.slot_bytes)),
-                Err(error) => tracing::debug!(error, bytes, "host memory was not registered"),
+                Ok(Ok(pinned)) => return Ok(pinned.into_slots(self.slot_bytes)),
+                Ok(Err(error)) => tracing::debug!(%error, lanes, "host memory was not registered"),
+                Err(error) => tracing::debug!(%error, lanes, "no host memory for slots"),
             }
             if lanes == 1 {
                 let pinned = PinnedMemory::allocate(context, wanted * SLOTS * self.slot_bytes)?;
                 return Ok(pinned.into_slots(self.slot_bytes));
             }
             lanes /= 2;
+            memory = self.touch(lanes);
         }
     }
 

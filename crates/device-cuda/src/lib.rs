@@ -11,7 +11,7 @@
 //! use tensorlift_device_cuda::CudaDevice;
 //!
 //! match CudaDevice::new(0) {
-//!     Ok(device) => println!("{}", device.report()),
+//!     Ok(device) => println!("{}", device.name()),
 //!     // No panic where there is no driver.
 //!     Err(DeviceError::DriverMissing { library, .. }) => println!("no {library}"),
 //!     Err(error) => println!("{error}"),
@@ -39,6 +39,7 @@ mod lanes;
 mod options;
 mod report;
 mod staging;
+mod start;
 
 pub use buffer::CudaBuffer;
 pub use device::CudaDevice;
@@ -47,7 +48,7 @@ pub use driver::DeviceInfo;
 pub use driver::interop::SharedSlice;
 pub use group::CudaGroup;
 pub use options::{CudaOptions, Gds};
-pub use report::{CudaReport, Survey, survey};
+pub use report::{CudaReport, GdsReport, Survey, survey};
 
 /// The cudarc that this crate was built with: its types stand in the interface.
 pub use cudarc;

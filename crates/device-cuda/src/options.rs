@@ -20,9 +20,14 @@ pub struct CudaOptions {
 }
 
 /// Whether files are read by GPUDirect Storage.
+///
+/// cuFile takes 0.38 to 0.57 s to open, in each process, and hundreds of megabytes of device
+/// memory (seen on an H100 without nvidia-fs).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gds {
-    /// Where cuFile says that it reaches some storage directly, and a first read proves it.
+    /// Only where it can pay: for groups of at least 4 GiB, where nvidia-fs or the kernel's
+    /// peer-to-peer DMA is there, and for files on ext4, XFS, NFS, Lustre, GPFS or BeeGFS. cuFile
+    /// is not opened otherwise.
     #[default]
     Auto,
     /// Wherever a first read proves it, even if cuFile only imitates it.

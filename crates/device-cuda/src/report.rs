@@ -7,6 +7,7 @@ use tensorlift_device::DeviceError;
 
 use crate::driver::{self, DeviceInfo};
 use crate::error::opening;
+use crate::files;
 
 /// What opening a device cost, and what it offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +19,9 @@ pub struct CudaReport {
     pub model: String,
     /// Whether the driver takes many copies in one call (`cuMemcpyBatchAsync`).
     pub batched_copies: bool,
-    /// Whether files are read by GPUDirect Storage, or why not; files may be refused one by one.
-    pub gds: Result<(), String>,
-    /// Opening cuFile, which happens when it is first asked for.
-    pub gds_opening: Duration,
-    /// Starting the driver and making streams.
+    /// What asking for GPUDirect Storage has found so far.
+    pub gds: GdsReport,
+    /// Starting the driver, beside other work.
     pub opening: Duration,
     /// Lanes that loads have made so far: none before the first one.
     pub lanes: usize,
@@ -34,6 +33,40 @@ pub struct CudaReport {
     pub pinned_by: Option<&'static str>,
 }
 
+/// What asking for GPUDirect Storage has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GdsReport {
+    /// No load has asked.
+    NotAsked,
+    /// cuFile is open; it may refuse files one by one.
+    Opened {
+        /// How long opening it took.
+        took: Duration,
+    },
+    /// cuFile is not used.
+    Refused {
+        /// Why.
+        reason: String,
+        /// How long finding out took.
+        took: Duration,
+    },
+}
+
+impl fmt::Display for GdsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GdsReport::NotAsked => f.write_str("GPUDirect Storage was not asked for"),
+            GdsReport::Opened { took } => {
+                write!(f, "GPUDirect Storage is used, opened in {took:.1?}")
+            }
+            GdsReport::Refused { reason, took } => {
+                write!(f, "no GPUDirect Storage: {reason}; asking took {took:.1?}")
+            }
+        }
+    }
+}
+
 impl fmt::Display for CudaReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -42,7 +75,7 @@ impl fmt::Display for CudaReport {
             pinned_bytes,
             ..
         } = self;
-        write!(f, "{device} ({model}): opened in {:.1?}, ", self.opening)?;
+        write!(f, "{device} ({model}): started in {:.1?}, ", self.opening)?;
         match self.pinned_by {
             None => write!(f, "no host memory pinned yet")?,
             Some(call) => write!(
@@ -51,14 +84,7 @@ impl fmt::Display for CudaReport {
                 self.lanes, self.pinning
             )?,
         }
-        match &self.gds {
-            Ok(()) => write!(
-                f,
-                ", GPUDirect Storage is tried (opened in {:.1?})",
-                self.gds_opening
-            ),
-            Err(reason) => write!(f, ", no GPUDirect Storage: {reason}"),
-        }
+        write!(f, "; {}", self.gds)
     }
 }
 
@@ -70,6 +96,9 @@ pub struct Survey {
     pub driver_version: u32,
     /// The devices.
     pub devices: Vec<DeviceInfo>,
+    /// What would let cuFile reach storage directly, if anything: found in files of the system,
+    /// without asking cuFile.
+    pub direct_storage: Option<&'static str>,
 }
 
 /// Looks for the driver and its devices; no context is made.
@@ -82,6 +111,7 @@ pub fn survey() -> Result<Survey, DeviceError> {
         Ok(Survey {
             driver_version: driver::version()?,
             devices,
+            direct_storage: files::direct_storage(),
         })
     });
     found.map_err(|error| opening(0, error))

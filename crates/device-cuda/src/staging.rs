@@ -13,9 +13,9 @@ use crate::lanes::SLOTS;
 impl Staging for CudaGroup {
     fn lane(&self) -> Result<Box<dyn Lane + '_>, DeviceError> {
         let device = self.device()?;
-        device.lanes.make_for(1, &device.context)?;
+        device.make_lanes(1)?;
         let bind = failed(device.ordinal(), "make its context current");
-        let bound = device.context.bind().map_err(bind)?;
+        let bound = device.context()?.bind().map_err(bind)?;
         Ok(Box::new(CudaLane {
             lane: Some(device.lanes.pool.take()),
             len: 0,
@@ -41,13 +41,14 @@ impl Staging for CudaGroup {
 
     fn pulls(&self) -> bool {
         let device = self.loading.as_ref();
-        device.is_some_and(|device| device.files.pulls(&device.context))
+        device.is_some_and(|device| device.files.pulls())
     }
 
     fn pull(&self, pull: &Pull<'_>) -> Result<Pulled, DeviceError> {
         let device = self.device()?;
         check_runs(device, pull.runs, pull.len, self.memory.len())?;
-        Ok(device.files.pull(&self.memory, &device.home, pull))
+        let home = &device.started()?.home;
+        Ok(device.files.pull(&self.memory, home, pull))
     }
 }
 

@@ -4,8 +4,10 @@
 //! use tensorlift::cuda::{CudaBuffer, CudaDevice};
 //!
 //! # fn main() -> tensorlift::Result<()> {
+//! // Named first: the driver starts while the checkpoint is opened.
+//! let device = CudaDevice::new(0)?;
 //! let checkpoint = tensorlift::Checkpoint::open("fixtures/tiny-model")?;
-//! let loaded = checkpoint.loader().place_on(CudaDevice::new(0)?).load()?;
+//! let loaded = checkpoint.loader().place_on(device).load()?;
 //! for tensor in &loaded {
 //!     if let Some(buffer) = CudaBuffer::of(&**tensor.group()) {
 //!         println!("{} at {:#x}", tensor.name(), buffer.address() + tensor.offset() as u64);
@@ -19,8 +21,8 @@ use tensorlift_loader::Tensor;
 use tensorlift_tensor_meta::{Error, ErrorKind, Result};
 
 pub use tensorlift_device_cuda::{
-    CudaBuffer, CudaDevice, CudaOptions, CudaReport, DeviceInfo, Gds, Survey, cudarc, dlpack,
-    survey,
+    CudaBuffer, CudaDevice, CudaOptions, CudaReport, DeviceInfo, Gds, GdsReport, Survey, cudarc,
+    dlpack, survey,
 };
 
 /// A copy of a tensor on a GPU in memory of its own, row-major and without gaps, made there.

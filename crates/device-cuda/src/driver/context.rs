@@ -11,7 +11,7 @@ use super::call::{CallError, check, note};
 use super::library::{Driver, Lacking, driver};
 
 /// Why a device could not be opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum OpenError {
     Lacking(Lacking),
     Ordinal { ordinal: usize, devices: usize },

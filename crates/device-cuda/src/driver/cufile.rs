@@ -220,6 +220,10 @@ impl RegisteredFile {
         })
     }
 
+    pub(crate) fn cufile(&self) -> &'static CuFile {
+        self.cufile
+    }
+
     /// Reads at least `needed` bytes from `offset` on into a buffer, in whole pages where the file
     /// has them.
     pub(crate) fn read(

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use cudarc::driver::sys::{CUdeviceptr, CUresult, CUstream};
 use libloading::Library;
 
+use super::context::OpenError;
+
 /// The library as messages name it.
 pub(crate) const LIBRARY: &str = "the CUDA driver library (libcuda.so.1)";
 
@@ -122,8 +124,13 @@ struct Location {
 /// stay until then, as with single copies.
 const IN_STREAM_ORDER: u32 = 1;
 
+/// Whether there is a driver with all that is needed.
+pub(crate) fn find_driver() -> Result<(), OpenError> {
+    driver().map(drop).map_err(OpenError::Lacking)
+}
+
 /// Looks for the library and all that is needed of it.
-pub(crate) fn driver() -> Result<&'static Driver, Lacking> {
+pub(super) fn driver() -> Result<&'static Driver, Lacking> {
     static DRIVER: OnceLock<Driver> = OnceLock::new();
     if let Some(driver) = DRIVER.get() {
         return Ok(driver);

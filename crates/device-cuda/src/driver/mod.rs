@@ -31,7 +31,7 @@ pub use call::CallError;
 pub use context::DeviceInfo;
 pub(crate) use context::{Bound, Context, OpenError, devices, version};
 pub(crate) use lane::Lane;
-pub(crate) use library::{LIBRARY, Lacking};
+pub(crate) use library::{LIBRARY, Lacking, find_driver};
 pub(crate) use memory::DeviceMemory;
 pub(crate) use pinned::{HostMemory, PinnedMemory, Slot};
 pub(crate) use rows::Rows;

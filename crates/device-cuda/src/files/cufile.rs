@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 use tensorlift_device::{CopyRun, Pull, Pulled};
 
 use super::per_file::{PerFile, lock};
-use crate::Gds;
+use super::reach;
 use crate::driver::cufile::{ALIGNMENT, CuFile, CuFileError, DeviceBuffer, RegisteredFile};
 use crate::driver::{Context, DeviceMemory, Stream};
+use crate::{Gds, GdsReport};
 
-/// Device buffers for reads under way at once. With the default size of 4 MiB they take 32 MiB of
+/// Device buffers for reads under way at once. With the default size of 2 MiB they take 16 MiB of
 /// device memory, which is what queues of current drives want.
 const MOST_BUFFERS: usize = 8;
 /// Reads of each file that are compared.
@@ -34,6 +35,8 @@ const PROOFS: u32 = 2;
 pub(crate) struct Files {
     mode: Gds,
     buffer_bytes: usize,
+    /// Whether the system lets cuFile reach storage.
+    worthwhile: OnceLock<bool>,
     /// cuFile or why not, and how long it took to know.
     cufile: OnceLock<(Result<&'static CuFile, String>, Duration)>,
     open: PerFile<Mutex<FileState>>,
@@ -73,6 +76,7 @@ impl Files {
         Self {
             mode,
             buffer_bytes,
+            worthwhile: OnceLock::new(),
             cufile: OnceLock::new(),
             open: PerFile::default(),
             buffers: Mutex::default(),
@@ -80,17 +84,28 @@ impl Files {
         }
     }
 
-    /// Whether files are tried at all, or why not, and what opening cuFile took.
-    pub(crate) fn describe(&self, context: &Context) -> (Result<(), String>, Duration) {
-        let (found, took) = self.look(context);
-        (found.clone().map(drop), *took)
+    /// What asking cuFile has found so far; it is not asked for this.
+    pub(crate) fn report(&self) -> GdsReport {
+        match self.cufile.get() {
+            None => GdsReport::NotAsked,
+            Some((Ok(_), took)) => GdsReport::Opened { took: *took },
+            Some((Err(reason), took)) => GdsReport::Refused {
+                reason: reason.clone(),
+                took: *took,
+            },
+        }
     }
 
-    pub(crate) fn pulls(&self, context: &Context) -> bool {
-        self.look(context).0.is_ok()
+    /// Whether files may be read by cuFile; it is not asked for this.
+    pub(crate) fn pulls(&self) -> bool {
+        match self.mode {
+            Gds::On => true,
+            Gds::Off => false,
+            Gds::Auto => *self.worthwhile.get_or_init(|| reach::system().is_some()),
+        }
     }
 
-    /// Opens cuFile when it is first asked for: that can take longer than a small load.
+    /// Opens cuFile when it is first asked for: that takes longer than most loads.
     fn look(&self, context: &Context) -> &(Result<&'static CuFile, String>, Duration) {
         self.cufile.get_or_init(|| {
             let begun = Instant::now();
@@ -99,9 +114,6 @@ impl Files {
     }
 
     fn open_cufile(&self, context: &Context) -> Result<&'static CuFile, String> {
-        if self.mode == Gds::Off {
-            return Err("switched off".into());
-        }
         let cufile = CuFile::get(context).map_err(|error| error.to_string())?;
         match cufile.reaches_storage() {
             Ok(false) if self.mode == Gds::Auto => {
@@ -112,6 +124,18 @@ impl Files {
         }
     }
 
+    /// Why a file of a group is not read by cuFile, before that is asked anything.
+    fn refuses(&self, memory: &DeviceMemory, file: &File) -> Result<(), String> {
+        match self.mode {
+            Gds::Off => Err("switched off".into()),
+            Gds::On => Ok(()),
+            Gds::Auto if memory.len() < reach::LEAST_BYTES => {
+                Err("the load is too small to open cuFile for it".into())
+            }
+            Gds::Auto => reach::file(file),
+        }
+    }
+
     /// Reads into a group, and waits.
     pub(crate) fn pull(
         &self,
@@ -119,10 +143,6 @@ impl Files {
         stream: &Arc<Stream>,
         pull: &Pull<'_>,
     ) -> Pulled {
-        let cufile = match &self.look(memory.context()).0 {
-            Ok(cufile) => cufile,
-            Err(reason) => return Pulled::Refused(reason.clone().into()),
-        };
         if pull.len > self.buffer_bytes {
             let reason = format!("reads are of at most {} bytes", self.buffer_bytes);
             return Pulled::Refused(reason.into());
@@ -134,9 +154,15 @@ impl Files {
         // Only the first reads of a file hold this lock while they run.
         let mut guard = lock(&state);
         if let FileState::New = *guard {
-            *guard = match RegisteredFile::new(cufile, pull.file) {
+            let allowed = self.refuses(memory, pull.file);
+            let cufile = allowed.and_then(|()| self.look(memory.context()).0.clone());
+            let opened = cufile.and_then(|cufile| {
+                let file = RegisteredFile::new(cufile, pull.file);
+                file.map_err(|error| error.to_string())
+            });
+            *guard = match opened {
                 Ok(file) => FileState::Good(Arc::new(file), PROOFS),
-                Err(error) => FileState::Refused(error.to_string()),
+                Err(reason) => FileState::Refused(reason),
             };
         }
         let (file, proofs) = match &*guard {
@@ -151,7 +177,7 @@ impl Files {
             }
             _ => Some(guard),
         };
-        let fetched = self.fetch(cufile, &file, memory, stream, pull, first.is_some());
+        let fetched = self.fetch(&file, memory, stream, pull, first.is_some());
         let mut guard = first.unwrap_or_else(|| lock(&state));
         match fetched {
             Ok(()) => {
@@ -173,7 +199,6 @@ impl Files {
 
     fn fetch(
         &self,
-        cufile: &'static CuFile,
         file: &RegisteredFile,
         memory: &Arc<DeviceMemory>,
         stream: &Arc<Stream>,
@@ -188,7 +213,7 @@ impl Files {
             // A page more at either end, for reads that begin and end within one.
             None => {
                 let len = self.buffer_bytes + 2 * ALIGNMENT as usize;
-                DeviceBuffer::new(cufile, stream, len)?
+                DeviceBuffer::new(file.cufile(), stream, len)?
             }
         };
         file.read(&mut buffer, start, head + pull.len)?;

@@ -1,13 +1,23 @@
-//! Files that come by other ways than reads into the ring: GPUDirect Storage, pinned mappings.
+//! Files that a device reads itself.
 
 #[cfg(target_os = "linux")]
+mod cufile;
+#[cfg(not(target_os = "linux"))]
+mod none;
 #[cfg(target_os = "linux")]
 mod per_file;
-#[cfg_attr(target_os = "linux", path = "cufile.rs")]
-#[cfg_attr(not(target_os = "linux"), path = "none.rs")]
-mod platform;
+#[cfg(target_os = "linux")]
+mod reach;
 
 #[cfg(target_os = "linux")]
-pub(crate) use platform::Files;
+pub(crate) use cufile::Files;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use platform::Mapped;
+pub(crate) use none::Files;
+
+/// What would let cuFile reach storage directly on this system, if anything.
+pub(crate) fn direct_storage() -> Option<&'static str> {
+    #[cfg(target_os = "linux")]
+    return reach::system();
+    #[cfg(not(target_os = "linux"))]
+    None
+}

@@ -1,12 +1,11 @@
 //! Systems without cuFile.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tensorlift_device::{Pull, Pulled};
 
-use crate::Gds;
-use crate::driver::{Context, DeviceMemory, Stream};
+use crate::driver::{DeviceMemory, Stream};
+use crate::{Gds, GdsReport};
 
 const REASON: &str = "GPUDirect Storage is there on Linux only";
 
@@ -18,11 +17,11 @@ impl Files {
         Self
     }
 
-    pub(crate) fn describe(&self, _context: &Context) -> (Result<(), String>, Duration) {
-        (Err(REASON.into()), Duration::ZERO)
+    pub(crate) fn report(&self) -> GdsReport {
+        GdsReport::NotAsked
     }
 
-    pub(crate) fn pulls(&self, _context: &Context) -> bool {
+    pub(crate) fn pulls(&self) -> bool {
         false
     }
 

@@ -7,7 +7,7 @@ use std::io::Write;
 use tensorlift_device::{
     CopyRun, Destination, Device, DeviceError, GroupRequest, Pull, Pulled, Staging,
 };
-use tensorlift_device_cuda::{CudaDevice, Gds};
+use tensorlift_device_cuda::{CudaDevice, Gds, GdsReport};
 use tensorlift_fake_cuda::harness::{Control, Fake};
 
 use crate::drive::{Chunk, Manner, agrees, buffer, expected, fill, noise, options, straight};
@@ -96,19 +96,44 @@ fn outcome(control: &Control, gds: Gds, settings: &[(&str, u64)]) -> (usize, Str
 }
 
 #[test]
+fn cufile_is_asked_only_where_it_can_pay() {
+    Fake::new("files::cufile_is_asked_only_where_it_can_pay")
+        .with_cufile()
+        .run(|control| {
+            // A group of less than 4 GiB, whatever the system has.
+            let device = open(Gds::Auto);
+            let source = source();
+            let (pulled, reasons) = pull_all(control, &device, &file_of(&source), &source).unwrap();
+            assert_eq!(pulled, 0);
+            assert!(
+                reasons.iter().all(|why| why.contains("too small")),
+                "{reasons:?}"
+            );
+            assert_eq!(device.report().unwrap().gds, GdsReport::NotAsked);
+            drop(device);
+            let (pulled, reason) = outcome(control, Gds::Off, &[]);
+            assert_eq!((pulled, &*reason), (0, "switched off"));
+            let calls = control.calls();
+            assert!(
+                calls.keys().all(|call| !call.starts_with("cuFile")),
+                "{calls:?}"
+            );
+        });
+}
+
+#[test]
 fn the_device_reads_files_that_prove_good() {
     Fake::new("files::the_device_reads_files_that_prove_good")
         .with_cufile()
         .run(|control| {
-            assert_eq!(outcome(control, Gds::Auto, &[]), (10, String::new()));
-            assert_eq!(open(Gds::Auto).report().gds, Ok(()));
+            assert_eq!(outcome(control, Gds::On, &[]), (10, String::new()));
             let calls = control.calls();
             assert_eq!(calls["cuFileRead"], 10);
             // Nothing came through the host but what was compared: no upload.
             assert!(!calls.contains_key("cuMemcpyHtoDAsync_v2"));
             assert_eq!(calls["cuMemcpyDtoHAsync_v2"], 2 + 1);
             // Reads may come in pieces.
-            let pieces = outcome(control, Gds::Auto, &[("cufile_most", 1000)]);
+            let pieces = outcome(control, Gds::On, &[("cufile_most", 1000)]);
             assert_eq!(pieces, (10, String::new()));
         });
 }
@@ -168,7 +193,7 @@ fn a_probe_that_says_yes_may_fail_later() {
                     "cufile_good_reads",
                     control.calls().get("cuFileRead").unwrap_or(&0) + good,
                 );
-                let (pulled, reason) = outcome(control, Gds::Auto, &[("cufile_read_error", 5008)]);
+                let (pulled, reason) = outcome(control, Gds::On, &[("cufile_read_error", 5008)]);
                 assert_eq!(pulled as u64, good);
                 assert!(reason.contains("cuFileRead returned 5008"), "{reason}");
             }
@@ -195,23 +220,21 @@ fn refusals_are_reasons_and_no_failures() {
     Fake::new("files::refusals_are_reasons_and_no_failures")
         .with_cufile()
         .run(|control| {
-            let refused = |gds, settings: &[_], expected: &str| {
-                let (pulled, reason) = outcome(control, gds, settings);
+            let refused = |settings: &[_], expected: &str| {
+                let (pulled, reason) = outcome(control, Gds::On, settings);
                 assert_eq!(pulled, 0);
                 assert!(reason.contains(expected), "{reason}");
             };
-            refused(Gds::Off, &[], "switched off");
             // `CU_FILE_DRIVER_NOT_INITIALIZED`.
             let error = [("cufile_open_error", 5001)];
-            refused(Gds::On, &error, "cuFileDriverOpen returned 5001");
-            refused(Gds::Auto, &[("cufile_storages", 0)], "only imitate");
+            refused(&error, "cuFileDriverOpen returned 5001");
             let (pulled, _) = outcome(control, Gds::On, &[("cufile_storages", 0)]);
             assert_eq!(pulled, 10);
             let error = [("cufile_register_error", 5008)];
-            refused(Gds::Auto, &error, "cuFileHandleRegister returned 5008");
+            refused(&error, "cuFileHandleRegister returned 5008");
             // No device memory for the reads: the load needs what there is.
             control.set("memory", source().len() as u64);
-            refused(Gds::Auto, &[], "CUDA_ERROR_OUT_OF_MEMORY");
+            refused(&[], "CUDA_ERROR_OUT_OF_MEMORY");
         });
 }
 
@@ -221,9 +244,12 @@ fn no_library_is_a_reason() {
         let (pulled, reason) = outcome(control, Gds::On, &[]);
         assert_eq!(pulled, 0);
         assert!(reason.contains("not installed"), "{reason}");
-        let report = open(Gds::On).report();
+        let device = open(Gds::On);
+        let source = source();
+        pull_all(control, &device, &file_of(&source), &source).unwrap();
+        let report = device.report().unwrap().to_string();
         assert!(
-            report.to_string().contains("no GPUDirect Storage"),
+            report.contains("no GPUDirect Storage: the cuFile library"),
             "{report}"
         );
     });
@@ -237,7 +263,7 @@ fn a_file_that_became_shorter_is_no_device_failure() {
             let source = noise(20_000, 3);
             let file = file_of(&source);
             file.set_len(10_000).unwrap();
-            let (pulled, reasons) = pull_all(control, &open(Gds::Auto), &file, &source).unwrap();
+            let (pulled, reasons) = pull_all(control, &open(Gds::On), &file, &source).unwrap();
             assert_eq!(pulled, 1);
             let reason = reasons.into_iter().next().unwrap();
             assert!(reason.contains("early"), "{reason}");
@@ -251,7 +277,7 @@ fn a_pull_that_leaves_its_ends_is_misuse() {
         .run(|_| {
             let source = noise(8192, 4);
             let file = file_of(&source);
-            let device = open(Gds::Auto);
+            let device = open(Gds::On);
             let request = GroupRequest::new(100);
             let mut group = device.allocate(&request).unwrap();
             let Destination::Staged(staging) = group.destination() else {

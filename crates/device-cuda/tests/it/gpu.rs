@@ -5,7 +5,8 @@ use tensorlift_device_cuda::{CudaBuffer, CudaDevice};
 
 /// The first device, or a line that there is none.
 fn gpu() -> Option<CudaDevice> {
-    match CudaDevice::new(0) {
+    let device = CudaDevice::new(0).and_then(|device| device.wait().map(|()| device));
+    match device {
         Ok(device) => Some(device),
         Err(error) => {
             println!("not run: no GPU ({error})");
@@ -21,8 +22,8 @@ fn bytes(group: &dyn Group) -> Vec<u8> {
 #[test]
 fn a_gpu_conforms() {
     if let Some(device) = gpu() {
-        println!("{}", device.report());
         conformance::check(&device, bytes);
+        println!("{}", device.report().unwrap());
     }
 }
 

@@ -129,7 +129,7 @@ fn a_batch_that_the_driver_refuses_goes_one_by_one() {
         .set("batch", 0)
         .run(|control| {
             let device = options(0).build().unwrap();
-            assert!(device.report().batched_copies);
+            assert!(device.report().unwrap().batched_copies);
             let source = noise(8000, 5);
             let runs = (0..100).map(|i| CopyRun {
                 from: i * 80,
@@ -153,7 +153,7 @@ fn a_batch_that_the_driver_refuses_goes_one_by_one() {
             // It is asked once.
             assert_eq!(control.calls()["cuMemcpyBatchAsync_v2"], 1);
             assert_eq!(control.calls()["cuMemcpyHtoDAsync_v2"], 200);
-            assert!(!device.report().batched_copies);
+            assert!(!device.report().unwrap().batched_copies);
         });
 }
 

@@ -1,7 +1,7 @@
 //! Which devices there are, and what opening one costs.
 
 use tensorlift_device::{Device, DeviceError, GroupRequest};
-use tensorlift_device_cuda::{CudaDevice, Gds, survey};
+use tensorlift_device_cuda::{CudaDevice, Gds, GdsReport, survey};
 use tensorlift_fake_cuda::harness::Fake;
 
 use crate::drive::{noise, options, round_trip};
@@ -15,7 +15,7 @@ fn no_driver_is_a_typed_error() {
             assert!(library.contains("libcuda.so.1"));
             assert!(matches!(survey(), Err(DeviceError::DriverMissing { .. })));
         }
-        Err(DeviceError::Unavailable { .. }) => {}
+        Ok(_) => {}
         other => panic!("{other:?}"),
     }
 }
@@ -35,19 +35,28 @@ fn a_driver_that_lacks_a_call_is_a_typed_error() {
 #[test]
 fn no_device_and_a_wrong_number_are_typed_errors() {
     Fake::new("opening::no_device_and_a_wrong_number_are_typed_errors").run(|control| {
-        match CudaDevice::new(1) {
+        // The number is not looked at before the driver is needed.
+        let device = CudaDevice::new(1).unwrap();
+        match device.wait() {
             Err(DeviceError::Unavailable { device, reason }) => {
                 assert_eq!(device, "cuda:1");
                 assert!(reason.contains("there are 1 CUDA devices"), "{reason}");
             }
             other => panic!("{other:?}"),
         }
+        for error in [
+            device.reserve(0).unwrap_err(),
+            device.free_bytes().unwrap_err(),
+            device.report().unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("1 is not among them"), "{error}");
+        }
         let found = survey().unwrap();
         assert_eq!(found.driver_version, 13_000);
         assert_eq!(found.devices.len(), 1);
         assert_eq!(found.devices[0].memory, 1 << 30);
         control.set("devices", 0);
-        let none = CudaDevice::new(0).unwrap_err().to_string();
+        let none = CudaDevice::new(0).unwrap().wait().unwrap_err().to_string();
         assert!(none.contains("CUDA_ERROR_NO_DEVICE"), "{none}");
     });
 }
@@ -72,7 +81,7 @@ fn lanes_are_made_by_the_first_load_that_can_use_them_and_never_again() {
                     assert_eq!(control.calls()["cuMemHostRegister_v2"], registered);
                 }
             }
-            let report = device.report();
+            let report = device.report().unwrap();
             assert_eq!((report.lanes, report.pinned_bytes), (4, 4 * 2 * 8192));
             assert_eq!(report.pinned_by, Some("cuMemHostRegister"));
             drop(device);
@@ -91,7 +100,7 @@ fn less_memory_that_can_be_pinned_makes_fewer_lanes() {
             for _ in 0..2 {
                 assert!(round_trip(&device, &source).unwrap() == source);
             }
-            assert_eq!(device.report().lanes, 2);
+            assert_eq!(device.report().unwrap().lanes, 2);
             assert_eq!(control.counts().pinned_bytes, 2 * 2 * 8192);
             // 8, 4 and 2 lanes were tried, once.
             assert_eq!(control.calls()["cuMemHostRegister_v2"], 3);
@@ -107,8 +116,8 @@ fn memory_that_cannot_be_registered_is_allocated_by_the_driver() {
             let device = options(0).build().unwrap();
             let source = noise(30_000, 2);
             assert_eq!(round_trip(&device, &source).unwrap(), source);
-            assert_eq!(device.report().pinned_by, Some("cuMemHostAlloc"));
-            assert_eq!(device.report().lanes, 2);
+            assert_eq!(device.report().unwrap().pinned_by, Some("cuMemHostAlloc"));
+            assert_eq!(device.report().unwrap().lanes, 2);
             assert_eq!(control.counts().pageable_copies, 0);
             drop(device);
             control.fail("cuMemHostAlloc", 1, 2);
@@ -132,8 +141,8 @@ fn options_become_rules() {
         assert_eq!((rules.tensor_alignment, rules.max_bytes), (256, 1 << 20));
         assert!(rules.one_dtype);
         assert_eq!(device.name(), "cuda:0");
-        assert_eq!(device.report().gds, Err("switched off".into()));
-        let text = device.report().to_string();
+        assert_eq!(device.report().unwrap().gds, GdsReport::NotAsked);
+        let text = device.report().unwrap().to_string();
         assert!(text.contains("no host memory pinned yet"), "{text}");
         let plain = options(0).build().unwrap().rules();
         assert_eq!((plain.tensor_alignment, plain.max_bytes), (16, u64::MAX));
@@ -174,6 +183,7 @@ fn the_context_of_the_calling_thread_is_left_as_it_was() {
         .set("devices", 2)
         .run(|_| {
             let device = options(1).build().unwrap();
+            device.wait().unwrap();
             // None was current.
             assert_eq!(ctx::get_current(), Ok(None));
             let other = tensorlift_device_cuda::cudarc::driver::CudaContext::new(0).unwrap();

@@ -58,7 +58,7 @@ fn both_formats_arrive_whole_single_and_sharded() {
                         check(&loaded, &spec.expected());
                         assert_eq!(loaded.report().devices, ["cuda:0"]);
                         let pulled = loaded.report().files.iter().any(|it| it.pulled_by_device);
-                        assert_eq!(pulled, gds != Gds::Off);
+                        assert_eq!(pulled, gds == Gds::On);
                     }
                 }
             }
