@@ -1,7 +1,7 @@
 //! Where `load` places tensors.
 
 use clap::ValueEnum;
-use tensorlift::{Error, HostDevice, NullDevice, Placement};
+use tensorlift::{HostDevice, NullDevice, Placement};
 
 /// A device, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub(crate) enum DeviceArg {
 /// Whether GPUDirect Storage is used.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum GdsArg {
-    /// Where it works
+    /// Where it can pay: large loads from file systems that support it
     Auto,
-    /// Tried even where the driver says it would not be used
+    /// Tried for every file; opening cuFile takes about half a second
     On,
     /// Not at all
     Off,
@@ -43,23 +43,67 @@ impl std::str::FromStr for DeviceArg {
     }
 }
 
+/// A device that was named; where it is a GPU, the driver is starting.
+pub(crate) enum Named {
+    Host,
+    Null,
+    #[cfg(feature = "cuda")]
+    Cuda {
+        device: tensorlift::cuda::CudaDevice,
+        /// Whether the host takes its place if it does not start.
+        or_host: bool,
+    },
+}
+
 impl DeviceArg {
-    /// The placement of everything on this device.
-    pub(crate) fn placement(&self, gds: GdsArg) -> tensorlift::Result<Placement> {
+    /// Names the device: before files are opened, so that a driver starts meanwhile.
+    pub(crate) fn name(&self, gds: GdsArg) -> tensorlift::Result<Named> {
         match self {
-            DeviceArg::Host => Ok(Placement::on(HostDevice::new())),
-            DeviceArg::Null => Ok(Placement::on(NullDevice)),
-            DeviceArg::Cuda(ordinal) => cuda(*ordinal, gds),
-            DeviceArg::Auto => Ok(cuda(0, gds).unwrap_or_else(|error| {
+            DeviceArg::Host => Ok(Named::Host),
+            DeviceArg::Null => Ok(Named::Null),
+            DeviceArg::Cuda(ordinal) => cuda(*ordinal, gds, false),
+            DeviceArg::Auto => Ok(cuda(0, gds, true).unwrap_or_else(|error| {
                 tracing::warn!("loading to the host: {error}");
-                Placement::on(HostDevice::new())
+                Named::Host
             })),
         }
     }
 }
 
+impl Named {
+    /// The placement of everything on this device.
+    pub(crate) fn placement(&self) -> Placement {
+        match self {
+            Named::Host => Placement::on(HostDevice::new()),
+            Named::Null => Placement::on(NullDevice),
+            #[cfg(feature = "cuda")]
+            Named::Cuda { device, or_host } => match device.wait() {
+                Err(error) if *or_host => {
+                    tracing::warn!("loading to the host: {error}");
+                    Placement::on(HostDevice::new())
+                }
+                // Otherwise the load tells the error.
+                _ => Placement::on(device.clone()),
+            },
+        }
+    }
+
+    /// Logs what a load has found of the device.
+    pub(crate) fn log(&self) {
+        #[cfg(feature = "cuda")]
+        if let Named::Cuda { device, .. } = self
+            && let Ok(report) = device.report()
+        {
+            tracing::info!("{report}");
+            if let tensorlift::cuda::GdsReport::Refused { .. } = report.gds {
+                tracing::warn!("{}", report.gds);
+            }
+        }
+    }
+}
+
 #[cfg(feature = "cuda")]
-fn cuda(ordinal: usize, gds: GdsArg) -> tensorlift::Result<Placement> {
+fn cuda(ordinal: usize, gds: GdsArg, or_host: bool) -> tensorlift::Result<Named> {
     use tensorlift::cuda::{CudaDevice, Gds};
 
     let gds = match gds {
@@ -67,21 +111,15 @@ fn cuda(ordinal: usize, gds: GdsArg) -> tensorlift::Result<Placement> {
         GdsArg::On => Gds::On,
         GdsArg::Off => Gds::Off,
     };
-    let device = CudaDevice::options(ordinal)
-        .gds(gds)
-        .build()
-        .map_err(Error::from)?;
-    let report = device.report();
-    tracing::info!("{report}");
-    if let (Gds::On, Err(reason)) = (gds, &report.gds) {
-        tracing::warn!("no GPUDirect Storage: {reason}");
-    }
-    Ok(Placement::on(device))
+    let device = CudaDevice::options(ordinal).gds(gds).build()?;
+    Ok(Named::Cuda { device, or_host })
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(ordinal: usize, _gds: GdsArg) -> tensorlift::Result<Placement> {
+fn cuda(ordinal: usize, _gds: GdsArg, _or_host: bool) -> tensorlift::Result<Named> {
     let found = format!("cuda:{ordinal} was asked for, and this program was built without CUDA");
-    Err(Error::new(tensorlift::ErrorKind::Unsupported, found)
-        .with_remedy("build it with `--features cuda`"))
+    Err(
+        tensorlift::Error::new(tensorlift::ErrorKind::Unsupported, found)
+            .with_remedy("build it with its default features"),
+    )
 }

@@ -45,7 +45,7 @@ pub(crate) struct Load {
     /// The most memory to allocate, in bytes; what is free by default
     #[arg(long, env = "TENSORLIFT_MEMORY_BYTES")]
     memory_bytes: Option<u64>,
-    /// The most bytes of staging buffers, on the way to devices that need them
+    /// The most bytes of staging slots, on the way to devices that need them
     #[arg(long, env = "TENSORLIFT_STAGING_BYTES")]
     staging_bytes: Option<u64>,
     /// The most shards to read in turn
@@ -70,8 +70,9 @@ struct Explanation {
 
 impl Load {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+        let device = self.device.name(self.gds)?;
         let checkpoint = self.target.open()?;
-        let placement = self.device.placement(self.gds)?;
+        let placement = device.placement();
         let mut loader = checkpoint.loader().options(self.options()).place(placement);
         if self.explain {
             self.explain(out, &checkpoint, &loader)?;
@@ -88,6 +89,7 @@ impl Load {
             bar.finish_and_clear();
         }
         let loaded = loaded?;
+        device.log();
         if self.json {
             serde_json::to_writer(&mut *out, loaded.report())?;
             writeln!(out)?;
