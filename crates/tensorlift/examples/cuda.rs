@@ -10,7 +10,7 @@ fn main() -> Result<()> {
         .nth(1)
         .unwrap_or_else(|| "fixtures/tiny-model".into());
     let device = CudaDevice::new(0)?;
-    println!("{}", device.report());
+    println!("{}", device.report()?);
 
     let checkpoint = Checkpoint::open(&target)?;
     let loaded = checkpoint.loader().place_on(device).load()?;
