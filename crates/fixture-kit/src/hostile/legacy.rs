@@ -127,10 +127,27 @@ fn sound(group: &mut Group<'_>) {
             })
         },
     );
-    group.either("trailing", "1,000 bytes follow the storages", || {
-        file(|parts| parts.storages.extend([0; 1000]))
+    for (name, why, behind) in [
+        ("trailing", "1,000 zeros follow the storages", vec![0; 1000]),
+        (
+            "trailing-line",
+            "a line end follows the storages",
+            b"\n".to_vec(),
+        ),
+    ] {
+        group.loads(name, why, weight(), move || {
+            file(|parts| parts.storages.extend_from_slice(&behind))
+        });
+    }
+    group.refused("second-file", "another file follows the storages", || {
+        let mut bytes = parts().bytes();
+        bytes.extend(parts().bytes());
+        bytes
     });
-    group.either(
+    group.refused("second-pickle", "a pickle follows the storages", || {
+        file(|parts| parts.storages.extend(parts.object.clone()))
+    });
+    group.refused(
         "key-unknown",
         "a storage is listed that no tensor uses",
         || {
@@ -140,7 +157,7 @@ fn sound(group: &mut Group<'_>) {
             })
         },
     );
-    group.either("key-twice", "a storage is listed twice", || {
+    group.refused("key-twice", "a storage is listed twice", || {
         file(|parts| {
             parts.keys = legacy_key_list(2, &["7", "7"]);
             parts.storages.extend(storage(4, &[0; 16]));
@@ -191,7 +208,54 @@ fn legacy_tensor(writer: &mut Writer, key: &str, count: i64) {
     });
 }
 
+/// The magic number in other forms than PyTorch's, before the rest of a sound file.
+const MAGICS: [(&str, &[u8]); 5] = [
+    (
+        "high-zeros",
+        b"\x80\x02\x8a\x0cl\xfc\x9cF\xf9 j\xa8P\x19\0\0.",
+    ),
+    ("long4", b"\x80\x02\x8b\x0a\0\0\0l\xfc\x9cF\xf9 j\xa8P\x19."),
+    (
+        "framed",
+        b"\x80\x04\x95\x0e\0\0\0\0\0\0\0\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\x94.",
+    ),
+    ("text", b"L119547037146038801333356L\n."),
+    ("digits", b"I119547037146038801333356\n."),
+];
+
+/// Where the second pickle begins, behind that of the magic number.
+const MAGIC_BYTES: usize = 15;
+
 fn heads(group: &mut Group<'_>) {
+    for (name, magic) in MAGICS {
+        let why = "the magic number is written in another way";
+        group.loads(&format!("magic-{name}"), why, weight(), move || {
+            file(|parts| {
+                parts.head.splice(..MAGIC_BYTES, magic.iter().copied());
+            })
+        });
+    }
+    for bit in (0..80).step_by(7) {
+        let why = format!("bit {bit} of the magic number is another one");
+        group.refused(&format!("magic-bit-{bit}"), &why, move || {
+            file(|parts| parts.head[4 + bit / 8] ^= 1 << (bit % 8))
+        });
+    }
+    for (name, pickle) in [
+        ("none", &b"\x80\x02N."[..]),
+        ("number", b"\x80\x02K\x03."),
+        ("text", b"\x80\x02X\x03\0\0\0abc."),
+        ("bytes", b"\x80\x03C\x03abc."),
+    ] {
+        let why = format!("the file is a pickled {name}, which holds nothing");
+        group.refused(&format!("bare-{name}"), &why, move || pickle.to_vec());
+    }
+    group.refused("bare-twice", "two pickles follow each other", || {
+        let pickle = object(4, |writer| {
+            writer.none();
+        });
+        [&pickle[..], &pickle].concat()
+    });
     group.refused("magic-wrong", "the magic number is another one", || {
         file(|parts| parts.head[5] ^= 1)
     });

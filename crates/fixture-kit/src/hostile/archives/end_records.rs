@@ -1,5 +1,5 @@
 use super::super::Group;
-use super::super::parts::archive;
+use super::super::parts::{archive, weight};
 use super::{changed, ended, find};
 use crate::zip::EndRecords;
 
@@ -56,11 +56,21 @@ pub(super) fn add(group: &mut Group<'_>) {
         // Only zip64 records hold the large ones, so the older record alone cannot save a reader.
         group.refused(name, why, move || hide_small(ended(change)));
     }
-    let either: [(&str, &str, Change); 7] = [
+    let told_twice: [(&str, &str, Change); 9] = [
         (
             "end-size-zero",
             "the directory is said to be empty",
             |end| end.directory_size = 0,
+        ),
+        (
+            "end-size-40-bits",
+            "the directory is said to have 2^40 bytes",
+            |end| end.directory_size = 1 << 40,
+        ),
+        (
+            "end-offset-less",
+            "the directory is said to begin a byte earlier",
+            |end| end.directory_offset -= 1,
         ),
         (
             "end-size-more",
@@ -95,8 +105,25 @@ pub(super) fn add(group: &mut Group<'_>) {
             },
         ),
     ];
-    for (name, why, change) in either {
-        group.either(name, why, move || ended(change));
+    for (name, why, change) in told_twice {
+        group.refused(name, why, move || ended(change));
+        // Said by the zip64 record alone, and by the older record alone.
+        let has_comment = name.starts_with("comment");
+        if !has_comment {
+            let deferred = format!("{name}-deferred");
+            group.refused(&deferred, why, move || hide_small(ended(change)));
+        }
+        // Two of them do not differ in 32 bits.
+        if !has_comment && !name.starts_with("locator") && name != "end-size-max" {
+            let why = format!("{why}, and there is no zip64 record");
+            let older = format!("{name}-no-zip64");
+            group.refused(&older, &why, move || {
+                ended(|end| {
+                    change(end);
+                    end.zip64 = false;
+                })
+            });
+        }
     }
     group.refused("end-missing", "the end records are not there", || {
         let mut bytes = archive().bytes();
@@ -108,7 +135,7 @@ pub(super) fn add(group: &mut Group<'_>) {
         let bytes = archive().bytes();
         bytes[find(&bytes, b"PK\x05\x06").expect("there is an end record")..].to_vec()
     });
-    group.either(
+    group.refused(
         "end-comment-long",
         "the comment is said to be longer than the file",
         || {
@@ -118,7 +145,7 @@ pub(super) fn add(group: &mut Group<'_>) {
             bytes
         },
     );
-    group.either(
+    group.refused(
         "end-disks",
         "the archive is said to be split over disks",
         || {
@@ -128,7 +155,7 @@ pub(super) fn add(group: &mut Group<'_>) {
             bytes
         },
     );
-    group.either(
+    group.refused(
         "end-counts-differ",
         "the two end records count differently",
         || {
@@ -138,15 +165,71 @@ pub(super) fn add(group: &mut Group<'_>) {
             bytes
         },
     );
-    group.either("bytes-behind", "1,000 bytes follow the end record", || {
-        changed(|archive| archive.suffix = vec![b'x'; 1000])
+    for (name, why, suffix) in [
+        (
+            "bytes-behind",
+            "1,000 bytes follow the end record",
+            vec![b'x'; 1000],
+        ),
+        (
+            "zeros-behind",
+            "60,000 zeros follow the end record",
+            vec![0; 60_000],
+        ),
+        (
+            "newline-behind",
+            "a line end follows the end record",
+            b"\n".to_vec(),
+        ),
+    ] {
+        group.loads(name, why, weight(), move || {
+            changed(|archive| archive.suffix = suffix.clone())
+        });
+    }
+    group.refused(
+        "zeros-far-behind",
+        "more zeros follow the end record than readers search for it",
+        || changed(|archive| archive.suffix = vec![0; 70_000]),
+    );
+    group.refused("half-zeros", "the second half of the file is zeros", || {
+        let mut bytes = archive().bytes();
+        let half = bytes.len() / 2;
+        bytes[half..].fill(0);
+        bytes
     });
-    group.either(
+    group.refused(
+        "archive-in-comment",
+        "the comment is another archive, whose end record readers find first",
+        || {
+            let inner = archive().bytes();
+            ended(|end| end.comment = inner)
+        },
+    );
+    group.refused(
+        "cut-archive-behind",
+        "another archive follows, whose end is missing",
+        || {
+            let mut bytes = archive().bytes();
+            bytes.extend(&archive().bytes()[..300]);
+            bytes
+        },
+    );
+    group.refused(
+        "end-record-behind",
+        "another end record follows, of an archive without entries",
+        || {
+            let mut bytes = archive().bytes();
+            bytes.extend_from_slice(b"PK\x05\x06");
+            bytes.resize(bytes.len() + 18, 0);
+            bytes
+        },
+    );
+    group.refused(
         "bytes-before",
         "100 bytes stand before the first entry",
         || changed(|archive| archive.prefix = vec![b'x'; 100]),
     );
-    group.either(
+    group.refused(
         "bytes-before-unaware",
         "100 bytes stand before an archive that does not know of them",
         || {
@@ -155,12 +238,13 @@ pub(super) fn add(group: &mut Group<'_>) {
             bytes
         },
     );
-    group.either(
+    group.loads(
         "bytes-between",
         "100 bytes stand before the directory",
+        weight(),
         || changed(|archive| archive.before_directory = vec![b'x'; 100]),
     );
-    group.either("two-archives", "two archives follow each other", || {
+    group.refused("two-archives", "two archives follow each other", || {
         let mut bytes = archive().bytes();
         bytes.extend(archive().bytes());
         bytes

@@ -94,7 +94,7 @@ pub(super) fn add(group: &mut Group<'_>) {
         },
     );
 
-    group.either(
+    group.refused(
         "local-name-differs",
         "the local header has another name",
         || {
@@ -105,7 +105,7 @@ pub(super) fn add(group: &mut Group<'_>) {
             })
         },
     );
-    group.either(
+    group.refused(
         "local-sizes-differ",
         "the local header has other sizes",
         || {
@@ -118,7 +118,7 @@ pub(super) fn add(group: &mut Group<'_>) {
             })
         },
     );
-    group.either(
+    group.refused(
         "local-method-differs",
         "the local header says that the bytes are deflated",
         || {
@@ -129,7 +129,7 @@ pub(super) fn add(group: &mut Group<'_>) {
             })
         },
     );
-    group.either(
+    group.refused(
         "local-encrypted",
         "only the local header says that the entry is encrypted",
         || {
@@ -140,7 +140,7 @@ pub(super) fn add(group: &mut Group<'_>) {
             })
         },
     );
-    group.either(
+    group.refused(
         "descriptor-lies",
         "the data descriptor has other sizes and another CRC",
         || {
@@ -153,12 +153,12 @@ pub(super) fn add(group: &mut Group<'_>) {
             })
         },
     );
-    group.either(
+    group.refused(
         "descriptor-missing",
         "the data descriptor is not there",
         || changed(|archive| archive.entries[STORAGE].descriptor.clear()),
     );
-    group.either(
+    group.refused(
         "extra-broken",
         "an extra field is longer than all extra fields",
         || {
@@ -167,7 +167,57 @@ pub(super) fn add(group: &mut Group<'_>) {
             })
         },
     );
-    group.either(
+    group.refused(
+        "local-crc-differs",
+        "the local header has another CRC-32 and no descriptor follows",
+        || {
+            changed(|archive| {
+                let entry = &mut archive.entries[STORAGE];
+                for header in [&mut entry.local, &mut entry.listed].into_iter().flatten() {
+                    header.flags &= !FLAG_DESCRIPTOR;
+                }
+                entry.descriptor.clear();
+                *entry = entry.clone().local_as(|header| header.crc32 ^= 1);
+            })
+        },
+    );
+    group.refused(
+        "extra-unicode-path",
+        "an extra field gives the entry another name, which some readers take",
+        || {
+            listed(STORAGE, |header| {
+                let name = b"archive/data/9";
+                let mut field = vec![1];
+                field.extend_from_slice(&crc32fast::hash(&header.name).to_le_bytes());
+                field.extend_from_slice(name);
+                header.extra = vec![0x75, 0x70, field.len() as u8, 0];
+                header.extra.extend_from_slice(&field);
+            })
+        },
+    );
+    group.refused(
+        "unlisted-entry-first",
+        "the first entry of the file is one that the directory does not list",
+        || {
+            changed(|archive| {
+                let mut hidden = RawEntry::stored("archive/data/1", b"hidden");
+                hidden.listed = None;
+                archive.entries.insert(0, hidden);
+            })
+        },
+    );
+    group.refused(
+        "unlisted-entry-last",
+        "the last entry of the file is one that the directory does not list",
+        || {
+            changed(|archive| {
+                let mut hidden = RawEntry::stored("archive/data/1", b"hidden");
+                hidden.listed = None;
+                archive.entries.push(hidden);
+            })
+        },
+    );
+    group.refused(
         "unlisted-entry",
         "an entry stands in the file that the directory does not list",
         || {
@@ -178,7 +228,7 @@ pub(super) fn add(group: &mut Group<'_>) {
             })
         },
     );
-    group.either("split-size", "stored, but the two sizes differ", || {
+    group.refused("split-size", "stored, but the two sizes differ", || {
         listed(STORAGE, |header| header.size = 1 << 30)
     });
 }

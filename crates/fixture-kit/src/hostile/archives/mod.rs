@@ -84,6 +84,32 @@ fn sound(group: &mut Group<'_>) {
         || ended(|end| end.zip64 = false),
     );
     group.loads(
+        "descriptors-without-signature",
+        "the records behind the bytes have no signature",
+        weight(),
+        || {
+            changed(|archive| {
+                for entry in &mut archive.entries {
+                    entry.descriptor.drain(..4);
+                }
+            })
+        },
+    );
+    group.loads(
+        "descriptors-wide",
+        "the records behind the bytes have sizes of eight bytes",
+        weight(),
+        || {
+            changed(|archive| {
+                for entry in &mut archive.entries {
+                    let size = (entry.bytes.len() as u64).to_le_bytes();
+                    entry.descriptor.truncate(8);
+                    entry.descriptor.extend_from_slice(&[size, size].concat());
+                }
+            })
+        },
+    );
+    group.loads(
         "no-descriptors",
         "sizes stand before the bytes",
         weight(),
@@ -123,7 +149,15 @@ fn sound(group: &mut Group<'_>) {
             name,
             "the CRC-32 of an entry is wrong, as in files that PyTorch writes without it",
             weight(),
-            move || listed(entry, |header| header.crc32 ^= 0xdead_beef),
+            move || {
+                changed(|archive| {
+                    let entry = &mut archive.entries[entry];
+                    for header in [&mut entry.local, &mut entry.listed].into_iter().flatten() {
+                        header.crc32 ^= 0xdead_beef;
+                        entry.descriptor = header.descriptor();
+                    }
+                })
+            },
         );
     }
 }

@@ -55,12 +55,31 @@ pub(super) fn add(group: &mut Group<'_>) {
         ("name-backslash", "archive\\data\\0"),
         ("name-drive", "C:/evil"),
         ("name-empty", ""),
-        ("name-nul", "archive/data/0\0.txt"),
-        ("name-other-case", "ARCHIVE/DATA/0"),
         ("name-two-slashes", "archive//data/0"),
     ] {
         let why = format!("an entry is called {extra:?}");
         group.either(name, &why, move || {
+            changed(|archive| archive.entries.push(RawEntry::stored(extra, b"evil")))
+        });
+    }
+    for (name, extra, why) in [
+        (
+            "name-nul",
+            "archive/data/0\0.txt",
+            "some readers end an entry's name at its zero byte, and see the storage's name",
+        ),
+        (
+            "name-other-case",
+            "ARCHIVE/DATA/0",
+            "PyTorch compares names without regard to case, and sees two storages of one name",
+        ),
+        (
+            "name-pickle-other-case",
+            "archive/DATA.pkl",
+            "PyTorch compares names without regard to case, and sees two pickles",
+        ),
+    ] {
+        group.refused(name, why, move || {
             changed(|archive| archive.entries.push(RawEntry::stored(extra, b"evil")))
         });
     }

@@ -236,10 +236,11 @@ impl<'a> Tail<'a> {
     /// before the archive.
     fn shifted_zip64(&self, said: u64, locator_start: u64) -> Result<Option<Error>> {
         let usual = locator_start - ZIP64_END_BYTES;
-        let record: [u8; 12] = self.get(usual)?;
-        let is_record = record.starts_with(ZIP64_END) && u64_at(&record, 4) == 44;
+        let record: [u8; ZIP64_END_BYTES as usize] = self.get(usual)?;
+        let directory_end = u64_at(&record, 40).checked_add(u64_at(&record, 48));
+        let is_shifted = record.starts_with(ZIP64_END) && directory_end == Some(said);
         match usual.checked_sub(said) {
-            Some(len @ 1..) if is_record => self.prefixed(len).map(Some),
+            Some(len @ 1..) if is_shifted => self.prefixed(len).map(Some),
             _ => Ok(None),
         }
     }
@@ -249,7 +250,8 @@ impl<'a> Tail<'a> {
         let real = expected_end.checked_sub(byte_len);
         if let Some((real, prefix @ 1..)) =
             real.and_then(|real| Some((real, real.checked_sub(start)?)))
-            && (byte_len == 0 || self.get::<4>(real)? == *DIRECTORY_ENTRY)
+            && byte_len > 0
+            && self.get::<4>(real)? == *DIRECTORY_ENTRY
         {
             return self.prefixed(prefix);
         }
