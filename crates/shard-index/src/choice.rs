@@ -12,15 +12,15 @@ use crate::listing::{Listing, name};
 pub struct Choice {
     /// How the target was understood.
     pub route: Route,
-    /// The file that was chosen: a checkpoint, an index, or the first of numbered parts.
+    /// The file that was chosen: a checkpoint, an index, or the first of several files.
     #[serde(serialize_with = "lossy")]
     pub chosen: PathBuf,
-    /// What kind of file that is.
+    /// How the checkpoint is divided into files.
     pub form: Form,
     /// Where the target is one file that by its name is one of many parts: its number, and how
     /// many there are. Only that one is loaded.
     pub part: Option<(u32, u32)>,
-    /// Other files that hold, or could hold, tensors.
+    /// Other files and folders that hold, or could hold, tensors.
     pub passed_over: Vec<PassedOver>,
 }
 
@@ -46,15 +46,17 @@ pub enum Form {
     Single,
     /// An index file lists its shards.
     Index,
-    /// Its files are numbered by name, as in `-00001-of-00003`, and there is no index.
+    /// Its files are numbered by name, as in `-00001-of-00003`, and no index is used.
     Parts,
+    /// The caller named its files.
+    Files,
 }
 
-/// A file that was not chosen.
+/// A file or folder that was not chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PassedOver {
-    /// The file; the first one of numbered parts.
+    /// The file or folder; the first file of several.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// How many files it stands for.
@@ -76,6 +78,50 @@ pub enum Reason {
     TrainingState,
     /// Its format is not supported.
     Unsupported,
+    /// It is a part of the series whose index was taken, and the index does not list it.
+    Unlisted,
+    /// It is an index, and indexes were not to be used.
+    IndexIgnored,
+    /// Its name differs from that of the chosen file in a number only.
+    OtherNumber,
+    /// It is a folder within the folder.
+    Subfolder,
+}
+
+impl Choice {
+    /// The choice of one file that had no others to be chosen from.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self {
+            route: Route::File,
+            chosen: path.into(),
+            form: Form::Single,
+            part: None,
+            passed_over: Vec::new(),
+        }
+    }
+}
+
+impl PassedOver {
+    /// How to load it, if it can be.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        Some(match &self.reason {
+            Reason::Precedence | Reason::TrainingState if self.files > 1 => {
+                "load it with --files and the names of all parts".to_owned()
+            }
+            Reason::Precedence | Reason::TrainingState => "name the file to load it".to_owned(),
+            Reason::Variant(variant) if variant.is_empty() => {
+                "leave --variant out to load it".to_owned()
+            }
+            Reason::Variant(variant) => format!("load it with --variant {variant}"),
+            Reason::Unsupported => return None,
+            Reason::Unlisted => "load it with --no-index, or by name with --files".to_owned(),
+            Reason::IndexIgnored => "leave --no-index out to use it".to_owned(),
+            Reason::OtherNumber => "load several files as one with --files".to_owned(),
+            Reason::Subfolder => "name the folder to load what is in it".to_owned(),
+        })
+    }
 }
 
 /// Files that stand beside the checkpoint, found by name only and not opened.
@@ -141,10 +187,16 @@ impl fmt::Display for Choice {
 impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", name(&self.path).display())?;
-        if self.files > 1 {
-            write!(f, " and {} more parts", self.files - 1)?;
+        match self.files {
+            0 | 1 => {}
+            2 => write!(f, " and 1 more file")?,
+            files => write!(f, " and {} more files", files - 1)?,
         }
-        write!(f, " ({})", self.reason)
+        write!(f, " ({}", self.reason)?;
+        match self.remedy() {
+            Some(remedy) => write!(f, "; {remedy})"),
+            None => f.write_str(")"),
+        }
     }
 }
 
@@ -156,6 +208,10 @@ impl fmt::Display for Reason {
             Reason::Variant(variant) => write!(f, "variant {variant:?} was not asked for"),
             Reason::TrainingState => f.write_str("state of a training run"),
             Reason::Unsupported => f.write_str("format not supported"),
+            Reason::Unlisted => f.write_str("the index does not list it"),
+            Reason::IndexIgnored => f.write_str("an index that was not to be used"),
+            Reason::OtherNumber => f.write_str("the name differs in a number only"),
+            Reason::Subfolder => f.write_str("a folder with weights"),
         }
     }
 }

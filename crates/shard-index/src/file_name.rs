@@ -8,7 +8,9 @@ pub(crate) enum FileName {
     Weights(Weights),
     /// Tensors in a format that is not supported.
     Unsupported,
-    /// No tensors, as far as the name tells.
+    /// Nothing: only the file's bytes tell.
+    Unknown,
+    /// No tensors.
     Other,
 }
 
@@ -24,6 +26,8 @@ pub(crate) struct Weights {
     pub(crate) shape: Shape,
     /// Whether it looks like the state of a training run.
     pub(crate) training_state: bool,
+    /// Whether the extension says nothing, and the bytes told the format.
+    pub(crate) sniffed: bool,
 }
 
 /// Formats, preferred one first.
@@ -50,19 +54,48 @@ pub(crate) enum Stem {
 pub(crate) enum Shape {
     Index,
     Single,
-    /// `-00001-of-00003`, or `-1-of-3`.
+    /// `-00001-of-00003`, or `_1_of_3`.
     Part {
         number: u32,
         of: NonZeroU32,
-        /// How many digits the last number has: other counts are other series.
-        digits: usize,
     },
 }
 
 /// Extensions of formats with tensors that we cannot read.
-const UNSUPPORTED: [&str; 13] = [
-    "gguf", "ggml", "h5", "hdf5", "keras", "msgpack", "ot", "onnx", "tflite", "npz", "pkl",
-    "pickle", "nemo",
+const UNSUPPORTED: [&str; 12] = [
+    "gguf", "ggml", "h5", "hdf5", "keras", "msgpack", "onnx", "tflite", "npz", "nemo", "pt2",
+    "distcp",
+];
+
+/// Extensions of files that hold no tensors, so that nobody needs to open them to tell.
+const NO_TENSORS: [&str; 27] = [
+    "json",
+    "jsonl",
+    "txt",
+    "md",
+    "py",
+    "pyc",
+    "yaml",
+    "yml",
+    "toml",
+    "csv",
+    "tsv",
+    "html",
+    "log",
+    "jinja",
+    "model",
+    "spm",
+    "vocab",
+    "lock",
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "svg",
+    "pdf",
+    "ipynb",
+    "sh",
+    "incomplete",
 ];
 
 /// How names of training state begin: `optimizer.pt`, `rng_state_0.pth`, `scaler.pt`, and so on.
@@ -87,9 +120,7 @@ pub(crate) fn read(name: &str, wanted: Option<&str>) -> FileName {
         Some((file, variant)) => (file, true, variant),
         None => (name, false, None),
     };
-    let Some((stem, extension)) = file.rsplit_once('.') else {
-        return FileName::Other;
-    };
+    let (stem, extension) = file.rsplit_once('.').unwrap_or((file, ""));
     let extension = extension.to_ascii_lowercase();
     let family = match extension.as_str() {
         "safetensors" => Family::Safetensors,
@@ -97,25 +128,41 @@ pub(crate) fn read(name: &str, wanted: Option<&str>) -> FileName {
         "bin" if stem.starts_with("openvino_") => return FileName::Unsupported,
         "bin" | "pt" | "pth" | "ckpt" => Family::Torch,
         other if UNSUPPORTED.contains(&other) => return FileName::Unsupported,
-        _ => return FileName::Other,
+        _ if is_index => return FileName::Other,
+        other if NO_TENSORS.contains(&other) => return FileName::Other,
+        _ => return FileName::Unknown,
     };
     let known = |base: &str| known_stem(family, &extension, base);
-    let (base, variant, part) = split_stem(stem, wanted, known);
+    let (base, variant, part) = split_stem(stem, &extension, wanted, known);
     let shape = match part {
         _ if is_index => Shape::Index,
-        Some((number, of, digits)) => Shape::Part { number, of, digits },
+        Some((number, of)) => Shape::Part { number, of },
         None => Shape::Single,
     };
-    let begins = TRAINING_STATE.iter().any(|start| base.starts_with(start));
     FileName::Weights(Weights {
         family,
         stem: known(base),
-        training_state: begins || base.ends_with("_optim_states"),
+        training_state: is_training_state(base),
         variant: index_variant.or(variant).map(str::to_owned),
         base: base.to_owned(),
         extension,
         shape,
+        sniffed: false,
     })
+}
+
+/// A file of an unknown name whose bytes say that it is a checkpoint.
+pub(crate) fn sniffed(name: &str, family: Family) -> Weights {
+    Weights {
+        family,
+        stem: Stem::Other,
+        base: name.to_owned(),
+        extension: String::new(),
+        variant: None,
+        shape: Shape::Single,
+        training_state: is_training_state(name),
+        sniffed: true,
+    }
 }
 
 /// Whether the name alone says that a file is an index.
@@ -127,11 +174,52 @@ pub(crate) fn is_index(name: &str) -> bool {
 pub(crate) fn part_of(name: &str) -> Option<(u32, u32)> {
     match read(name, None) {
         FileName::Weights(Weights {
-            shape: Shape::Part { number, of, .. },
+            shape: Shape::Part { number, of },
             ..
         }) => Some((number, of.get())),
         _ => None,
     }
+}
+
+/// The name with a `#` in place of each run of digits: names that agree in it may be parts of
+/// one checkpoint, as `consolidated.00.pth` and `consolidated.01.pth` are.
+pub(crate) fn without_numbers(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for character in name.chars() {
+        match character {
+            '0'..='9' if text.ends_with('#') => {}
+            '0'..='9' => text.push('#'),
+            other => text.push(other),
+        }
+    }
+    text
+}
+
+/// Where the number of a part stands in its file's name.
+fn number_in(name: &str) -> Option<std::ops::Range<usize>> {
+    let end = name.rfind("-of-").or_else(|| name.rfind("_of_"))?;
+    let first = name[..end].rfind(|c: char| !c.is_ascii_digit())? + 1;
+    (first < end).then_some(first..end)
+}
+
+/// The width of the number in a part's name, if it is padded with zeros.
+pub(crate) fn padding(name: &str) -> Option<usize> {
+    let number = &name[number_in(name)?];
+    number.starts_with('0').then_some(number.len())
+}
+
+/// The name of another part.
+pub(crate) fn with_number(name: &str, number: u32, width: usize) -> String {
+    let mut name = name.to_owned();
+    if let Some(place) = number_in(&name) {
+        name.replace_range(place, &format!("{number:0width$}"));
+    }
+    name
+}
+
+fn is_training_state(base: &str) -> bool {
+    let begins = TRAINING_STATE.iter().any(|start| base.starts_with(start));
+    begins || base.ends_with("_optim_states")
 }
 
 /// `model.safetensors.index.json`, `model.safetensors.index.fp16.json`.
@@ -146,12 +234,14 @@ fn split_index(name: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-type Part = (u32, NonZeroU32, usize);
+/// A number, and how many there are.
+type Part = (u32, NonZeroU32);
 
 /// `model`, `model.fp16`, `model-00001-of-00002`, `model.fp16-00001-of-00002` and
 /// `model-00001-of-00002.fp16`: all are written by one library version or another.
 fn split_stem<'a>(
     stem: &'a str,
+    extension: &str,
     wanted: Option<&str>,
     known: impl Fn(&str) -> Stem,
 ) -> (&'a str, Option<&'a str>, Option<Part>) {
@@ -159,6 +249,11 @@ fn split_stem<'a>(
         !variant.is_empty() && (known(base) != Stem::Other || wanted == Some(variant))
     };
     if let Some((rest, part)) = split_part(stem) {
+        // `model.safetensors-00001-of-00002.safetensors`.
+        let rest = match rest.rsplit_once('.') {
+            Some((first, last)) if last == extension => first,
+            _ => rest,
+        };
         return match split_variant(rest, is_variant) {
             Some((base, variant)) => (base, Some(variant), Some(part)),
             None => (rest, None, Some(part)),
@@ -183,23 +278,23 @@ fn split_variant(stem: &str, is_variant: impl Fn(&str, &str) -> bool) -> Option<
         .find(|(base, variant)| is_variant(base, variant))
 }
 
+/// The number of a part, behind `-`, `_` or `.`.
+///
+/// Widths are not compared: `00001-of-000002` and `1-of-2` are met as well. Numbers begin at 0 or
+/// at 1; only the whole series tells.
 fn split_part(stem: &str) -> Option<(&str, Part)> {
-    let (rest, of) = stem.rsplit_once("-of-")?;
-    let (base, number) = rest.rsplit_once('-')?;
+    let separated = stem
+        .rsplit_once("-of-")
+        .or_else(|| stem.rsplit_once("_of_"));
+    let (rest, of) = separated?;
+    let (base, number) = rest.rsplit_once(['-', '_', '.'])?;
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if base.is_empty() || !is_number(number) || !is_number(of) {
         return None;
     }
-    let digits = of.len();
-    // Both numbers have the same width, or neither begins with a zero.
-    let padded = number.starts_with('0') || of.starts_with('0');
-    let (width, number, of) = (
-        number.len(),
-        number.parse().ok()?,
-        of.parse::<NonZeroU32>().ok()?,
-    );
-    let sane = number > 0 && number <= of.get() && of.get() as usize <= Index::MAX_SHARDS;
-    (sane && (width == digits || !padded)).then_some((base, (number, of, digits)))
+    let (number, of) = (number.parse().ok()?, of.parse::<NonZeroU32>().ok()?);
+    let sane = number <= of.get() && of.get() as usize <= Index::MAX_SHARDS;
+    sane.then_some((base, (number, of)))
 }
 
 fn known_stem(family: Family, extension: &str, base: &str) -> Stem {
@@ -229,7 +324,6 @@ mod tests {
         let part = |number, of| Shape::Part {
             number,
             of: NonZeroU32::new(of).unwrap(),
-            digits: 5,
         };
         let fp16 = Some("fp16");
         for (name, family, stem, base, variant, shape) in [
@@ -373,17 +467,41 @@ mod tests {
                 "a-1-of-00003.safetensors",
                 Safetensors,
                 Stem::Other,
-                "a-1-of-00003",
+                "a",
                 None,
-                Shape::Single,
+                part(1, 3),
             ),
             (
                 "a-0-of-3.safetensors",
                 Safetensors,
                 Stem::Other,
-                "a-0-of-3",
+                "a",
                 None,
-                Shape::Single,
+                part(0, 3),
+            ),
+            (
+                "model.00002-of-000003.safetensors",
+                Safetensors,
+                Stem::Model,
+                "model",
+                None,
+                part(2, 3),
+            ),
+            (
+                "pytorch_model_2_of_3.bin",
+                Torch,
+                Stem::Model,
+                "pytorch_model",
+                None,
+                part(2, 3),
+            ),
+            (
+                "model.safetensors-00002-of-00003.safetensors",
+                Safetensors,
+                Stem::Model,
+                "model",
+                None,
+                part(2, 3),
             ),
             (
                 "a-4-of-3.safetensors",
@@ -448,11 +566,21 @@ mod tests {
             "config.json",
             "search.index.json",
             "._model.safetensors",
-            "bin",
             "a.txt",
-            "",
+            "tokenizer.model",
         ] {
             assert_eq!(read(name, None), FileName::Other, "{name}");
+        }
+        for name in [
+            "bin",
+            "model_best.pth.tar",
+            "a.th",
+            "a.pkl",
+            "a.t7",
+            "a.ot",
+            "a.zip",
+        ] {
+            assert_eq!(read(name, None), FileName::Unknown, "{name}");
         }
         for name in [
             "a.gguf",
@@ -460,8 +588,19 @@ mod tests {
             "tf_model.h5.index.json",
             "flax_model.msgpack",
             "openvino_model.bin",
+            "__0_0.distcp",
+            "model.pt2",
         ] {
             assert_eq!(read(name, None), FileName::Unsupported, "{name}");
         }
+    }
+
+    #[test]
+    fn names_are_alike_but_for_numbers() {
+        let alike = |a: &str, b: &str| without_numbers(a) == without_numbers(b);
+        assert!(alike("consolidated.00.pth", "consolidated.01.pth"));
+        assert!(alike("model-1-of-2.bin", "model-00002-of-00002.bin"));
+        assert!(!alike("model.bin", "model1.bin"));
+        assert!(!alike("a1.pt", "b1.pt"));
     }
 }

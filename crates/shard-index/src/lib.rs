@@ -31,16 +31,33 @@
 //!    `adapter_model`; then another index; then any other `.safetensors` file or series of parts.
 //! 2. The same for PyTorch files: `pytorch_model.bin.index.json`, `pytorch_model.bin`, and so on;
 //!    any other `.bin`, `.pt`, `.pth` or `.ckpt` file comes last.
-//! 3. Files that by their name are the state of a training run (`training_args.bin`,
+//! 3. Files of other extensions or of none, where [`ResolveOptions::sniff`] takes their bytes for
+//!    a checkpoint.
+//! 4. Files that by their name are the state of a training run (`training_args.bin`,
 //!    `optimizer.pt`, `scheduler.pt`, `rng_state*.pth`): only where there is nothing else.
 //!
 //! Two files of the same rank are an error that names both.
 //! So is a file, a shard or a part that is missing from the first choice: the second is never
 //! taken in silence.
-//! Parts need no index if the series is whole; they are read in the order of their numbers.
 //! Variants (`model.fp16.safetensors`, `model.safetensors.index.fp16.json`) count only where they
 //! were asked for or nothing else is there.
 //! Hidden files are not seen.
+//!
+//! # What is a series
+//!
+//! Files that agree in base, variant, extension and count, whatever stands before the number
+//! (`-`, `_`, `.`) and however wide it is written.
+//! A series is complete by its lowest number, 0 or 1, and its count; it needs no index then, and
+//! is read in the order of its numbers.
+//! Two files with one number are an error.
+//!
+//! # Nothing is left out without a word
+//!
+//! Every file, series and folder that could hold tensors and is not loaded is in
+//! [`Choice::passed_over`] with the reason and the way to load it.
+//! Of a file that was named, these are the files whose names differ in a number only.
+//! Tensors that the index does not list, and copies that it does not choose, are in [`Merged`].
+//! [`ResolveOptions::index`] and [`resolve_files`] overrule what the folder says.
 //!
 //! # What is left out
 //!
@@ -54,6 +71,7 @@ mod file_name;
 mod folder;
 mod hub;
 mod index;
+mod index_file;
 mod listing;
 mod merge;
 mod near;
@@ -64,6 +82,6 @@ pub use choice::{Choice, Companions, Form, PassedOver, Reason, Route};
 pub use error::{Conflicts, Error, MisplacedTensor, MissingShard, MissingTensor, RepeatedTensor};
 pub use hub::{HubEntry, HubMiss, HubName, HubNameError, MissReason, hub_cache};
 pub use index::{BadShardName, Index, IndexError, ShardNameFault};
-pub use merge::{Merged, UnlistedTensor, merge};
-pub use options::{Environment, ResolveOptions};
-pub use resolve::{Resolved, resolve};
+pub use merge::{HeldTensor, Merged, merge};
+pub use options::{Environment, IndexUse, ResolveOptions, Sniff, Sniffed};
+pub use resolve::{Resolved, resolve, resolve_files};

@@ -1,8 +1,7 @@
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 
-use tensorlift_tensor_meta::{Catalog, ShardId};
+use tensorlift_tensor_meta::{Catalog, CatalogError, Entry, ShardId};
 
 use crate::error::{Conflicts, Error, MisplacedTensor, MissingTensor, RepeatedTensor};
 use crate::index::Index;
@@ -13,14 +12,16 @@ use crate::index::Index;
 pub struct Merged {
     /// All tensors: the shards in their order, the tensors of each in the order of its file.
     pub catalog: Catalog,
-    /// Tensors that a shard holds, but the index does not list; they are in the catalog too.
-    pub unlisted: Vec<UnlistedTensor>,
+    /// Tensors that the index does not list; they are in the catalog too.
+    pub unlisted: Vec<HeldTensor>,
+    /// Copies in other shards than the one that the index names; they are not in the catalog.
+    pub copies: Vec<HeldTensor>,
 }
 
-/// A tensor that a shard holds, but the index does not list.
+/// A tensor that a shard holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct UnlistedTensor {
+pub struct HeldTensor {
     /// Its name.
     pub name: String,
     /// The shard that holds it.
@@ -30,12 +31,15 @@ pub struct UnlistedTensor {
 /// Merges the catalogs of `shards`, one for each and in their order, and checks them against the
 /// index, where there is one.
 ///
+/// The index settles which of several copies of a name counts; the others are left out and
+/// reported in [`Merged::copies`].
 /// A tensor that the index does not list is no error, as for the libraries that write such files:
 /// it is loaded and reported in [`Merged::unlisted`].
 ///
 /// # Errors
 /// [`Error::Conflicts`] names every tensor that the index lists and no shard holds, that lies in
-/// another shard than the index says, or that lies in several shards.
+/// another shard than the index says, or that lies in several shards of which the index names
+/// none.
 /// [`Error::ShardCount`] if there are more or fewer catalogs than shards, or than the index names.
 pub fn merge(
     shards: &[PathBuf],
@@ -49,8 +53,8 @@ pub fn merge(
             catalogs: catalogs.len(),
         });
     }
-    let unlisted = match index {
-        Some(index) if agrees(index, &catalogs) => Vec::new(),
+    let (unlisted, copies) = match index {
+        Some(index) if agrees(index, &catalogs) => (Vec::new(), Vec::new()),
         _ => compare(shards, index, &catalogs)?,
     };
     let mut builder = Catalog::builder();
@@ -59,11 +63,18 @@ pub fn merge(
         catalogs.iter().map(Catalog::len).sum(),
     );
     for (shard, catalog) in (0..).map(ShardId).zip(catalogs) {
+        let catalog = match index {
+            Some(index) if copies.iter().any(|copy| copy.shard == shard) => {
+                without_copies(&catalog, shard, index).map_err(Error::Catalog)?
+            }
+            _ => catalog,
+        };
         builder.append(catalog, shard).map_err(Error::Catalog)?;
     }
     Ok(Merged {
         catalog: builder.finish(),
         unlisted,
+        copies,
     })
 }
 
@@ -75,12 +86,61 @@ fn agrees(index: &Index, catalogs: &[Catalog]) -> bool {
     held == index.len() && index.iter().all(in_place)
 }
 
-/// Finds everything that does not fit together; returns what is merely unlisted.
+/// The catalog of a shard without the tensors that the index takes from another one. They are
+/// there: else there would have been a conflict.
+fn without_copies(
+    catalog: &Catalog,
+    shard: ShardId,
+    index: &Index,
+) -> Result<Catalog, CatalogError> {
+    catalog.renamed(|entry: &Entry| {
+        let listed = index.shard_of(entry.name()).unwrap_or(shard);
+        (listed == shard).then(|| entry.name().to_owned())
+    })
+}
+
+/// A tensor where no index puts it.
+struct Stray<'a> {
+    name: &'a str,
+    listed: Option<ShardId>,
+    first: ShardId,
+    more: Vec<ShardId>,
+}
+
+/// Finds everything that does not fit together; returns what is unlisted, and what is a copy.
 fn compare(
     shards: &[PathBuf],
     index: Option<&Index>,
     catalogs: &[Catalog],
-) -> Result<Vec<UnlistedTensor>, Error> {
+) -> Result<(Vec<HeldTensor>, Vec<HeldTensor>), Error> {
+    let (mut unlisted, mut copies) = (Vec::new(), Vec::new());
+    let mut strays: Vec<Stray<'_>> = Vec::new();
+    let mut positions: HashMap<&str, usize> = HashMap::new();
+    for (shard, catalog) in (0..).map(ShardId).zip(catalogs) {
+        for name in catalog.entries().iter().map(Entry::name) {
+            let listed = index.and_then(|index| index.shard_of(name));
+            let is_there = |listed: ShardId| catalogs[listed.index()].get(name).is_some();
+            match listed {
+                Some(listed) if listed == shard => {}
+                Some(listed) if is_there(listed) => copies.push(HeldTensor {
+                    name: name.to_owned(),
+                    shard,
+                }),
+                _ => match positions.get(name) {
+                    Some(&position) => strays[position].more.push(shard),
+                    None => {
+                        positions.insert(name, strays.len());
+                        strays.push(Stray {
+                            name,
+                            listed,
+                            first: shard,
+                            more: Vec::new(),
+                        });
+                    }
+                },
+            }
+        }
+    }
     let mut conflicts = Conflicts {
         index: None,
         shards: shards.to_vec(),
@@ -88,55 +148,30 @@ fn compare(
         misplaced: Vec::new(),
         repeated: Vec::new(),
     };
-    let mut unlisted = Vec::new();
-    let held = catalogs.iter().map(Catalog::len).sum();
-    let mut first = HashMap::with_capacity(held);
-    let mut repeated: HashMap<&str, usize> = HashMap::new();
-    for (shard, catalog) in (0..).map(ShardId).zip(catalogs) {
-        for entry in catalog.entries() {
-            let name = entry.name();
-            match first.entry(name) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(shard);
-                    if index.is_some_and(|index| index.shard_of(name).is_none()) {
-                        let name = name.to_owned();
-                        unlisted.push(UnlistedTensor { name, shard });
-                    }
-                }
-                Entry::Occupied(held) => {
-                    let position = *repeated.entry(name).or_insert_with(|| {
-                        conflicts.repeated.push(RepeatedTensor {
-                            name: name.to_owned(),
-                            shards: vec![*held.get()],
-                        });
-                        conflicts.repeated.len() - 1
-                    });
-                    conflicts.repeated[position].shards.push(shard);
-                }
-            }
-        }
-    }
     for (name, listed) in index.into_iter().flat_map(Index::iter) {
-        let owned = || name.to_owned();
-        match first.get(name) {
-            None => conflicts.missing.push(MissingTensor {
-                name: owned(),
-                listed,
-            }),
-            Some(_) if repeated.contains_key(name) => {}
-            Some(&found) if found != listed => {
-                let name = owned();
-                conflicts.misplaced.push(MisplacedTensor {
-                    name,
-                    listed,
-                    found,
-                });
-            }
-            Some(_) => {}
+        if catalogs[listed.index()].get(name).is_none() && !positions.contains_key(name) {
+            let name = name.to_owned();
+            conflicts.missing.push(MissingTensor { name, listed });
         }
     }
-    if conflicts.is_empty() {
-        return Ok(unlisted);
+    for stray in strays {
+        let (name, found) = (stray.name.to_owned(), stray.first);
+        match stray.listed {
+            _ if !stray.more.is_empty() => conflicts.repeated.push(RepeatedTensor {
+                name,
+                shards: [vec![found], stray.more].concat(),
+            }),
+            Some(listed) => conflicts.misplaced.push(MisplacedTensor {
+                name,
+                listed,
+                found,
+            }),
+            None if index.is_some() => unlisted.push(HeldTensor { name, shard: found }),
+            None => {}
+        }
     }
-    Err(Error::Conflicts(Box::new(conflicts)))
+    match conflicts.is_empty() {
+        true => Ok((unlisted, copies)),
+        false => Err(Error::Conflicts(Box::new(conflicts))),
+    }
 }

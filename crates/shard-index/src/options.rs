@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tensorlift_tensor_meta::Limits;
 
@@ -25,6 +25,40 @@ pub struct ResolveOptions {
     pub environment: Environment,
     /// Ceilings for index files. Default: [`Limits::default`].
     pub limits: Limits,
+    /// Whether an index of a folder is used. Default: where the order of preference says so.
+    pub index: IndexUse,
+    /// Tells from its bytes what a file of an unknown name is. Default: such files are not seen.
+    pub sniff: Option<Sniff>,
+}
+
+/// Which index of a folder is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IndexUse {
+    /// The one that comes first in the order of preference, if one does.
+    #[default]
+    Auto,
+    /// None: files and whole series count as if no index were there.
+    Ignore,
+    /// This one, within the folder or elsewhere; its shards are those of the folder.
+    File(PathBuf),
+}
+
+/// Tells from its bytes what the file at a path is.
+pub type Sniff = fn(&Path) -> Sniffed;
+
+/// What the bytes of a file say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sniffed {
+    /// A safetensors file.
+    Safetensors,
+    /// A PyTorch file.
+    Torch,
+    /// A file that may hold tensors in a form that cannot be read.
+    Unsupported,
+    /// No tensors.
+    Other,
 }
 
 impl ResolveOptions {
@@ -52,6 +86,20 @@ impl ResolveOptions {
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
+        self
+    }
+
+    /// Sets [`index`](Self::index).
+    #[must_use]
+    pub fn index(mut self, index: IndexUse) -> Self {
+        self.index = index;
+        self
+    }
+
+    /// Sets [`sniff`](Self::sniff).
+    #[must_use]
+    pub fn sniff(mut self, sniff: Sniff) -> Self {
+        self.sniff = Some(sniff);
         self
     }
 

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tensorlift_tensor_meta::Catalog;
@@ -8,9 +8,11 @@ use tensorlift_tensor_meta::Catalog;
 use crate::choice::{Choice, Companions, Form, Reason, Route};
 use crate::error::MissingShard;
 use crate::folder::{self, Selection};
-use crate::hub::{self, HubEntry, HubName, HubNameError, hub_cache};
+use crate::hub::{self, HubEntry, HubMiss, HubName, HubNameError, hub_cache};
+use crate::index_file::{begins_like_json, read as read_index};
 use crate::near::{Near, near};
-use crate::{Error, Index, IndexError, Merged, ResolveOptions, file_name, merge};
+use crate::options::IndexUse;
+use crate::{Error, Index, Merged, ResolveOptions, file_name, merge};
 
 /// The files of one checkpoint.
 #[derive(Clone, Debug)]
@@ -22,7 +24,7 @@ pub struct Resolved {
     pub index: Option<Index>,
     /// What was chosen and what was passed over.
     pub choice: Choice,
-    /// The folder of the chosen file.
+    /// The folder of the shards.
     pub folder: PathBuf,
     /// Configuration and tokenizer beside it.
     pub companions: Companions,
@@ -57,6 +59,31 @@ pub fn resolve(target: impl AsRef<Path>, options: &ResolveOptions) -> Result<Res
     }
 }
 
+/// Takes these files as one checkpoint, in the order given.
+///
+/// No index is read; [`ResolveOptions::variant`] and [`ResolveOptions::index`] say nothing here.
+///
+/// # Errors
+/// If none is named, or one of them is not there.
+pub fn resolve_files(files: &[PathBuf]) -> Result<Resolved, Error> {
+    let Some(first) = files.first() else {
+        return Err(Error::EmptyTarget);
+    };
+    for file in files {
+        match fs::metadata(file) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return Err(Error::NotAFile { path: file.clone() }),
+            Err(error) if is_absence(&error) => return Err(not_found(file, None)),
+            Err(error) => {
+                let path = file.clone();
+                return Err(Error::Io { path, error });
+            }
+        }
+    }
+    let selection = Selection::named(files.to_vec(), Form::Files);
+    finish(first, folder_of(first), Route::File, selection, None)
+}
+
 impl Resolved {
     /// Merges the catalogs of the shards, one for each and in their order, into one.
     ///
@@ -73,13 +100,19 @@ impl Resolved {
 }
 
 fn at_file(path: &Path, options: &ResolveOptions) -> Result<Resolved, Error> {
+    if let IndexUse::File(_) = options.index {
+        return Err(Error::IndexOfFile {
+            path: path.to_owned(),
+        });
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_json = name.ends_with(".json");
+    let folder = folder_of(path);
     if is_json || begins_like_json(path)? {
         match read_index(path, options) {
             Ok(index) => {
-                let selection = Selection::only(path, Form::Index);
-                return finish(path, Route::File, selection, Some(index));
+                let selection = Selection::index(path, folder, options);
+                return finish(path, folder, Route::File, selection, Some(index));
             }
             Err(error) if is_json || file_name::is_index(&name) => return Err(error),
             // Of another name: what it is will be found by whoever opens it.
@@ -87,7 +120,8 @@ fn at_file(path: &Path, options: &ResolveOptions) -> Result<Resolved, Error> {
             Err(_) => {}
         }
     }
-    finish(path, Route::File, Selection::only(path, Form::Single), None)
+    let selection = Selection::named(vec![path.to_owned()], Form::Single);
+    finish(path, folder, Route::File, selection, None)
 }
 
 fn in_folder(folder: &Path, options: &ResolveOptions) -> Result<Resolved, Error> {
@@ -122,13 +156,17 @@ fn at_no_path(target: &Path, options: &ResolveOptions) -> Result<Resolved, Error
         }
         None => None,
     };
+    Err(not_found(target, miss))
+}
+
+fn not_found(target: &Path, hub: Option<Box<HubMiss>>) -> Error {
     let Near { folder, paths } = near(target);
-    Err(Error::NotFound {
+    Error::NotFound {
         target: target.to_owned(),
         folder,
         near: paths,
-        hub: miss,
-    })
+        hub,
+    }
 }
 
 /// The hub name that was meant; an error where it was meant for sure, but is wrong.
@@ -151,31 +189,59 @@ fn in_snapshot(
     options: &ResolveOptions,
 ) -> Result<Resolved, Error> {
     let snapshot = entry.snapshot.clone();
-    select(&snapshot, options, Route::Hub(entry)).map_err(|error| match error {
-        Error::EmptyFolder { .. }
-        | Error::NoCheckpoint { .. }
-        | Error::DanglingLink { .. }
-        | Error::MissingParts { .. }
-        | Error::MissingShards { .. } => Error::InSnapshot {
-            command: name.fetch_command(),
-            error: Box::new(error),
-        },
-        other => other,
+    select(&snapshot, options, Route::Hub(entry)).map_err(|error| {
+        // Weights that were found elsewhere or in another format say that nothing is missing.
+        let is_incomplete = match &error {
+            Error::NoCheckpoint {
+                unsupported,
+                folders,
+                ..
+            } => unsupported.is_empty() && folders.is_empty(),
+            Error::EmptyFolder { .. }
+            | Error::DanglingLink { .. }
+            | Error::MissingParts { .. }
+            | Error::MissingShards { .. } => true,
+            _ => false,
+        };
+        match is_incomplete {
+            true => Error::InSnapshot {
+                command: name.fetch_command(),
+                error: Box::new(error),
+            },
+            false => error,
+        }
     })
 }
 
 fn select(folder: &Path, options: &ResolveOptions, route: Route) -> Result<Resolved, Error> {
-    let selection = folder::choose(folder, options.variant.as_deref())?;
+    let selection = match &options.index {
+        IndexUse::File(file) => {
+            let within = folder.join(file);
+            let path = if within.exists() { &within } else { file };
+            Selection::index(path, folder, options)
+        }
+        _ => folder::choose(folder, options)?,
+    };
     let chosen = selection.files[0].clone();
     let index = match selection.form {
         Form::Index => Some(read_index(&chosen, options)?),
-        Form::Single | Form::Parts => None,
+        _ => None,
     };
-    finish(&chosen, route, selection, index)
+    finish(&chosen, folder, route, selection, index)
 }
 
+/// The folder that a file lies in.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Checks that all shards of what was selected are there, and says what else is.
 fn finish(
     chosen: &Path,
+    folder: &Path,
     route: Route,
     selection: Selection,
     index: Option<Index>,
@@ -183,45 +249,36 @@ fn finish(
     let Selection {
         files,
         form,
-        mut passed_over,
+        others,
     } = selection;
-    let folder = match chosen.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
     let shards: Vec<_> = match &index {
-        Some(index) => index
-            .shards()
-            .iter()
-            .map(|name| folder.join(&**name))
-            .collect(),
+        Some(index) => {
+            let names = index.shards().iter();
+            names.map(|name| folder.join(&**name)).collect()
+        }
         None => files,
     };
+    let used = shards.iter().map(PathBuf::as_path).chain([chosen]);
+    let passed_over = others.passed_over(&used.collect::<HashSet<_>>());
     let missing: Vec<_> = shards.iter().filter_map(|shard| absent(shard)).collect();
-    match (&index, missing.is_empty()) {
-        (_, true) => {}
-        (None, false) if form == Form::Single => {
+    if !missing.is_empty() {
+        if index.is_none() && form == Form::Single {
             let path = chosen.to_owned();
             let to = fs::read_link(chosen).unwrap_or_default();
             return Err(Error::DanglingLink { path, to });
         }
-        _ => {
-            let others = passed_over.into_iter();
-            let others = others.filter(|other| other.reason == Reason::Precedence);
-            return Err(Error::MissingShards {
-                index: index.is_some().then(|| chosen.to_owned()),
-                shards: shards.len(),
-                missing,
-                alternatives: others.map(|other| other.path).collect(),
-            });
-        }
+        let is_whole = |reason: &Reason| matches!(reason, Reason::Precedence | Reason::Unlisted);
+        let others = passed_over.into_iter();
+        return Err(Error::MissingShards {
+            index: index.is_some().then(|| chosen.to_owned()),
+            shards: shards.len(),
+            missing,
+            alternatives: others.filter(|other| is_whole(&other.reason)).collect(),
+        });
     }
-    let used: HashSet<_> = shards.iter().map(PathBuf::as_path).collect();
-    passed_over.retain(|other| !used.contains(other.path.as_path()));
-    drop(used);
     let choice = Choice {
-        part: match (&route, form, chosen.file_name()) {
-            (Route::File, Form::Single, Some(name)) => file_name::part_of(&name.to_string_lossy()),
+        part: match (form, chosen.file_name()) {
+            (Form::Single, Some(name)) => file_name::part_of(&name.to_string_lossy()),
             _ => None,
         },
         route,
@@ -254,53 +311,6 @@ fn absent(path: &Path) -> Option<MissingShard> {
         path: path.to_owned(),
         found,
     })
-}
-
-fn read_index(path: &Path, options: &ResolveOptions) -> Result<Index, Error> {
-    let refused = |error: IndexError| Error::Index {
-        path: path.to_owned(),
-        error,
-    };
-    let io = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Error::DanglingLink {
-            path: path.to_owned(),
-            to: fs::read_link(path).unwrap_or_default(),
-        },
-        _ => Error::Io {
-            path: path.to_owned(),
-            error,
-        },
-    };
-    let limit = options.limits.header_bytes;
-    let file = File::open(path).map_err(io)?;
-    let len = file.metadata().map_err(io)?.len();
-    if len > limit {
-        return Err(refused(IndexError::LimitExceeded {
-            what: "bytes of an index file",
-            limit,
-            found: len,
-        }));
-    }
-    // Once more than the limit, so that a file that grows meanwhile is refused, not cut.
-    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default() + 1);
-    let mut file = file.take(limit.saturating_add(1));
-    file.read_to_end(&mut bytes).map_err(io)?;
-    Index::parse(&bytes, &options.limits).map_err(refused)
-}
-
-/// Whether the first bytes can begin a JSON object. Those of a safetensors file cannot: a length
-/// in 8 bytes has zeros in it; nor can those of an archive or a pickle.
-fn begins_like_json(path: &Path) -> Result<bool, Error> {
-    let io = |error: io::Error| Error::Io {
-        path: path.to_owned(),
-        error,
-    };
-    let mut bytes = Vec::with_capacity(8);
-    let file = File::open(path).map_err(io)?;
-    file.take(8).read_to_end(&mut bytes).map_err(io)?;
-    let text = bytes.trim_ascii_start();
-    let is_text = |byte: &u8| *byte >= b' ' || byte.is_ascii_whitespace();
-    Ok(text.first() == Some(&b'{') && bytes.iter().all(is_text))
 }
 
 /// Whether an error means that there is no such path, names that no path can have included.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tensorlift_tensor_meta::{CatalogError, Error as MetaError, ErrorKind};
 
 use super::Error;
+use super::message::Foreign;
 use crate::index::IndexError;
 
 impl From<Error> for MetaError {
@@ -43,6 +44,7 @@ fn kind(error: &Error) -> ErrorKind {
         Error::EmptyTarget
         | Error::NotAFile { .. }
         | Error::Ambiguous { .. }
+        | Error::IndexOfFile { .. }
         | Error::HubName { .. }
         | Error::ShardCount { .. } => ErrorKind::Misuse,
         Error::NoCheckpoint {
@@ -86,6 +88,7 @@ fn path(error: &Error) -> Option<&PathBuf> {
         | Error::NoVariant { folder: path, .. }
         | Error::MissingParts { folder: path, .. }
         | Error::Index { path, .. }
+        | Error::IndexOfFile { path }
         | Error::CorruptRef { path, .. } => Some(path),
         Error::MissingShards { index, missing, .. } => {
             index.as_ref().or_else(|| Some(&missing.first()?.path))
@@ -104,20 +107,50 @@ fn remedy(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::EmptyTarget => "name a file, a folder or a model in the cache",
         Error::NotFound { hub: None, .. } => "check the spelling",
-        Error::DanglingLink { .. } => "fetch the file again, or mend the link",
+        Error::DanglingLink { .. } => "fetch the file again, or repair the link",
         Error::NotAFile { .. } => "copy the bytes to a file first",
         Error::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
             "allow this user to read it"
         }
         Error::EmptyFolder { .. } => "fetch the checkpoint into it, or name another folder",
-        Error::NoCheckpoint { folders, .. } if !folders.is_empty() => "name one of the folders",
-        Error::NoCheckpoint { .. } => "convert it to safetensors, or name another folder",
-        Error::Ambiguous { .. } => "name one of the files, or a variant",
+        Error::NoCheckpoint {
+            unsupported,
+            folders,
+            ..
+        } => match Foreign::of(unsupported) {
+            _ if !folders.is_empty() => "name one of the folders",
+            None => "name another folder, or the file if its name is another",
+            Some(Foreign::Distributed) => {
+                "make one file of it: python -m torch.distributed.checkpoint.format_utils \
+                 dcp_to_torch FOLDER OUT.pt"
+            }
+            Some(Foreign::LlamaCpp) => {
+                "fetch the model's safetensors or PyTorch files, or open it with llama.cpp"
+            }
+            Some(Foreign::Archive) => "unpack the archive, and name what was in it",
+            Some(Foreign::Other) => {
+                "fetch the model's safetensors or PyTorch files, or save it as such"
+            }
+        },
+        Error::Ambiguous { .. } => {
+            "name one of the files, or with --files all that belong together"
+        }
+        Error::NoVariant { available, .. } if available.is_empty() => "ask for no variant",
         Error::NoVariant { .. } => "ask for one that is there, or for none",
+        Error::IndexOfFile { .. } => "name the folder, or the index file alone",
+        Error::MissingShards { alternatives, .. } if !alternatives.is_empty() => {
+            "fetch what is missing, or name what is meant"
+        }
         Error::MissingParts { .. } | Error::MissingShards { .. } => "fetch what is missing",
         Error::Index { error, .. } => index_remedy(error),
         Error::HubName { .. } => "write it as \"org/name\" or \"org/name@revision\"",
         Error::CorruptRef { .. } => "fetch the model again",
+        Error::Conflicts(conflicts) if conflicts.index.is_none() => {
+            "name the one file that is meant, or fetch the index of the files"
+        }
+        Error::Conflicts(conflicts) if conflicts.repeated.is_empty() => {
+            "fetch index and shards again, all from one revision, or load the folder with --no-index"
+        }
         Error::Conflicts(_) => "fetch index and shards again, all from one revision",
         Error::ShardCount { .. } => "pass one catalog for each shard, in their order",
         Error::Catalog(_) => "fetch the shards again",

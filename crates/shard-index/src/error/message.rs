@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tensorlift_tensor_meta::ShardId;
 
 use super::{Conflicts, MissingShard};
+use crate::choice::PassedOver;
 use crate::hub::HubMiss;
 use crate::listing::{Listing, name};
 
@@ -90,36 +91,84 @@ pub(super) struct NoCheckpointLine<'a> {
 impl fmt::Display for NoCheckpointLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected a .safetensors, .bin, .pt, .pth or .ckpt file, found ")?;
-        if self.unsupported.is_empty() {
-            f.write_str("none")?;
-        } else {
-            let files = Listing::names(self.unsupported);
-            write!(f, "only formats that are not supported: {files}")?;
+        let files = Listing::names(self.unsupported);
+        match Foreign::of(self.unsupported) {
+            None => f.write_str("none")?,
+            Some(Foreign::Distributed) => write!(
+                f,
+                "a distributed checkpoint (torch.distributed.checkpoint): {files}"
+            )?,
+            Some(_) => write!(f, "only formats that are not supported: {files}")?,
         }
         if !self.folders.is_empty() {
-            write!(
-                f,
-                "; these folders in it have some: {}",
-                Listing::names(self.folders)
-            )?;
+            // In full: they are there to be copied.
+            let folders = Listing::with(self.folders, |folder, f| write!(f, "{folder:?}"));
+            write!(f, "; these folders in it have some: {folders}")?;
         }
         Ok(())
+    }
+}
+
+/// What is known of files that are not supported, by their extensions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Foreign {
+    /// `.distcp`: each file holds pieces of tensors.
+    Distributed,
+    /// `.gguf`, `.ggml`
+    LlamaCpp,
+    /// Archives, in which checkpoints may lie.
+    Archive,
+    /// Any other.
+    Other,
+}
+
+impl Foreign {
+    pub(super) fn of(files: &[PathBuf]) -> Option<Self> {
+        let extension = files.first()?.extension();
+        let extension = extension.map(|extension| extension.to_ascii_lowercase());
+        Some(match extension.as_ref().and_then(|text| text.to_str()) {
+            Some("distcp") => Foreign::Distributed,
+            Some("gguf" | "ggml") => Foreign::LlamaCpp,
+            Some("tar" | "zip" | "gz" | "tgz" | "zst" | "xz" | "bz2" | "7z" | "rar" | "nemo") => {
+                Foreign::Archive
+            }
+            _ => Foreign::Other,
+        })
+    }
+}
+
+pub(super) struct NoVariantLine<'a> {
+    pub(super) variant: &'a str,
+    pub(super) available: &'a [String],
+}
+
+impl fmt::Display for NoVariantLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected files of variant {:?}, found ", self.variant)?;
+        match self.available {
+            [] => f.write_str("only files without a variant"),
+            [one] => write!(f, "only files of variant {one:?}"),
+            several => write!(f, "only files of the variants {}", Listing::quoted(several)),
+        }
     }
 }
 
 pub(super) struct MissingShardsLine<'a> {
     pub(super) shards: usize,
     pub(super) missing: &'a [MissingShard],
-    pub(super) alternatives: &'a [PathBuf],
+    pub(super) alternatives: &'a [PassedOver],
 }
 
 impl fmt::Display for MissingShardsLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, missing) = (self.missing.len(), Listing::plain(self.missing));
-        write!(f, "{count} of {} shards missing: {missing}", self.shards)?;
+        match self.shards {
+            1 => write!(f, "the only shard is missing: {missing}")?,
+            shards => write!(f, "{count} of {shards} shards missing: {missing}")?,
+        }
         if !self.alternatives.is_empty() {
-            let others = Listing::names(self.alternatives);
-            write!(f, "; the folder has also {others}, to be named if meant")?;
+            let others = Listing::plain(self.alternatives);
+            write!(f, "; the folder also has {others}")?;
         }
         Ok(())
     }

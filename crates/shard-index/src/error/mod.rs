@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use tensorlift_tensor_meta::{CatalogError, ShardId};
 use thiserror::Error;
 
+use crate::choice::PassedOver;
 use crate::hub::{HubMiss, HubNameError};
 use crate::index::IndexError;
 use crate::listing::Listing;
@@ -11,7 +12,7 @@ use crate::listing::Listing;
 mod convert;
 mod message;
 
-use message::{MissingShardsLine, NoCheckpointLine, NotFoundLine};
+use message::{MissingShardsLine, NoCheckpointLine, NoVariantLine, NotFoundLine};
 
 /// Why the files of a checkpoint could not be found, or do not fit together.
 ///
@@ -46,7 +47,7 @@ pub enum Error {
         to: PathBuf,
     },
     /// The target is a device, a pipe or a socket.
-    #[error("expected a file or a folder, found a device, a pipe or a socket")]
+    #[error("expected a file, found a folder, a device, a pipe or a socket")]
     NotAFile {
         /// The target.
         path: PathBuf,
@@ -87,10 +88,7 @@ pub enum Error {
         candidates: Vec<PathBuf>,
     },
     /// The variant that was asked for is not there.
-    #[error(
-        "expected files of variant {variant:?}, found variants [{}]",
-        Listing::quoted(available)
-    )]
+    #[error("{}", NoVariantLine { variant, available })]
     NoVariant {
         /// The folder.
         folder: PathBuf,
@@ -122,7 +120,13 @@ pub enum Error {
         /// Those that are missing.
         missing: Vec<MissingShard>,
         /// Other checkpoints in the folder; none is taken in place of the broken one.
-        alternatives: Vec<PathBuf>,
+        alternatives: Vec<PassedOver>,
+    },
+    /// An index was given for a target that is a file.
+    #[error("expected a folder to use the index for, found a file")]
+    IndexOfFile {
+        /// The target.
+        path: PathBuf,
     },
     /// A snapshot of the Hugging Face cache is not complete.
     #[error("{error}; the snapshot seems incomplete, this fetches the rest: {command}")]

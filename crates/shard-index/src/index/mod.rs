@@ -47,8 +47,8 @@ pub enum IndexError {
     #[error("expected UTF-8, found other bytes")]
     NotUtf8(#[from] std::str::Utf8Error),
     /// It is not JSON, or JSON of another shape.
-    #[error("expected an index in JSON")]
-    Json(#[from] serde_json::Error),
+    #[error("expected an index: {0}")]
+    Json(String),
     /// It is a JSON object without a `weight_map`.
     #[error("expected an index, found JSON without a \"weight_map\"")]
     NoWeightMap,

@@ -27,7 +27,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Index, IndexError> 
     if let Some(fault) = draft.fault.take() {
         return Err(fault);
     }
-    read?;
+    read.map_err(|error| IndexError::Json(error.to_string()))?;
     draft.finish()
 }
 

@@ -94,7 +94,7 @@ fn each_error_says_who_must_act_and_where() {
             "empty",
             "fetch the checkpoint",
         ),
-        ("gguf", ErrorKind::Unsupported, "gguf", "convert it"),
+        ("gguf", ErrorKind::Unsupported, "gguf", "fetch the model's"),
         (
             "pipeline",
             ErrorKind::NotFound,

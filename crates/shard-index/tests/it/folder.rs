@@ -1,4 +1,8 @@
-use tensorlift_shard_index::{Error, Form, Reason, Route, resolve};
+use std::path::Path;
+
+use tensorlift_shard_index::{
+    Error, Form, IndexUse, Reason, ResolveOptions, Route, Sniffed, resolve, resolve_files,
+};
 
 use crate::{fill, folder, open, options, relative};
 
@@ -45,16 +49,16 @@ fn the_order_of_preference_holds() {
             .map(|other| other.path.clone())
             .collect();
         let rest = PREFERENCE[first + 1..].iter().map(|entry| name(entry));
-        // Beside an index of their name, parts are its shards.
-        let is_shard = |name: &&str| first == 0 && name.starts_with("model-00001");
-        let rest: Vec<_> = rest.filter(|name| !is_shard(name)).collect();
-        assert_eq!(relative(there.path(), &passed), rest);
+        let (mut passed, mut rest) = (relative(there.path(), &passed), rest.collect::<Vec<_>>());
+        passed.sort();
+        rest.sort();
+        assert_eq!(passed, rest);
         for other in &resolved.choice.passed_over {
-            let state = other.path.ends_with("training_args.bin");
-            let reason = if state {
-                Reason::TrainingState
-            } else {
-                Reason::Precedence
+            let is = |name: &str| other.path.ends_with(name);
+            let reason = match () {
+                () if is("training_args.bin") => Reason::TrainingState,
+                () if is("model-00001-of-00001.safetensors") && first == 0 => Reason::Unlisted,
+                () => Reason::Precedence,
             };
             assert_eq!(other.reason, reason, "{other}");
         }
@@ -220,11 +224,8 @@ fn a_broken_first_choice_is_never_replaced() {
         panic!("{error}");
     };
     assert!(missing.len() == 1 && missing[0].path.ends_with(SHARDS[1]));
-    assert_eq!(relative(there.path(), alternatives), ["pytorch_model.bin"]);
-    assert!(
-        error.to_string().contains("\"pytorch_model.bin\""),
-        "{error}"
-    );
+    assert_eq!(alternatives.len(), 1);
+    assert!(error.to_string().contains("pytorch_model.bin"), "{error}");
 }
 
 #[cfg(unix)]
@@ -371,10 +372,10 @@ fn folders_without_a_checkpoint_say_what_is_there() {
         panic!("{error}");
     };
     let folders = relative(there.path(), folders);
-    assert!(
-        folders.ends_with(&["unet".to_owned(), "vae".to_owned()]),
-        "{folders:?}"
-    );
+    assert_eq!(folders, ["unet", "vae"]);
+    // In full, so that they can be copied.
+    let unet = format!("{:?}", there.path().join("unet"));
+    assert!(error.to_string().contains(&unet), "{error}");
 }
 
 #[test]
@@ -396,7 +397,10 @@ fn a_choice_becomes_json() {
     assert_eq!(json["passed_over"][0]["reason"], "precedence");
     let text = resolved.choice.to_string();
     assert!(
-        text.ends_with("passed over: pytorch_model.bin (comes later in the order of preference)"),
+        text.ends_with(
+            "passed over: pytorch_model.bin \
+             (comes later in the order of preference; name the file to load it)"
+        ),
         "{text}"
     );
 }
@@ -416,4 +420,171 @@ fn names_need_not_be_text() {
             .unwrap()
             .contains('\u{fffd}')
     );
+}
+
+/// The shards of a folder of these files, and what is passed over.
+fn resolved(files: &[&str], options: &ResolveOptions) -> Result<(Vec<String>, Vec<String>), Error> {
+    let there = folder(files);
+    let resolved = resolve(there.path(), options)?;
+    let others = resolved.choice.passed_over.iter();
+    let others = others.map(|other| (other.path.clone(), other.files, &other.reason));
+    let others = others.map(|(path, files, reason)| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        format!("{name} {files} {reason:?}")
+    });
+    Ok((relative(there.path(), &resolved.shards), others.collect()))
+}
+
+#[test]
+fn a_series_is_complete_by_its_lowest_number_and_its_count() {
+    for (parts, wanted) in [
+        (&["m-00000-of-00002.bin", "m-00001-of-00002.bin"][..], Ok(2)),
+        (&["m-0-of-1.bin"], Ok(1)),
+        (&["m-00001-of-000002.bin", "m-00002-of-000002.bin"], Ok(2)),
+        (
+            &["m-1-of-3.pt", "m.00002-of-00003.pt", "m_03_of_3.pt"],
+            Ok(3),
+        ),
+        (&["m.pt-1-of-2.pt", "m-2-of-2.pt"], Ok(2)),
+        (&["m-0-of-3.bin", "m-2-of-3.bin"], Err("m-1-of-3.bin")),
+        (&["m-02-of-03.bin", "m-03-of-03.bin"], Err("m-01-of-03.bin")),
+        (&["m-00000-of-00002.bin"], Err("m-00001-of-00002.bin")),
+    ] {
+        match (resolved(parts, &options()), wanted) {
+            (Ok((shards, others)), Ok(count)) => {
+                assert_eq!((shards.len(), others.len()), (count, 0), "{parts:?}");
+                let numbers = shards.iter().map(|name| {
+                    let number = name.split("of").next().unwrap();
+                    let number: String = number.chars().filter(char::is_ascii_digit).collect();
+                    number.parse::<u32>().unwrap()
+                });
+                assert!(numbers.is_sorted(), "{shards:?}");
+            }
+            (Err(Error::MissingParts { missing, .. }), Err(name)) => {
+                assert!(missing[0].ends_with(name), "{parts:?}: {missing:?}");
+            }
+            (found, _) => panic!("{parts:?}: {found:?}"),
+        }
+    }
+    // Which of them is meant?
+    for parts in [
+        &["m-0-of-2.bin", "m-1-of-2.bin", "m-2-of-2.bin"][..],
+        &["m-1-of-1.bin", "m-01-of-01.bin"],
+        &["m-1-of-1.bin", "m_1_of_1.bin"],
+    ] {
+        let found = resolved(parts, &options());
+        assert!(
+            matches!(found, Err(Error::Ambiguous { .. })),
+            "{parts:?}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_the_index_does_not_list_is_named() {
+    let index = format!("model.safetensors.index.json>{}", SHARDS[0]);
+    let files = [
+        &*index,
+        SHARDS[0],
+        SHARDS[1],
+        "original/consolidated.00.pth",
+    ];
+    let (shards, others) = resolved(&files, &options()).unwrap();
+    assert_eq!(shards, [SHARDS[0]]);
+    let subfolder = "original 1 Subfolder";
+    assert_eq!(others, [&format!("{} 1 Unlisted", SHARDS[1]), subfolder]);
+
+    let without = options().index(IndexUse::Ignore);
+    let (shards, others) = resolved(&files, &without).unwrap();
+    assert_eq!(shards, SHARDS);
+    assert_eq!(
+        others,
+        ["model.safetensors.index.json 1 IndexIgnored", subfolder]
+    );
+}
+
+#[test]
+fn an_index_that_is_named_is_taken() {
+    let there = folder(&[
+        "model.safetensors",
+        "other.index.json>model.safetensors",
+        "elsewhere/my.json>b.bin",
+        "b.bin",
+    ]);
+    let chosen = |file: &str| {
+        let options = options().index(IndexUse::File(file.into()));
+        let resolved = resolve(there.path(), &options)?;
+        Ok::<_, Error>(relative(there.path(), &resolved.shards))
+    };
+    assert_eq!(chosen("other.index.json").unwrap(), ["model.safetensors"]);
+    assert_eq!(chosen("elsewhere/my.json").unwrap(), ["b.bin"]);
+    assert!(chosen("none.json").is_err());
+    let options = options().index(IndexUse::File("other.index.json".into()));
+    let file = resolve(there.path().join("b.bin"), &options);
+    assert!(matches!(file, Err(Error::IndexOfFile { .. })));
+}
+
+#[test]
+fn files_that_are_named_are_one_checkpoint() {
+    let there = folder(&["a1.pt", "a2.pt", "a3.pt", "b"]);
+    let path = |name: &str| there.path().join(name);
+    let named = resolve_files(&[path("b"), path("a2.pt")]).unwrap();
+    assert_eq!(relative(there.path(), &named.shards), ["b", "a2.pt"]);
+    assert_eq!(named.choice.form, Form::Files);
+    let named = resolve_files(&[path("a2.pt"), path("a1.pt")]).unwrap();
+    let [other] = &named.choice.passed_over[..] else {
+        panic!("{}", named.choice);
+    };
+    assert!(other.path.ends_with("a3.pt"));
+    assert_eq!((other.files, &other.reason), (1, &Reason::OtherNumber));
+    assert!(matches!(
+        resolve_files(&[path("a4.pt")]),
+        Err(Error::NotFound { .. })
+    ));
+    assert!(matches!(resolve_files(&[]), Err(Error::EmptyTarget)));
+    let folder = resolve_files(&[there.path().to_owned()]);
+    assert!(matches!(folder, Err(Error::NotAFile { .. })));
+}
+
+#[test]
+fn unknown_extensions_count_by_their_bytes() {
+    fn sniff(path: &Path) -> Sniffed {
+        match std::fs::read(path).unwrap().first() {
+            Some(b's') => Sniffed::Safetensors,
+            Some(b't') => Sniffed::Torch,
+            Some(b'x') => Sniffed::Unsupported,
+            _ => Sniffed::Other,
+        }
+    }
+    let there = folder(&["README.md"]);
+    let write = |name: &str, bytes: &str| std::fs::write(there.path().join(name), bytes).unwrap();
+    write("model_best.pth.tar", "t");
+    write("notes", "?");
+    // Without bytes to tell, such names are nothing.
+    assert!(matches!(
+        open(there.path()),
+        Err(Error::NoCheckpoint { .. })
+    ));
+    let options = options().sniff(sniff);
+    let resolved = resolve(there.path(), &options).unwrap();
+    assert_eq!(
+        relative(there.path(), &resolved.shards),
+        ["model_best.pth.tar"]
+    );
+    assert!(resolved.choice.passed_over.is_empty());
+    write("955717e8.th", "t");
+    write("a.zip", "x");
+    assert!(matches!(
+        resolve(there.path(), &options),
+        Err(Error::Ambiguous { candidates, .. }) if candidates.len() == 2
+    ));
+    write("weights", "s");
+    let resolved = resolve(there.path(), &options).unwrap();
+    assert_eq!(relative(there.path(), &resolved.shards), ["weights"]);
+    assert_eq!(resolved.choice.passed_over.len(), 3);
+    // A name that says what it is comes first.
+    fill(there.path(), &["z.pt"]);
+    let resolved = resolve(there.path(), &options).unwrap();
+    assert_eq!(relative(there.path(), &resolved.shards), ["z.pt"]);
+    assert_eq!(resolved.choice.passed_over.len(), 4);
 }
