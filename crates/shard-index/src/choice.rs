@@ -103,6 +103,15 @@ impl Choice {
 }
 
 impl PassedOver {
+    /// The reason, and how to load it all the same, in a line.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match self.remedy() {
+            Some(remedy) => format!("{}; {remedy}", self.reason),
+            None => self.reason.to_string(),
+        }
+    }
+
     /// How to load it, if it can be.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
@@ -192,11 +201,7 @@ impl fmt::Display for PassedOver {
             2 => write!(f, " and 1 more file")?,
             files => write!(f, " and {} more files", files - 1)?,
         }
-        write!(f, " ({}", self.reason)?;
-        match self.remedy() {
-            Some(remedy) => write!(f, "; {remedy})"),
-            None => f.write_str(")"),
-        }
+        write!(f, " ({})", self.why())
     }
 }
 

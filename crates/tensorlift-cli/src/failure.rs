@@ -2,7 +2,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use tensorlift::Extent;
+use tensorlift::{ErrorKind, Extent};
 
 /// Why a command did not do what it was asked to.
 pub(crate) enum Failure {
@@ -37,7 +37,11 @@ impl Failure {
             }
             Failure::Output(error) => eprintln!("error: cannot write the output: {error}"),
             Failure::Checkpoint(error) => {
-                eprintln!("error: {error:#}");
+                let hint = match error.kind() {
+                    ErrorKind::LimitExceeded if raises_limit(error) => " (with --limit)",
+                    _ => "",
+                };
+                eprintln!("error: {error:#}{hint}");
                 if json {
                     let object = serde_json::json!({ "error": describe(error) });
                     // There is nobody left to tell if this fails.
@@ -47,6 +51,13 @@ impl Failure {
         }
         ExitCode::FAILURE
     }
+}
+
+/// Whether the remedy is to raise one of the ceilings for untrusted files.
+fn raises_limit(error: &tensorlift::Error) -> bool {
+    error
+        .remedy()
+        .is_some_and(|remedy| remedy.starts_with("raise the limit"))
 }
 
 fn describe(error: &tensorlift::Error) -> Described<'_> {

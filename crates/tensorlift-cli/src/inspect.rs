@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 use tensorlift::{Bytes, Checkpoint, Dtype, Entry, Tensor};
 
 use crate::failure::Failure;
+use crate::state;
 use crate::table::Table;
-use crate::{Target, state};
+use crate::target::{Target, root_hint};
 
 #[derive(Args)]
 pub(crate) struct Inspect {
@@ -80,12 +81,8 @@ impl Inspect {
         if checkpoint.require_tensors().is_err() {
             writeln!(out, "\nno tensors: --state shows what the file holds")?;
         }
-        let root = checkpoint.automatic_root();
-        if checkpoint.current_root().is_empty() && !root.is_empty() {
-            writeln!(
-                out,
-                "\nthe model's own names are likely those below {root} (--root {root})"
-            )?;
+        if let Some(hint) = root_hint(&checkpoint) {
+            writeln!(out, "\n{hint}")?;
         }
         Ok(())
     }

@@ -152,19 +152,24 @@ fn progress_bar() -> ProgressBar {
 /// The line, and beneath it what was chosen and why.
 fn write_report(out: &mut impl Write, report: &LoadReport) -> std::io::Result<()> {
     writeln!(out, "{report}")?;
-    for other in &report.choice.passed_over {
-        writeln!(out, "passed over: {} ({})", other.what, other.why)?;
-    }
     for step in &report.steps {
         let rate = step.bytes_per_second / 1e9;
         writeln!(out, "{} in flight: {rate:.2} GB/s", step.threads)?;
     }
     if let Some(verified) = report.verified {
         let (records, bytes) = (verified.records, Bytes(verified.bytes));
-        write!(out, "CRC-32 of {records} records ({bytes}) is right")?;
-        match verified.records_in_part {
-            0 => writeln!(out)?,
-            part => writeln!(out, "; {part} were read in part and not checked")?,
+        match records {
+            0 => write!(out, "no CRC-32 was checked")?,
+            1 => write!(out, "CRC-32 of 1 record ({bytes}) is right")?,
+            _ => write!(out, "CRC-32 of {records} records ({bytes}) is right")?,
+        }
+        if verified.records_in_part > 0 {
+            let part = verified.records_in_part;
+            write!(out, "; records read in part and not checked: {part}")?;
+        }
+        match verified.without_sums {
+            true => writeln!(out, "; there is none for the bytes of some files")?,
+            false => writeln!(out)?,
         }
     }
     report

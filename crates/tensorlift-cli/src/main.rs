@@ -9,13 +9,14 @@ mod load;
 mod plan;
 mod state;
 mod table;
+mod target;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
-use tensorlift::{Checkpoint, Policy};
+use clap::{ArgAction, Parser, Subcommand};
+
+use self::target::Target;
 
 /// Inspects, plans and loads model checkpoints: safetensors and PyTorch files.
 #[derive(Parser)]
@@ -40,49 +41,6 @@ enum Command {
     Convert(convert::Convert),
     /// Say what this machine offers to loads, with a remedy for what it lacks
     Doctor(doctor::Doctor),
-}
-
-/// The checkpoint.
-#[derive(Args)]
-struct Target {
-    /// A file, a folder, an index file, or a model in the Hugging Face cache (org/name[@revision])
-    path: PathBuf,
-    /// Take this variant of a folder, as in model.VARIANT.safetensors
-    #[arg(long)]
-    variant: Option<String>,
-    /// Take the tensors below this path of a PyTorch file, named from there on; auto takes the
-    /// one that is likely the model's
-    #[arg(long, value_name = "PATH|auto")]
-    root: Option<String>,
-    /// Refuse classes of PyTorch files that are no plain data, in place of keeping them as inert
-    /// data
-    #[arg(long)]
-    strict: bool,
-}
-
-impl Target {
-    fn open(&self) -> tensorlift::Result<Checkpoint> {
-        let mut options = Checkpoint::options();
-        if let Some(variant) = &self.variant {
-            options = options.variant(variant);
-        }
-        if self.strict {
-            options = options.policy(Policy::Strict);
-        }
-        let checkpoint = options.open(&self.path)?;
-        match self.root.as_deref() {
-            None => Ok(checkpoint),
-            Some("auto") => {
-                let root = checkpoint.automatic_root().to_owned();
-                match root.as_str() {
-                    "" => eprintln!("root: the file's own"),
-                    root => eprintln!("root: {root}"),
-                }
-                checkpoint.root(&root)
-            }
-            Some(root) => checkpoint.root(root),
-        }
-    }
 }
 
 fn main() -> ExitCode {

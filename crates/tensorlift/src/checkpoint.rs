@@ -1,44 +1,42 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde::de::DeserializeOwned;
-use serde_pickle::Value;
-use tensorlift_format_torchzip::Policy;
-use tensorlift_loader::{Phases, Resolution, Shard};
-use tensorlift_shard_index::{self as shard_index, Companions, ResolveOptions, Resolved};
-use tensorlift_storage::{FileStorage, MemoryStorage, Storage};
-use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Limits, Result, Slice};
+use serde_pickle::{HashableValue, Value};
+use tensorlift_loader::{Phases, Shard};
+use tensorlift_shard_index::{Choice, Companions};
+use tensorlift_storage::{MemoryStorage, Storage};
+use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Result, Slice};
 
-use crate::formats::{self, Extras, ParseOptions, Parsed};
+use crate::OpenOptions;
+use crate::formats::Extras;
 use crate::loader::Loader;
-use crate::parallel;
-
-/// Of more shards than this, each is opened again when it is read, so that they do not use up the
-/// process's descriptors.
-const KEPT_OPEN: usize = 16;
 
 /// An open checkpoint: its files and what they list, without a tensor's bytes.
 ///
 /// Cloning it copies the list of files and shares the rest.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    catalog: Arc<Catalog>,
-    shards: Vec<Shard>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) shards: Vec<Shard>,
     /// What PyTorch files hold beside tensors, one for each.
-    extras: Arc<[Extras]>,
+    pub(crate) extras: Arc<[Extras]>,
     /// The path that was cut off all names.
-    root: String,
-    choice: Resolution,
-    companions: Companions,
-    phases: Phases,
+    pub(crate) root: String,
+    pub(crate) choice: Choice,
+    pub(crate) companions: Companions,
+    /// Tensors that the index does not list.
+    pub(crate) unlisted: Arc<[Held]>,
+    /// Tensors that the index takes from another shard; they are not in the catalog.
+    pub(crate) copies: Arc<[Held]>,
+    pub(crate) phases: Phases,
 }
 
-/// How a checkpoint is opened.
-#[derive(Clone, Debug, Default)]
-pub struct OpenOptions {
-    resolve: ResolveOptions,
-    policy: Policy,
+/// A tensor that a shard holds: its name, and the file's.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
 }
 
 /// # Opening
@@ -100,28 +98,33 @@ impl Checkpoint {
         &self.choice
     }
 
-    /// What a PyTorch file holds beside tensors, as a value; a tensor is `{"$tensor": name}`.
+    /// What the file holds beside tensors, as a value: of a PyTorch file all else that was pickled,
+    /// where a tensor is `{"$tensor": name}`; of safetensors files their metadata.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] for safetensors files, which hold nothing else;
-    /// [`ErrorKind::Misuse`] for checkpoints of several files;
+    /// [`ErrorKind::NotFound`] for safetensors files without metadata;
+    /// [`ErrorKind::Misuse`] for PyTorch checkpoints of several files;
     /// [`ErrorKind::LimitExceeded`] if the value would be far larger than the file.
     pub fn state_value(&self) -> Result<Value> {
-        let refused = |kind, found: &str| {
-            Err(Error::new(kind, found.to_owned()).with_path(self.choice.chosen.clone()))
-        };
+        let named = |error: Error| error.with_path(self.choice.chosen.clone());
         match self.extras.first().map(|extras| &extras.state) {
-            None => refused(
+            None if self.catalog.metadata().is_empty() => Err(named(Error::new(
                 ErrorKind::NotFound,
-                "safetensors files hold nothing beside tensors",
-            ),
-            Some(Some(state)) => state
-                .value()
-                .map_err(|error| Error::from(error).with_path(self.choice.chosen.clone())),
-            Some(None) => refused(
+                "there is nothing beside tensors: no metadata",
+            ))),
+            None => {
+                let text = |text: &String| text.clone();
+                let lines = self.catalog.metadata().iter();
+                let lines = lines.map(|(key, line)| {
+                    (HashableValue::String(text(key)), Value::String(text(line)))
+                });
+                Ok(Value::Dict(lines.collect()))
+            }
+            Some(Some(state)) => state.value().map_err(|error| named(error.into())),
+            Some(None) => Err(named(Error::new(
                 ErrorKind::Misuse,
                 "each shard has a state: open the one you mean",
-            ),
+            ))),
         }
     }
 
@@ -245,160 +248,4 @@ impl Checkpoint {
     pub(crate) fn phases(&self) -> Phases {
         self.phases
     }
-}
-
-impl OpenOptions {
-    /// Ceilings for untrusted input. Default: [`Limits::default`].
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.resolve.limits = limits;
-        self
-    }
-
-    /// What to do with classes that are no plain data in PyTorch files. Default:
-    /// [`Policy::Inert`]: they become data, and are never run.
-    #[must_use]
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// The variant to take from a folder, such as `fp16` for `model.fp16.safetensors`.
-    /// Default: the files without one.
-    #[must_use]
-    pub fn variant(mut self, variant: impl Into<String>) -> Self {
-        self.resolve.variant = Some(variant.into());
-        self
-    }
-
-    /// The Hugging Face cache to look in. Default: as Python's `huggingface_hub` finds it.
-    #[must_use]
-    pub fn hub_cache(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.resolve.cache = Some(folder.into());
-        self
-    }
-
-    /// Opens a checkpoint; see [`Checkpoint::open`].
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`].
-    pub fn open(&self, target: impl AsRef<Path>) -> Result<Checkpoint> {
-        let mut phases = Phases::default();
-        let mut clock = Instant::now();
-        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
-
-        let resolved = shard_index::resolve(target, &self.resolve)?;
-        phases.resolve = lap();
-
-        let shards = open_all(&resolved.shards)?;
-        phases.open = lap();
-
-        let (shards, catalogs, extras) = self.parse(shards)?;
-        let catalog = merge(&resolved, catalogs)?;
-        phases.parse = lap();
-
-        tracing::debug!(choice = %resolved.choice, tensors = catalog.len(), "opened");
-        Ok(Checkpoint {
-            catalog,
-            shards,
-            extras: extras.into(),
-            root: String::new(),
-            choice: describe(&resolved.choice),
-            companions: resolved.companions,
-            phases,
-        })
-    }
-
-    /// Opens one file from a storage of your own; see [`Checkpoint::from_storage`].
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`].
-    pub fn open_storage(
-        &self,
-        name: impl Into<PathBuf>,
-        storage: Arc<dyn Storage>,
-    ) -> Result<Checkpoint> {
-        let clock = Instant::now();
-        let (shards, mut catalogs, extras) = self.parse(vec![Shard::new(name, storage)])?;
-        let mut phases = Phases::default();
-        phases.parse = clock.elapsed();
-        Ok(Checkpoint {
-            catalog: catalogs.remove(0),
-            extras: extras.into(),
-            root: String::new(),
-            choice: Resolution::new(shards[0].path().display().to_string()),
-            companions: Companions::default(),
-            phases,
-            shards,
-        })
-    }
-
-    /// Reads what each shard lists, several at once; the shards come back with their formats.
-    fn parse(&self, shards: Vec<Shard>) -> Result<Listed> {
-        let releases = shards.len() > KEPT_OPEN;
-        let options = ParseOptions {
-            limits: &self.resolve.limits,
-            policy: self.policy,
-        };
-        let parse = |shard: Shard| {
-            let storage = shard.storage();
-            let parsed = formats::parse(&**storage, shard.path(), &options)?;
-            if releases {
-                storage.release();
-            }
-            Ok((shard.with_format(parsed.format), parsed))
-        };
-        let parsed: Vec<(Shard, Parsed)> = parallel::map(shards, parse)?;
-        let (mut shards, mut catalogs, mut all_extras) = (Vec::new(), Vec::new(), Vec::new());
-        for (
-            shard,
-            Parsed {
-                catalog, extras, ..
-            },
-        ) in parsed
-        {
-            shards.push(shard);
-            catalogs.push(catalog);
-            all_extras.extend(extras);
-        }
-        if shards.len() > 1 {
-            // Which also lets go of the catalogs, so that they can be merged without a copy.
-            all_extras
-                .iter_mut()
-                .for_each(|extras: &mut Extras| extras.state = None);
-        }
-        Ok((shards, catalogs, all_extras))
-    }
-}
-
-/// The shards, and what each of them lists and holds beside.
-type Listed = (Vec<Shard>, Vec<Arc<Catalog>>, Vec<Extras>);
-
-fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
-    let open = |path: &PathBuf| {
-        let storage = FileStorage::open(path)
-            .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(path))?;
-        if paths.len() > KEPT_OPEN {
-            storage.release();
-        }
-        Ok(Shard::new(path, Arc::new(storage)))
-    };
-    paths.iter().map(open).collect()
-}
-
-/// One catalog of all shards; a single file's is taken as it is.
-fn merge(resolved: &Resolved, mut catalogs: Vec<Arc<Catalog>>) -> Result<Arc<Catalog>> {
-    if resolved.index.is_none() && catalogs.len() == 1 {
-        return Ok(catalogs.remove(0));
-    }
-    let catalogs = catalogs.into_iter().map(Arc::unwrap_or_clone).collect();
-    Ok(Arc::new(resolved.merge(catalogs)?.catalog))
-}
-
-/// The choice in the words of a report.
-fn describe(choice: &shard_index::Choice) -> Resolution {
-    let chosen = Resolution::new(choice.chosen.display().to_string());
-    choice.passed_over.iter().fold(chosen, |resolution, other| {
-        resolution.pass_over(other.path.display().to_string(), other.reason.to_string())
-    })
 }

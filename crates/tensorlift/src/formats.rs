@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use tensorlift_format_safetensors as safetensors;
 use tensorlift_format_torchzip as torch;
+<<<<<<< HEAD
 use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits};
+=======
+use tensorlift_storage::Storage;
+use tensorlift_tensor_meta::{Catalog, Error, Limits};
+>>>>>>> 935c04e (tensorlift, tensorlift-cli: what is passed over or taken along is named; other formats are known in one place, from both ends; --files, --index, --no-index, --limit)
 
-/// Enough to tell every format.
-const PREFIX_BYTES: usize = 1024;
+use crate::foreign;
 
 /// What a shard lists.
 pub(crate) struct Parsed {
@@ -50,21 +54,9 @@ fn parse_unnamed(
     path: &Path,
     options: &ParseOptions<'_>,
 ) -> Result<Parsed, Error> {
-    let mut prefix = [0; PREFIX_BYTES];
-    let len = storage.len().min(PREFIX_BYTES as u64) as usize;
-    storage
-        .read_exact_at(0, &mut prefix[..len])
-        .map_err(|error| Error::new(ErrorKind::Storage, error))?;
-    let prefix = &prefix[..len];
-    // Of a file that looks like neither, its name says whose complaint helps most.
-    let named_safetensors = path
-        .extension()
-        .is_some_and(|extension| extension == "safetensors");
-    let is_foreign = !matches!(
-        torch::identify(prefix),
-        torch::Content::Unknown | torch::Content::Zeros | torch::Content::Safetensors
-    );
-    if safetensors::is_safetensors(prefix) || (named_safetensors && !is_foreign) {
+    let prefix = foreign::prefix(storage)?;
+    let is_torch = torch::detect(&prefix).is_some();
+    if safetensors::is_safetensors(&prefix) {
         let catalog = safetensors::read(storage, options.limits)?;
         return Ok(Parsed {
             catalog: Arc::new(catalog),
@@ -72,10 +64,20 @@ fn parse_unnamed(
             extras: None,
         });
     }
+    if !is_torch {
+        let found = foreign::identify(&prefix, storage);
+        // Where nothing is known of the bytes, the format that the name promises says more.
+        let promised = path.extension().is_some_and(|end| end == "safetensors");
+        return Err(match safetensors::read(storage, options.limits) {
+            Err(error) if promised && found == foreign::Foreign::Unknown => error.into(),
+            _ => found.error(path),
+        });
+    }
     let mut read = torch::ReadOptions::default();
     read.limits = options.limits.clone();
     read.policy = options.policy;
-    let file = torch::read(storage, &read)?;
+    let file = torch::read(storage, &read)
+        .map_err(|error| foreign::explain(storage, path, error.into()))?;
     let format = match file.format() {
         torch::Format::Zip => "torch zip",
         torch::Format::Legacy => "torch legacy",

@@ -34,15 +34,21 @@
 //! Take `tensorlift-loader` for planning and execution into memory of your own, or a format crate
 //! alone for names and extents.
 
+mod archive;
 mod checkpoint;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod foreign;
 mod formats;
 mod loader;
+mod notes;
+mod open;
 mod parallel;
 
-pub use checkpoint::{Checkpoint, OpenOptions};
+pub use checkpoint::Checkpoint;
 pub use loader::Loader;
+pub use notes::Note;
+pub use open::OpenOptions;
 
 pub use serde_pickle::Value;
 
@@ -60,7 +66,7 @@ pub use tensorlift_loader::{
     LoadOptions, LoadReport, Loaded, LoadedInto, Mode, PaceStep, PageCache, ParameterMemory,
     Phases, Placement, Plan, Progress, Reader, RefusedReader, Resolution, Tensor, Verified, Verify,
 };
-pub use tensorlift_shard_index::Companions;
+pub use tensorlift_shard_index::{Choice, Companions, Form, IndexUse, PassedOver, Reason, Route};
 /// All that implementing a [`Storage`] needs.
 pub use tensorlift_storage as storage;
 pub use tensorlift_storage::{

@@ -21,7 +21,12 @@ const LISTED_NAMES: usize = 10;
 pub struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     selections: Vec<Box<Selection<'a>>>,
+    /// Whether names were selected, if only none.
+    named: bool,
+    /// Selected names that are not there.
     missing: Vec<String>,
+    /// Selected names of tensors without bytes.
+    without_bytes: Vec<String>,
     placement: Placement,
     options: LoadOptions,
     control: Control,
@@ -36,7 +41,9 @@ impl<'a> Loader<'a> {
         Self {
             checkpoint,
             selections: Vec::new(),
+            named: false,
             missing: Vec::new(),
+            without_bytes: Vec::new(),
             placement: Placement::default(),
             options: LoadOptions::default(),
             control: Control::default(),
@@ -49,16 +56,22 @@ impl<'a> Loader<'a> {
         self
     }
 
-    /// Loads only the entries of these names; one that is not there is an error of the load.
+    /// Loads only the entries of these names.
+    ///
+    /// It is an error of the load if one of them is not there or has no bytes, or if nothing is
+    /// left to load.
     pub fn select_names<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         let names: HashSet<String> = names.into_iter().map(Into::into).collect();
-        let catalog = self.checkpoint.catalog();
-        self.missing.extend(
-            names
-                .iter()
-                .filter(|name| catalog.get(name).is_none())
-                .cloned(),
-        );
+        for name in &names {
+            match self.checkpoint.catalog().get(name) {
+                None => self.missing.push(name.clone()),
+                Some(entry) if !self.checkpoint.has_bytes(entry) => {
+                    self.without_bytes.push(name.clone());
+                }
+                Some(_) => {}
+            }
+        }
+        self.named = true;
         self.select(move |entry| names.contains(entry.name()))
     }
 
@@ -103,18 +116,16 @@ impl Loader<'_> {
     /// If names were selected that are not there, the placement names no device, or a PyTorch file
     /// holds no tensor at all.
     pub fn plan(&self) -> Result<Plan> {
-        self.checkpoint.require_tensors()?;
-        if !self.missing.is_empty() {
-            return Err(self.not_found());
-        }
+        self.check_names()?;
         let assign = |entry: &Entry| self.selects(entry).then(|| self.placement.device_of(entry));
         let rules = self.placement.rules();
-        plan(
-            self.checkpoint.catalog(),
-            assign,
-            &rules,
-            &self.options.planning(),
-        )
+        let catalog = self.checkpoint.catalog();
+        let plan = plan(catalog, assign, &rules, &self.options.planning())?;
+        if self.named && plan.places.is_empty() {
+            let remedy = "select names that are there, and conditions that hold for them";
+            return Err(self.refused("no tensor is selected", &[], remedy));
+        }
+        Ok(plan)
     }
 
     /// Which reader each file would get now, and why; nothing is read.
@@ -154,7 +165,7 @@ impl Loader<'_> {
         let mut report = filled.outcome.report(&plan);
         report.memory_before = memory_before;
         report.devices = devices.iter().map(|device| device.name()).collect();
-        report.choice = self.checkpoint.choice().clone();
+        report.choice = self.checkpoint.described_choice();
         let executed = filled.outcome.phases;
         phases.allocate = executed.allocate;
         phases.read = executed.read;
@@ -206,10 +217,7 @@ impl Loader<'_> {
     {
         let memory_before = os::memory();
         let clock = Instant::now();
-        self.checkpoint.require_tensors()?;
-        if !self.missing.is_empty() {
-            return Err(self.not_found().into());
-        }
+        self.check_names()?;
         let (checkpoint, options) = (self.checkpoint, &self.options);
         let mut loaded = load_into(
             checkpoint.catalog(),
@@ -222,7 +230,7 @@ impl Loader<'_> {
         let report = &mut loaded.report;
         report.memory_before = memory_before;
         report.devices = vec!["memory of the caller".to_owned()];
-        report.choice = checkpoint.choice().clone();
+        report.choice = checkpoint.described_choice();
         let read = report.phases.read;
         report.phases = checkpoint.phases();
         report.phases.read = read;
@@ -238,18 +246,34 @@ impl Loader<'_> {
         self.selections.iter().all(|wanted| wanted(entry))
     }
 
-    fn not_found(&self) -> Error {
-        let mut names = self.missing.clone();
+    /// Refuses a file without tensors, and names that cannot be loaded.
+    fn check_names(&self) -> Result<()> {
+        self.checkpoint.require_tensors()?;
+        if !self.missing.is_empty() {
+            let what = "these tensors are not in the checkpoint";
+            let remedy = "`tensorlift inspect` lists those that are";
+            return Err(self.refused(what, &self.missing, remedy));
+        }
+        if !self.without_bytes.is_empty() {
+            let what = "these tensors have no bytes, as those of PyTorch's meta device";
+            let remedy = "save the checkpoint with its weights, or select others";
+            return Err(self.refused(what, &self.without_bytes, remedy));
+        }
+        Ok(())
+    }
+
+    fn refused(&self, what: &str, names: &[String], remedy: &'static str) -> Error {
+        let mut names = names.to_vec();
         names.sort_unstable();
         let listed = &names[..names.len().min(LISTED_NAMES)];
-        let more = match names.len() - listed.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
+        let found = match names.len() - listed.len() {
+            _ if names.is_empty() => what.to_owned(),
+            0 => format!("{what}: {listed:?}"),
+            more => format!("{what}: {listed:?} and {more} more"),
         };
-        let found = format!("these tensors are not in the checkpoint: {listed:?}{more}");
         Error::new(ErrorKind::NotFound, found)
             .with_path(self.checkpoint.choice().chosen.clone())
-            .with_remedy("`tensorlift inspect` lists those that are")
+            .with_remedy(remedy)
     }
 }
 

@@ -24,10 +24,11 @@ use self::output::{Format, Output};
 use self::shards::Shard;
 use self::size::Size;
 use self::staging::Staging;
-use crate::Target;
 use crate::failure::Failure;
+use crate::target::{Target, root_hint};
 
 #[derive(Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct Convert {
     #[command(flatten)]
     target: Target,
@@ -67,6 +68,9 @@ impl Convert {
         let output = Output::choose(&self.out, self.to, self.shard_size.is_some())?;
         output.check_free(self.force)?;
         let checkpoint = self.target.open()?;
+        if let Some(hint) = root_hint(&checkpoint) {
+            eprintln!("note: {hint}");
+        }
         checkpoint.require_tensors()?;
         let contents = Contents::survey(&checkpoint, output.format())?;
         let shards = shards::split(&contents, self.shard_size.map(Size::bytes), output.format());

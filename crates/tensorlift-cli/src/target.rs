@@ -1,0 +1,210 @@
+//! Which checkpoint a command is about.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use tensorlift::{Checkpoint, IndexUse, Limits, Policy};
+
+/// The checkpoint.
+#[derive(Args)]
+pub(crate) struct Target {
+    /// A file, a folder, an index file, or a model in the Hugging Face cache (org/name[@revision])
+    #[arg(required_unless_present = "files")]
+    path: Option<PathBuf>,
+    /// Take these files as one checkpoint, in this order, whatever they are called; relative to
+    /// PATH if that is given
+    #[arg(long, num_args = 1.., value_name = "FILE", conflicts_with_all = ["index", "no_index"])]
+    files: Vec<PathBuf>,
+    /// Take this index of the folder PATH, not the one that is preferred
+    #[arg(long, value_name = "FILE", conflicts_with = "no_index")]
+    index: Option<PathBuf>,
+    /// Take the files of the folder PATH as if it had no index
+    #[arg(long)]
+    no_index: bool,
+    /// Take this variant of a folder, as in model.VARIANT.safetensors
+    #[arg(long)]
+    variant: Option<String>,
+    /// Take the tensors below this path of a PyTorch file, named from there on; auto takes the
+    /// one that is likely the model's
+    #[arg(long, value_name = "PATH|auto")]
+    root: Option<String>,
+    /// Refuse classes of PyTorch files that are no plain data, in place of keeping them as inert
+    /// data
+    #[arg(long)]
+    strict: bool,
+    /// Raise or lower a ceiling for untrusted files, as in name_bytes=1000000
+    ///
+    /// Names: header_bytes, tensors, metadata_entries, rank, name_bytes, archive_entries,
+    /// pickle_bytes, pickle_opcodes, pickle_objects, pickle_memo, pickle_depth,
+    /// pickle_string_bytes, pickle_integer_bytes, expanded_nodes, description_bytes,
+    /// inflated_bytes. The option may be given several times.
+    #[arg(long = "limit", value_name = "NAME=NUMBER")]
+    limits: Vec<Limit>,
+}
+
+/// A ceiling to set.
+#[derive(Clone, Debug)]
+struct Limit {
+    set: fn(&mut Limits, u64),
+    value: u64,
+}
+
+/// Every field of [`Limits`], by its name.
+const LIMITS: [(&str, fn(&mut Limits, u64)); 16] = [
+    ("header_bytes", |limits, value| limits.header_bytes = value),
+    ("tensors", |limits, value| limits.tensors = whole(value)),
+    ("metadata_entries", |limits, value| {
+        limits.metadata_entries = whole(value);
+    }),
+    ("rank", |limits, value| limits.rank = whole(value)),
+    ("name_bytes", |limits, value| {
+        limits.name_bytes = whole(value);
+    }),
+    ("archive_entries", |limits, value| {
+        limits.archive_entries = value;
+    }),
+    ("pickle_bytes", |limits, value| limits.pickle_bytes = value),
+    ("pickle_opcodes", |limits, value| {
+        limits.pickle_opcodes = value;
+    }),
+    ("pickle_objects", |limits, value| {
+        limits.pickle_objects = whole(value);
+    }),
+    ("pickle_memo", |limits, value| {
+        limits.pickle_memo = whole(value);
+    }),
+    ("pickle_depth", |limits, value| {
+        limits.pickle_depth = whole(value);
+    }),
+    ("pickle_string_bytes", |limits, value| {
+        limits.pickle_string_bytes = whole(value);
+    }),
+    ("pickle_integer_bytes", |limits, value| {
+        limits.pickle_integer_bytes = whole(value);
+    }),
+    ("expanded_nodes", |limits, value| {
+        limits.expanded_nodes = whole(value);
+    }),
+    ("description_bytes", |limits, value| {
+        limits.description_bytes = value;
+    }),
+    ("inflated_bytes", |limits, value| {
+        limits.inflated_bytes = value;
+    }),
+];
+
+/// A count that no address space holds limits nothing.
+fn whole(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or("expected NAME=NUMBER, as in name_bytes=1000000")?;
+        let name = name.replace('-', "_");
+        let known = LIMITS.iter().find(|(known, _)| *known == name);
+        let Some(&(_, set)) = known else {
+            let names: Vec<_> = LIMITS.iter().map(|(name, _)| *name).collect();
+            return Err(format!("expected one of {}", names.join(", ")));
+        };
+        let value = value
+            .parse()
+            .map_err(|_| format!("expected a number, found {value:?}"))?;
+        Ok(Self { set, value })
+    }
+}
+
+impl Target {
+    /// Opens it, and says on standard error what the user may not expect of it.
+    pub(crate) fn open(&self) -> tensorlift::Result<Checkpoint> {
+        let checkpoint = self.open_quietly()?;
+        for note in checkpoint.notes() {
+            eprintln!("note: {}", crate::table::printable(&note.to_string()));
+        }
+        Ok(checkpoint)
+    }
+
+    fn open_quietly(&self) -> tensorlift::Result<Checkpoint> {
+        let mut options = Checkpoint::options();
+        if let Some(variant) = &self.variant {
+            options = options.variant(variant);
+        }
+        if self.strict {
+            options = options.policy(Policy::Strict);
+        }
+        if self.no_index {
+            options = options.index(IndexUse::Ignore);
+        }
+        if let Some(index) = &self.index {
+            options = options.index(IndexUse::File(index.clone()));
+        }
+        let mut limits = Limits::default();
+        for limit in &self.limits {
+            (limit.set)(&mut limits, limit.value);
+        }
+        options = options.limits(limits);
+        let checkpoint = match &self.path {
+            _ if !self.files.is_empty() => options.open_files(self.files()),
+            path => options.open(path.as_deref().unwrap_or("".as_ref())),
+        }?;
+        match self.root.as_deref() {
+            None => Ok(checkpoint),
+            Some("auto") => {
+                let root = checkpoint.automatic_root().to_owned();
+                match root.as_str() {
+                    "" => eprintln!("root: the file's own"),
+                    root => eprintln!("root: {root}"),
+                }
+                checkpoint.root(&root)
+            }
+            Some(root) => checkpoint.root(root),
+        }
+    }
+
+    /// The files, within the folder where they are there.
+    fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.iter().map(|file| {
+            let within = self.path.as_ref().map(|folder| folder.join(file));
+            let within = within.filter(|path| path.exists() || !file.exists());
+            within.unwrap_or_else(|| file.clone())
+        })
+    }
+}
+
+/// Says where the model's own names likely begin, unless they were asked for.
+pub(crate) fn root_hint(checkpoint: &Checkpoint) -> Option<String> {
+    let root = checkpoint.automatic_root();
+    let is_asked_for = !checkpoint.current_root().is_empty();
+    (!is_asked_for && !root.is_empty())
+        .then(|| format!("the model's own names are likely those below {root} (--root {root})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_has_a_name() {
+        let shown = format!("{:?}", Limits::default());
+        let fields = shown.matches(": ").count();
+        assert_eq!(fields, LIMITS.len(), "{shown}");
+        for (name, set) in LIMITS {
+            let mut limits = Limits::default();
+            set(&mut limits, 7);
+            assert!(
+                format!("{limits:?}").contains(&format!("{name}: 7")),
+                "{name}"
+            );
+            let limit: Limit = format!("{}=7", name.replace('_', "-")).parse().unwrap();
+            assert_eq!(limit.value, 7);
+        }
+        for text in ["names", "name_bytes", "name_bytes=", "name_bytes=-1", "x=1"] {
+            assert!(text.parse::<Limit>().is_err(), "{text}");
+        }
+    }
+}

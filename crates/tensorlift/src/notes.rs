@@ -1,0 +1,164 @@
+//! What a caller may not expect of a checkpoint.
+//!
+//! Rule: nothing near the chosen files is left out, and nothing beyond what the index lists is
+//! taken along, without being named with the way to change that.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use tensorlift_loader as loader;
+use tensorlift_shard_index::PassedOver;
+use tensorlift_tensor_meta::{Entry, Source};
+
+use crate::Checkpoint;
+use crate::checkpoint::Held;
+
+/// Names that a note shows; it holds all of them.
+const SHOWN: usize = 7;
+
+/// Something that is not loaded though it is near, or loaded though no index lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// Files or a folder beside the chosen ones are not loaded.
+    PassedOver(PassedOver),
+    /// The file is by its name one of several parts, and it alone is loaded.
+    Part {
+        /// The file.
+        file: PathBuf,
+        /// Its number.
+        number: u32,
+        /// How many parts there are.
+        of: u32,
+    },
+    /// Tensors are loaded that the index does not list; each with its file.
+    Unlisted(Vec<(String, PathBuf)>),
+    /// Copies of tensors are not loaded: the index takes these from other files.
+    Copies(Vec<(String, PathBuf)>),
+    /// Tensors are not loaded: they have no bytes, as those of PyTorch's meta device.
+    WithoutBytes(Vec<String>),
+}
+
+/// # What is not loaded, and what is taken along
+impl Checkpoint {
+    /// Everything near the checkpoint that is not loaded, and everything that is loaded though the
+    /// index does not list it.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Note> {
+        let owned = |held: &Held| (held.name.clone(), held.file.clone());
+        let owned = |held: &[Held]| held.iter().map(owned).collect::<Vec<_>>();
+        let passed_over = self.choice.passed_over.iter().cloned();
+        let mut notes: Vec<Note> = passed_over.map(Note::PassedOver).collect();
+        if let (Some((number, of)), true) = (self.choice.part, notes.is_empty()) {
+            let file = self.choice.chosen.clone();
+            notes.push(Note::Part { file, number, of });
+        }
+        if !self.unlisted.is_empty() {
+            notes.push(Note::Unlisted(owned(&self.unlisted)));
+        }
+        if !self.copies.is_empty() {
+            notes.push(Note::Copies(owned(&self.copies)));
+        }
+        let entries = self.catalog.entries().iter();
+        let absent = entries.filter(|entry| !self.has_bytes(entry));
+        let absent: Vec<_> = absent.map(|entry| entry.name().to_owned()).collect();
+        if !absent.is_empty() {
+            notes.push(Note::WithoutBytes(absent));
+        }
+        notes
+    }
+
+    pub(crate) fn has_bytes(&self, entry: &Entry) -> bool {
+        !matches!(self.catalog.record(entry).source, Source::Absent { .. })
+    }
+
+    /// The choice in the words of a report.
+    pub(crate) fn described_choice(&self) -> loader::Choice {
+        let mut passed_over = Vec::new();
+        let mut add = |what: String, why: String| {
+            passed_over.push(loader::PassedOver { what, why });
+        };
+        for note in self.notes() {
+            match note {
+                Note::PassedOver(other) => {
+                    let what = other.path.display().to_string();
+                    add(what, other.why());
+                }
+                Note::Copies(copies) => copies.into_iter().for_each(|(name, file)| {
+                    let what = format!("tensor {name:?} in {}", file.display());
+                    add(what, "the index takes it from another file".to_owned());
+                }),
+                Note::WithoutBytes(names) => names.into_iter().for_each(|name| {
+                    add(
+                        format!("tensor {name:?}"),
+                        "it has no bytes (meta)".to_owned(),
+                    );
+                }),
+                Note::Part { .. } | Note::Unlisted(_) => {}
+            }
+        }
+        loader::Choice {
+            chosen: self.choice.chosen.display().to_string(),
+            passed_over,
+        }
+    }
+}
+
+/// One line.
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::PassedOver(other) => write!(f, "not loaded: {other}"),
+            Note::Part { file, number, of } => {
+                let file = name(file).display();
+                write!(
+                    f,
+                    "{file} is part {number} of {of} by its name, and loaded alone"
+                )
+            }
+            Note::Unlisted(tensors) => {
+                write!(f, "loaded, though the index does not list ")?;
+                write_held(f, tensors)
+            }
+            Note::Copies(tensors) => {
+                write!(f, "not loaded, for the index takes from another file: ")?;
+                write_held(f, tensors)
+            }
+            Note::WithoutBytes(names) => {
+                let names = Shown(names.iter().map(|name| format!("{name:?}")).collect());
+                write!(f, "not loaded, for there are no bytes of (meta) {names}")
+            }
+        }
+    }
+}
+
+fn write_held(f: &mut fmt::Formatter<'_>, tensors: &[(String, PathBuf)]) -> fmt::Result {
+    let shown = tensors.iter().map(|(tensor, file)| {
+        let file = name(file).display();
+        format!("{tensor:?} in {file}")
+    });
+    write!(f, "{}", Shown(shown.collect()))
+}
+
+fn name(path: &Path) -> &Path {
+    path.file_name().map_or(path, Path::new)
+}
+
+/// Tensors in a row, cut short with a count.
+struct Shown(Vec<String>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        let s = if count == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{count} tensor{s}: {}",
+            self.0[..count.min(SHOWN)].join(", ")
+        )?;
+        match count.saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tensorlift_format_torchzip::Policy;
+use tensorlift_loader::{Phases, Shard};
+use tensorlift_shard_index::{
+    Choice, Companions, HeldTensor, IndexUse, Merged, ResolveOptions, Resolved, resolve,
+    resolve_files,
+};
+use tensorlift_storage::{FileStorage, Storage};
+use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits, Result};
+
+use crate::checkpoint::{Checkpoint, Held};
+use crate::formats::{self, Extras, ParseOptions, Parsed};
+use crate::{foreign, parallel};
+
+/// Of more shards than this, each is opened again when it is read, so that they do not use up the
+/// process's descriptors.
+const KEPT_OPEN: usize = 16;
+
+/// How a checkpoint is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    resolve: ResolveOptions,
+    policy: Policy,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            resolve: ResolveOptions::new().sniff(foreign::sniff),
+            policy: Policy::default(),
+        }
+    }
+}
+
+impl OpenOptions {
+    /// Ceilings for untrusted input. Default: [`Limits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.resolve.limits = limits;
+        self
+    }
+
+    /// What to do with classes that are no plain data in PyTorch files. Default:
+    /// [`Policy::Inert`]: they become data, and are never run.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The variant to take from a folder, such as `fp16` for `model.fp16.safetensors`.
+    /// Default: the files without one.
+    #[must_use]
+    pub fn variant(mut self, variant: impl Into<String>) -> Self {
+        self.resolve.variant = Some(variant.into());
+        self
+    }
+
+    /// The Hugging Face cache to look in. Default: as Python's `huggingface_hub` finds it.
+    #[must_use]
+    pub fn hub_cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.resolve.cache = Some(folder.into());
+        self
+    }
+
+    /// Which index of a folder is used. Default: [`IndexUse::Auto`].
+    #[must_use]
+    pub fn index(mut self, index: IndexUse) -> Self {
+        self.resolve.index = index;
+        self
+    }
+
+    /// Opens a checkpoint; see [`Checkpoint::open`].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open(&self, target: impl AsRef<Path>) -> Result<Checkpoint> {
+        self.open_resolved(|| resolve(target, &self.resolve))
+    }
+
+    /// Opens these files as the shards of one checkpoint, in their order, whatever they are called
+    /// and whatever an index says.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`], and if two of them hold tensors of one name.
+    pub fn open_files<P: Into<PathBuf>>(
+        &self,
+        files: impl IntoIterator<Item = P>,
+    ) -> Result<Checkpoint> {
+        let files: Vec<PathBuf> = files.into_iter().map(Into::into).collect();
+        self.open_resolved(|| resolve_files(&files))
+    }
+
+    fn open_resolved(
+        &self,
+        resolve: impl FnOnce() -> Result<Resolved, tensorlift_shard_index::Error>,
+    ) -> Result<Checkpoint> {
+        let mut phases = Phases::default();
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
+
+        let resolved = resolve()?;
+        phases.resolve = lap();
+
+        let shards = open_all(&resolved.shards)?;
+        phases.open = lap();
+
+        let (shards, catalogs, extras) = self.parse(shards)?;
+        let Listed {
+            catalog,
+            unlisted,
+            copies,
+        } = merge(&resolved, catalogs)?;
+        phases.parse = lap();
+
+        tracing::debug!(choice = %resolved.choice, tensors = catalog.len(), "opened");
+        Ok(Checkpoint {
+            catalog,
+            shards,
+            extras: extras.into(),
+            root: String::new(),
+            choice: resolved.choice,
+            companions: resolved.companions,
+            unlisted,
+            copies,
+            phases,
+        })
+    }
+
+    /// Opens one file from a storage of your own; see [`Checkpoint::from_storage`].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_storage(
+        &self,
+        name: impl Into<PathBuf>,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Checkpoint> {
+        let clock = Instant::now();
+        let (shards, mut catalogs, extras) = self.parse(vec![Shard::new(name, storage)])?;
+        let mut phases = Phases::default();
+        phases.parse = clock.elapsed();
+        Ok(Checkpoint {
+            catalog: catalogs.remove(0),
+            extras: extras.into(),
+            root: String::new(),
+            choice: Choice::file(shards[0].path()),
+            companions: Companions::default(),
+            unlisted: Arc::default(),
+            copies: Arc::default(),
+            phases,
+            shards,
+        })
+    }
+
+    /// Reads what each shard lists, several at once; the shards come back with their formats.
+    fn parse(&self, shards: Vec<Shard>) -> Result<ParsedShards> {
+        let releases = shards.len() > KEPT_OPEN;
+        let options = ParseOptions {
+            limits: &self.resolve.limits,
+            policy: self.policy,
+        };
+        let parse = |shard: Shard| {
+            let storage = shard.storage();
+            let parsed = formats::parse(&**storage, shard.path(), &options)?;
+            if releases {
+                storage.release();
+            }
+            Ok((shard.with_format(parsed.format), parsed))
+        };
+        let parsed: Vec<(Shard, Parsed)> = parallel::map(shards, parse)?;
+        let (mut shards, mut catalogs, mut all_extras) = (Vec::new(), Vec::new(), Vec::new());
+        for (
+            shard,
+            Parsed {
+                catalog, extras, ..
+            },
+        ) in parsed
+        {
+            shards.push(shard);
+            catalogs.push(catalog);
+            all_extras.extend(extras);
+        }
+        if shards.len() > 1 {
+            // Which also lets go of the catalogs, so that they can be merged without a copy.
+            all_extras
+                .iter_mut()
+                .for_each(|extras: &mut Extras| extras.state = None);
+        }
+        Ok((shards, catalogs, all_extras))
+    }
+}
+
+/// The shards, and what each of them lists and holds beside.
+type ParsedShards = (Vec<Shard>, Vec<Arc<Catalog>>, Vec<Extras>);
+
+fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
+    let open = |path: &PathBuf| {
+        let storage = FileStorage::open(path)
+            .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(path))?;
+        if paths.len() > KEPT_OPEN {
+            storage.release();
+        }
+        Ok(Shard::new(path, Arc::new(storage)))
+    };
+    paths.iter().map(open).collect()
+}
+
+/// What the shards list together.
+struct Listed {
+    catalog: Arc<Catalog>,
+    unlisted: Arc<[Held]>,
+    copies: Arc<[Held]>,
+}
+
+/// One catalog of all shards; a single file's is taken as it is.
+fn merge(resolved: &Resolved, mut catalogs: Vec<Arc<Catalog>>) -> Result<Listed> {
+    if resolved.index.is_none() && catalogs.len() == 1 {
+        return Ok(Listed {
+            catalog: catalogs.remove(0),
+            unlisted: Arc::default(),
+            copies: Arc::default(),
+        });
+    }
+    let catalogs = catalogs.into_iter().map(Arc::unwrap_or_clone).collect();
+    let Merged {
+        catalog,
+        unlisted,
+        copies,
+        ..
+    } = resolved.merge(catalogs)?;
+    let held = |tensors: Vec<HeldTensor>| {
+        let held = tensors
+            .into_iter()
+            .map(|HeldTensor { name, shard, .. }| Held {
+                name,
+                file: resolved.shards[shard.index()].clone(),
+            });
+        held.collect()
+    };
+    Ok(Listed {
+        catalog: Arc::new(catalog),
+        unlisted: held(unlisted),
+        copies: held(copies),
+    })
+}
