@@ -125,7 +125,7 @@ pub(super) enum Foreign {
 impl Foreign {
     pub(super) fn of(files: &[PathBuf]) -> Option<Self> {
         let extension = files.first()?.extension();
-        let extension = extension.map(|extension| extension.to_ascii_lowercase());
+        let extension = extension.map(std::ffi::OsStr::to_ascii_lowercase);
         Some(match extension.as_ref().and_then(|text| text.to_str()) {
             Some("distcp") => Foreign::Distributed,
             Some("gguf" | "ggml") => Foreign::LlamaCpp,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use tensorlift::{Checkpoint, ErrorKind, Value};
-use tensorlift_fixture_kit::committed;
+use tensorlift::{Checkpoint, Dtype, ErrorKind, Value};
+use tensorlift_fixture_kit::{CheckpointSpec, Format, committed};
 
 #[test]
 fn a_training_state_fills_a_struct() {
@@ -49,13 +49,19 @@ fn a_root_gives_the_models_own_names() {
 }
 
 #[test]
-fn safetensors_files_have_no_state() {
+fn the_state_of_safetensors_files_is_their_metadata() {
+    #[derive(Deserialize)]
+    struct Metadata {
+        format: String,
+    }
     let checkpoint = Checkpoint::open(committed::one("tiny-model").path).unwrap();
-    assert_eq!(
-        checkpoint.state_value().unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
+    assert_eq!(checkpoint.state::<Metadata>().unwrap().format, "pt");
     assert_eq!(checkpoint.automatic_root(), "");
+
+    let spec = CheckpointSpec::new(Format::safetensors()).tensor("a", Dtype::U8, [1]);
+    let without = Checkpoint::from_bytes(spec.to_bytes()).unwrap();
+    let error = without.state_value().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
 #[test]
