@@ -1,6 +1,6 @@
 //! The names within archives, to say what one holds that cannot be read.
 
-use tensorlift_storage::Storage;
+use tensorlift_storage::{Storage, StorageExt};
 
 /// Names that are read of one archive.
 const MOST_NAMES: usize = 1000;

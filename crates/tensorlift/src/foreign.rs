@@ -10,7 +10,7 @@ use std::path::Path;
 use tensorlift_format_safetensors as safetensors;
 use tensorlift_format_torchzip as torch;
 use tensorlift_shard_index::Sniffed;
-use tensorlift_storage::{FileStorage, Storage};
+use tensorlift_storage::{FileStorage, Storage, StorageExt};
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
 use crate::archive::{self, Archive};

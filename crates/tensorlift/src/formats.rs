@@ -5,15 +5,11 @@ use std::sync::Arc;
 
 use tensorlift_format_safetensors as safetensors;
 use tensorlift_format_torchzip as torch;
-<<<<<<< HEAD
-use tensorlift_storage::{Storage, StorageExt};
-use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits};
-=======
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{Catalog, Error, Limits};
->>>>>>> 935c04e (tensorlift, tensorlift-cli: what is passed over or taken along is named; other formats are known in one place, from both ends; --files, --index, --no-index, --limit)
 
 use crate::foreign;
+use crate::notes::Note;
 
 /// What a shard lists.
 pub(crate) struct Parsed {
@@ -32,6 +28,8 @@ pub(crate) struct Extras {
     pub(crate) roots: Vec<(String, usize)>,
     /// The path below which the names are likely the model's own.
     pub(crate) automatic_root: String,
+    /// Bytes and names of the file that are left out.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// How a shard is opened.
@@ -92,6 +90,18 @@ fn parse_unnamed(
         .map(|root| (root.prefix().to_owned(), root.tensors()));
     let roots = roots.collect();
     let automatic_root = file.automatic_root().prefix().to_owned();
+    let mut notes = Vec::new();
+    if !file.unclaimed().is_empty() {
+        let unclaimed = file.unclaimed().iter().map(ToString::to_string);
+        notes.push(Note::Unclaimed {
+            file: path.to_owned(),
+            bytes: unclaimed.collect(),
+        });
+    }
+    if file.aliases_omitted() {
+        let file = path.to_owned();
+        notes.push(Note::AliasesOmitted(file));
+    }
     let (catalog, state) = file.into_parts();
     Ok(Parsed {
         catalog,
@@ -100,6 +110,7 @@ fn parse_unnamed(
             state: Some(state),
             roots,
             automatic_root,
+            notes,
         }),
     })
 }

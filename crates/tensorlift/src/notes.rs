@@ -37,6 +37,16 @@ pub enum Note {
     Copies(Vec<(String, PathBuf)>),
     /// Tensors are not loaded: they have no bytes, as those of PyTorch's meta device.
     WithoutBytes(Vec<String>),
+    /// A PyTorch file has bytes that belong to nothing in it, which `torch.load` passes over too.
+    Unclaimed {
+        /// The file.
+        file: PathBuf,
+        /// Where they are and how many, a text each.
+        bytes: Vec<String>,
+    },
+    /// Containers of this PyTorch file that are reached along very many paths are listed along the
+    /// first alone.
+    AliasesOmitted(PathBuf),
 }
 
 /// # What is not loaded, and what is taken along
@@ -65,6 +75,8 @@ impl Checkpoint {
         if !absent.is_empty() {
             notes.push(Note::WithoutBytes(absent));
         }
+        let of_files = self.extras.iter().flat_map(|extras| &extras.notes);
+        notes.extend(of_files.cloned());
         notes
     }
 
@@ -94,7 +106,11 @@ impl Checkpoint {
                         "it has no bytes (meta)".to_owned(),
                     );
                 }),
-                Note::Part { .. } | Note::Unlisted(_) => {}
+                Note::Unclaimed { file, bytes } => bytes.into_iter().for_each(|bytes| {
+                    let what = format!("{bytes} of {}", file.display());
+                    add(what, "they belong to nothing in the file".to_owned());
+                }),
+                Note::AliasesOmitted(_) | Note::Part { .. } | Note::Unlisted(_) => {}
             }
         }
         loader::Choice {
@@ -127,6 +143,20 @@ impl fmt::Display for Note {
             Note::WithoutBytes(names) => {
                 let names = Shown(names.iter().map(|name| format!("{name:?}")).collect());
                 write!(f, "not loaded, for there are no bytes of (meta) {names}")
+            }
+            Note::Unclaimed { file, bytes } => {
+                let (file, bytes) = (name(file).display(), bytes.join("; "));
+                write!(
+                    f,
+                    "{file} has bytes that belong to nothing: {bytes}; --strict refuses them"
+                )
+            }
+            Note::AliasesOmitted(file) => {
+                let file = name(file).display();
+                write!(
+                    f,
+                    "not all paths to the tensors of {file} are listed; raise expanded_nodes"
+                )
             }
         }
     }
