@@ -130,6 +130,8 @@ pub struct Resolution {
     pub chosen: String,
     /// The other candidates, and why they were not loaded.
     pub passed_over: Vec<Alternative>,
+    /// What was loaded though the index of the checkpoint does not list it.
+    pub unlisted: Vec<String>,
 }
 
 /// A candidate that was not loaded.
@@ -158,7 +160,15 @@ impl Resolution {
         Self {
             chosen: chosen.into(),
             passed_over: Vec::new(),
+            unlisted: Vec::new(),
         }
+    }
+
+    /// Adds what was loaded though the index does not list it.
+    #[must_use]
+    pub fn take_along(mut self, what: impl Into<String>) -> Self {
+        self.unlisted.push(what.into());
+        self
     }
 
     /// Adds a candidate that was passed over.

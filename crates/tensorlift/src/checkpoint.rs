@@ -94,7 +94,7 @@ impl Checkpoint {
 
     /// What was chosen for the path given, and what was passed over.
     #[must_use]
-    pub fn choice(&self) -> &Resolution {
+    pub fn choice(&self) -> &Choice {
         &self.choice
     }
 

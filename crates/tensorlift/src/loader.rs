@@ -165,7 +165,7 @@ impl Loader<'_> {
         let mut report = filled.outcome.report(&plan);
         report.memory_before = memory_before;
         report.devices = devices.iter().map(|device| device.name()).collect();
-        report.choice = self.checkpoint.described_choice();
+        report.choice = self.checkpoint.resolution();
         let executed = filled.outcome.phases;
         phases.allocate = executed.allocate;
         phases.read = executed.read;

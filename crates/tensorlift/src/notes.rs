@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use tensorlift_loader as loader;
+use tensorlift_loader::Resolution;
 use tensorlift_shard_index::PassedOver;
 use tensorlift_tensor_meta::{Entry, Source};
 
@@ -85,38 +85,35 @@ impl Checkpoint {
     }
 
     /// The choice in the words of a report.
-    pub(crate) fn described_choice(&self) -> loader::Choice {
-        let mut passed_over = Vec::new();
-        let mut add = |what: String, why: String| {
-            passed_over.push(loader::PassedOver { what, why });
-        };
-        for note in self.notes() {
-            match note {
+    pub(crate) fn resolution(&self) -> Resolution {
+        let chosen = Resolution::new(self.choice.chosen.display().to_string());
+        self.notes()
+            .into_iter()
+            .fold(chosen, |resolution, note| match note {
                 Note::PassedOver(other) => {
                     let what = other.path.display().to_string();
-                    add(what, other.why());
+                    resolution.pass_over(what, other.why())
                 }
-                Note::Copies(copies) => copies.into_iter().for_each(|(name, file)| {
+                Note::Copies(copies) => copies.into_iter().fold(resolution, |all, (name, file)| {
                     let what = format!("tensor {name:?} in {}", file.display());
-                    add(what, "the index takes it from another file".to_owned());
+                    all.pass_over(what, "the index takes it from another file")
                 }),
-                Note::WithoutBytes(names) => names.into_iter().for_each(|name| {
-                    add(
-                        format!("tensor {name:?}"),
-                        "it has no bytes (meta)".to_owned(),
-                    );
+                Note::WithoutBytes(names) => names.into_iter().fold(resolution, |all, name| {
+                    all.pass_over(format!("tensor {name:?}"), "it has no bytes (meta)")
                 }),
-                Note::Unclaimed { file, bytes } => bytes.into_iter().for_each(|bytes| {
-                    let what = format!("{bytes} of {}", file.display());
-                    add(what, "they belong to nothing in the file".to_owned());
-                }),
-                Note::AliasesOmitted(_) | Note::Part { .. } | Note::Unlisted(_) => {}
-            }
-        }
-        loader::Choice {
-            chosen: self.choice.chosen.display().to_string(),
-            passed_over,
-        }
+                Note::Unclaimed { file, bytes } => {
+                    bytes.into_iter().fold(resolution, |all, bytes| {
+                        let what = format!("{bytes} of {}", file.display());
+                        all.pass_over(what, "they belong to nothing in the file")
+                    })
+                }
+                Note::Unlisted(tensors) => {
+                    tensors.into_iter().fold(resolution, |all, (name, file)| {
+                        all.take_along(format!("tensor {name:?} in {}", file.display()))
+                    })
+                }
+                Note::AliasesOmitted(_) | Note::Part { .. } => resolution,
+            })
     }
 }
 

@@ -163,15 +163,15 @@ impl OpenOptions {
             limits: &self.resolve.limits,
             policy: self.policy,
         };
-        let parse = |shard: Shard| {
+        let parse = |shard: &Shard| {
             let storage = shard.storage();
             let parsed = formats::parse(&**storage, shard.path(), &options)?;
             if releases {
                 storage.release();
             }
-            Ok((shard.with_format(parsed.format), parsed))
+            Ok((shard.clone().with_format(parsed.format), parsed))
         };
-        let parsed: Vec<(Shard, Parsed)> = parallel::map(shards, parse)?;
+        let parsed: Vec<(Shard, Parsed)> = parallel::map(&shards, parse)?;
         let (mut shards, mut catalogs, mut all_extras) = (Vec::new(), Vec::new(), Vec::new());
         for (
             shard,

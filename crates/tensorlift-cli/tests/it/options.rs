@@ -22,7 +22,8 @@ const CHOICES: &[(&str, &str, &str)] = &[
 
 /// Options that are no choice of how to load.
 const OTHERS: &[&str] = &[
-    "variant", "root", "strict", "json", "verbose", "explain", "help", "version",
+    "files", "index", "no-index", "variant", "root", "strict", "limit", "json", "verbose",
+    "explain", "help", "version",
 ];
 
 fn variable(option: &str) -> String {
