@@ -10,7 +10,7 @@ const CHOICES: &[(&str, &str, &str)] = &[
     ("merge-gap-bytes", "0", r#""segments":20"#),
     ("device", "null", r#""devices":["null"]"#),
     ("gds", "off", r#""devices":["host"]"#),
-    ("reader", "buffered", "buffered reads were asked for"),
+    ("reader", "buffered", "buffered reads were requested"),
     ("page-cache", "bypass", r#""tensors":20"#),
     ("threads", "1", r#""threads":1"#),
     ("chunk-bytes", "4096", r#""reads":3"#),
