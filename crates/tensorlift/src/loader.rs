@@ -230,7 +230,7 @@ impl Loader<'_> {
         let report = &mut loaded.report;
         report.memory_before = memory_before;
         report.devices = vec!["memory of the caller".to_owned()];
-        report.choice = checkpoint.described_choice();
+        report.choice = checkpoint.resolution();
         let read = report.phases.read;
         report.phases = checkpoint.phases();
         report.phases.read = read;

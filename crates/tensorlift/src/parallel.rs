@@ -1,6 +1,5 @@
 //! Work on several items at once, by as many threads as the system grants.
 
-use std::error::Error as _;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,7 +59,7 @@ fn take<'a, T>(items: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
 
 /// Whether the process or the system has no descriptor left.
 fn lacks_descriptors(error: &Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.get_ref());
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             // EMFILE and ENFILE.
