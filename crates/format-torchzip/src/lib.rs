@@ -76,4 +76,4 @@ pub use detect::{Content, detect, identify};
 pub use error::{EntryProblem, Error, Result, TensorProblem};
 pub use open::{Format, ReadOptions, TorchFile, read};
 pub use pickle::{PickleProblem, Policy};
-pub use state::State;
+pub use state::{CallPart, ObjectId, Part, State};

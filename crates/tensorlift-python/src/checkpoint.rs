@@ -9,6 +9,7 @@ use tensorlift::{Catalog, Entry, Policy, Result};
 
 use crate::error::raise;
 use crate::load::{self, Request};
+use crate::state::{self, Rebuild};
 use crate::watch::{Link, Watch};
 
 /// An open checkpoint: what its files list, without a tensor's bytes.
@@ -109,6 +110,11 @@ impl Checkpoint {
         self.inner.files().map(PathBuf::from).collect()
     }
 
+    /// The format of each file.
+    fn formats(&self) -> Vec<&'static str> {
+        self.inner.formats().collect()
+    }
+
     /// What was chosen for the path given.
     fn chosen(&self) -> String {
         self.inner.choice().chosen.clone()
@@ -128,6 +134,31 @@ impl Checkpoint {
         roots
             .map(|(path, tensors)| (path.to_owned(), tensors))
             .collect()
+    }
+
+    /// Rebuilds what a PyTorch file holds, with these tensors by name; `maker` makes what is more
+    /// than plain data.
+    fn rebuild<'py>(
+        &self,
+        py: Python<'py>,
+        tensors: Bound<'py, PyDict>,
+        maker: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let state = self
+            .inner
+            .torch_state()
+            .map_err(|error| raise(py, &error))?;
+        Rebuild::new(state, &tensors, &maker).root()
+    }
+
+    /// The devices that the storages of a PyTorch file were on, and how many bytes of them no
+    /// tensor looks at.
+    fn storages(&self, py: Python<'_>) -> PyResult<(Vec<String>, u64)> {
+        let state = self
+            .inner
+            .torch_state()
+            .map_err(|error| raise(py, &error))?;
+        Ok((state::locations(state), unseen_bytes(self.catalog())))
     }
 
     /// What would be read, and where to: as text, or as JSON.
@@ -181,6 +212,25 @@ impl Checkpoint {
     fn catalog(&self) -> &Catalog {
         self.inner.catalog()
     }
+}
+
+/// Bytes before the first and behind the last byte of each record that an entry looks at.
+fn unseen_bytes(catalog: &Catalog) -> u64 {
+    let mut hulls: Vec<Option<(u64, u64)>> = vec![None; catalog.records().len()];
+    for entry in catalog.entries() {
+        let start = entry.view().offset;
+        let end = start + entry.span_bytes();
+        let hull = &mut hulls[entry.view().record.index()];
+        *hull = Some(match *hull {
+            Some((first, last)) => (first.min(start), last.max(end)),
+            None => (start, end),
+        });
+    }
+    let seen = hulls.iter().zip(catalog.records()).map(|(hull, record)| {
+        let seen = hull.map_or(0, |(first, last)| last - first);
+        record.len().unwrap_or(0).saturating_sub(seen)
+    });
+    seen.sum()
 }
 
 fn row<'py>(py: Python<'py>, entry: &Entry) -> PyResult<Row<'py>> {

@@ -27,3 +27,8 @@ fn make(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let exception = class.call((error.to_string(),), Some(&details))?;
     Ok(PyErr::from_value(exception))
 }
+
+/// An exception for what this version does not serve.
+pub(crate) fn unsupported(py: Python<'_>, found: impl Into<String>) -> PyErr {
+    raise(py, &Error::new(ErrorKind::Unsupported, found.into()))
+}

@@ -11,6 +11,7 @@ mod fork;
 mod load;
 mod numpy;
 mod span;
+mod state;
 mod torch;
 mod views;
 mod watch;

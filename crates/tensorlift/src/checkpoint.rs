@@ -86,6 +86,11 @@ impl Checkpoint {
         self.shards.iter().map(Shard::path)
     }
 
+    /// The format of each file, by the name that reports give it.
+    pub fn formats(&self) -> impl ExactSizeIterator<Item = &'static str> {
+        self.shards.iter().map(Shard::format)
+    }
+
     /// Configuration and tokenizer beside the weights: found by name, not opened.
     #[must_use]
     pub fn companions(&self) -> &Companions {
@@ -106,25 +111,39 @@ impl Checkpoint {
     /// [`ErrorKind::Misuse`] for PyTorch checkpoints of several files;
     /// [`ErrorKind::LimitExceeded`] if the value would be far larger than the file.
     pub fn state_value(&self) -> Result<Value> {
-        let named = |error: Error| error.with_path(self.choice.chosen.clone());
+        let metadata = self.catalog.metadata();
+        if self.extras.is_empty() && !metadata.is_empty() {
+            let lines = metadata.iter().map(|(key, line)| {
+                (
+                    HashableValue::String(key.clone()),
+                    Value::String(line.clone()),
+                )
+            });
+            return Ok(Value::Dict(lines.collect()));
+        }
+        let value = self.torch_state()?.value();
+        value.map_err(|error| Error::from(error).with_path(self.choice.chosen.clone()))
+    }
+
+    /// What a PyTorch file holds beside tensors, object by object, for those who rebuild it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for safetensors files; [`ErrorKind::Misuse`] for checkpoints of
+    /// several files.
+    pub fn torch_state(&self) -> Result<&crate::torch::State> {
+        let refused = |kind, found: &str| {
+            Err(Error::new(kind, found.to_owned()).with_path(self.choice.chosen.clone()))
+        };
         match self.extras.first().map(|extras| &extras.state) {
-            None if self.catalog.metadata().is_empty() => Err(named(Error::new(
+            None => refused(
                 ErrorKind::NotFound,
                 "there is nothing beside tensors: no metadata",
-            ))),
-            None => {
-                let text = |text: &String| text.clone();
-                let lines = self.catalog.metadata().iter();
-                let lines = lines.map(|(key, line)| {
-                    (HashableValue::String(text(key)), Value::String(text(line)))
-                });
-                Ok(Value::Dict(lines.collect()))
-            }
-            Some(Some(state)) => state.value().map_err(|error| named(error.into())),
-            Some(None) => Err(named(Error::new(
+            ),
+            Some(Some(state)) => Ok(state),
+            Some(None) => refused(
                 ErrorKind::Misuse,
                 "each shard has a state: open the one you mean",
-            ))),
+            ),
         }
     }
 

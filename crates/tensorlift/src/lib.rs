@@ -57,6 +57,11 @@ pub mod state {
     pub use serde_pickle::HashableValue;
 }
 
+/// What a PyTorch file holds beside tensors, object by object.
+pub mod torch {
+    pub use tensorlift_format_torchzip::{CallPart, ObjectId, Part, State};
+}
+
 /// All that implementing a [`Device`] needs.
 pub use tensorlift_device as device;
 pub use tensorlift_device::{Device, DeviceError, HostDevice, HostPool, NullDevice};

@@ -114,6 +114,8 @@ pub(crate) struct Arena {
     global_numbers: HashMap<(Box<str>, Box<str>), u32>,
     /// States given to containers by BUILD.
     attributes: HashMap<Id, Id>,
+    /// The class and the arguments of containers that a call made.
+    origins: HashMap<Id, (Id, Id)>,
     /// Text that had to be decoded.
     text: Vec<u8>,
     /// Where the arena's own text begins: the length of the pickle's bytes.
@@ -273,6 +275,18 @@ impl Arena {
         &mut self.objects[number as usize]
     }
 
+    /// Keeps what a container was made by.
+    pub(crate) fn set_origin(
+        &mut self,
+        container: Id,
+        class: Id,
+        args: Id,
+    ) -> Result<(), OutOfBudget> {
+        self.budget.charge(4 * size_of::<(Id, (Id, Id))>() as u64)?;
+        self.origins.insert(container, (class, args));
+        Ok(())
+    }
+
     /// Keeps the state of a container; a second one joins the first.
     pub(crate) fn attach(&mut self, container: Id, state: Id) -> Result<(), OutOfBudget> {
         self.budget.charge(4 * size_of::<(Id, Id)>() as u64)?;
@@ -316,6 +330,11 @@ impl Arena {
             return None;
         }
         self.attributes.get(&id).copied()
+    }
+
+    /// The class and the arguments of a container that a call made.
+    pub(crate) fn origin(&self, container: Id) -> Option<(Id, Id)> {
+        self.origins.get(&container).copied()
     }
 
     pub(crate) fn global_at(&self, number: u32) -> &Global {

@@ -63,7 +63,10 @@ impl Arena {
             _ => None,
         };
         match made {
-            Some(id) => Ok(id),
+            Some(id) => {
+                self.set_origin(id, class, args)?;
+                Ok(id)
+            }
             None => Ok(self.object(class, args)?),
         }
     }

@@ -1,6 +1,7 @@
 //! The part of a checkpoint that is not tensors, as plain values.
 
 mod give;
+mod part;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,6 +17,8 @@ use crate::tensors::objects::Objects;
 use crate::tensors::text::push_key_text;
 
 use give::Giver;
+
+pub use part::{CallPart, ObjectId, Part};
 
 /// What finding a tensor's name by its object costs in memory, in bytes.
 const NAME_BYTES: u64 = 96;

@@ -249,6 +249,39 @@ class Checkpoint(Mapping[str, Entry]):
         if batch:
             yield from _drain(self.load(device, select=batch, **options))
 
+    def state(self) -> Any:
+        """What a PyTorch file holds, with tensors as their names.
+
+        Plain data is itself; `OrderedDict`s keep their attributes (`_metadata`); an object of any
+        other class is an `Inert` note of what the file says of it, and nothing of it is run.
+        `NotFoundError` for safetensors files, which hold nothing beside tensors.
+        """
+        from ._rebuild import PlainMaker, TensorName
+
+        names = {name: TensorName(name) for name in self._native.keys()}
+        return self._native.rebuild(names, PlainMaker())
+
+    def load_into(
+        self,
+        target: Any,
+        *,
+        strict: bool = False,
+        threads: int | None = None,
+        reader: str | None = None,
+        progress: Progress = False,
+    ) -> Filled:
+        """Loads into a `torch.nn.Module`, or a dict of tensors or arrays.
+
+        Parameters and buffers that have memory are refilled where they are, and those on `meta`
+        are given memory of their own. Shapes are compared before the first byte is read; dtypes
+        are converted to those of the target. `strict` makes an error of missing and unexpected
+        names, which the result lists otherwise.
+        """
+        from ._fill import fill
+
+        options = {"threads": threads, "reader": reader, "progress": progress}
+        return fill(self, target, strict, options)
+
     def _selected(self, select: Select | None) -> list[str] | None:
         if select is None:
             return None

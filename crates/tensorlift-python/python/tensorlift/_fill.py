@@ -1,0 +1,97 @@
+"""Fills models that are there: `Checkpoint.load_into`."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from ._errors import MisuseError, NotFoundError
+
+if TYPE_CHECKING:
+    from ._checkpoint import Checkpoint, Filled
+
+#: Names that an error lists.
+_LISTED = 10
+
+
+def fill(checkpoint: Checkpoint, target: Any, strict: bool, options: dict[str, Any]) -> Filled:
+    """Loads what the target has, by name, into the target."""
+    from ._checkpoint import Filled
+
+    slots = _slots(target)
+    wanted = [name for name in checkpoint if name in slots]
+    missing = [name for name in slots if name not in checkpoint]
+    unexpected = [name for name in checkpoint if name not in slots]
+    _check_shapes(checkpoint, slots, wanted)
+    if strict and (missing or unexpected):
+        raise NotFoundError(
+            f"missing from the checkpoint: {missing[:_LISTED]}; "
+            f"not expected by the model: {unexpected[:_LISTED]}"
+        )
+    on_torch = not _is_numpy(next(iter(slots.values()), None))
+    tensors = checkpoint.load(
+        select=wanted, framework="torch" if on_torch else "numpy", **options
+    )
+    report = tensors.report
+    for name in wanted:
+        # Each goes as soon as it is in place, and its memory with it.
+        _put(target, name, slots[name], tensors.pop(name))
+    return Filled(wanted, missing, unexpected, report)
+
+
+def _slots(target: Any) -> dict[str, Any]:
+    if isinstance(target, MutableMapping):
+        return dict(target)
+    if hasattr(target, "state_dict"):
+        found = target.state_dict(keep_vars=True)
+        return {name: tensor for name, tensor in found.items() if hasattr(tensor, "shape")}
+    raise MisuseError(
+        f"expected a torch.nn.Module or a dict of tensors, found {type(target).__name__}"
+    )
+
+
+def _check_shapes(checkpoint: Checkpoint, slots: dict[str, Any], names: list[str]) -> None:
+    wrong = []
+    for name in names:
+        expected, found = tuple(slots[name].shape), checkpoint.entry(name).shape
+        if expected != found:
+            wrong.append(f"{name}: the model has {list(expected)}, the checkpoint {list(found)}")
+    if wrong:
+        more = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+        raise MisuseError(
+            f"shapes differ, and nothing was written: {'; '.join(wrong[:_LISTED])}{more}",
+            path=checkpoint.files[0] if checkpoint.files else None,
+            tensor=wrong[0].split(":")[0],
+        )
+
+
+def _is_numpy(slot: Any) -> bool:
+    return type(slot).__module__.partition(".")[0] == "numpy"
+
+
+def _put(target: Any, name: str, slot: Any, tensor: Any) -> None:
+    if _is_numpy(slot):
+        slot[...] = tensor
+        return
+    import torch
+
+    with torch.no_grad():
+        if not slot.is_meta:
+            slot.copy_(tensor)
+            return
+        fresh = tensor.to(slot.dtype)
+        if isinstance(slot, torch.nn.Parameter):
+            fresh = torch.nn.Parameter(fresh, slot.requires_grad)
+    if isinstance(target, MutableMapping):
+        target[name] = fresh
+        return
+    _replace(target, slot, fresh)
+
+
+def _replace(module: Any, slot: Any, fresh: Any) -> None:
+    """Puts a tensor in every place of a module where the one on `meta` is: tied ones stay tied."""
+    for part in module.modules():
+        for table in (part._parameters, part._buffers):
+            for key, value in table.items():
+                if value is slot:
+                    table[key] = fresh

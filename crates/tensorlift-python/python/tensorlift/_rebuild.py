@@ -1,0 +1,162 @@
+"""Makes Python objects of what a PyTorch file holds beside plain data.
+
+Nothing here looks a name of the file up: every class that is made stands in this file.
+"""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._errors import UnsupportedError
+
+
+class TensorName(str):
+    """Stands for a tensor in a checkpoint's state: its name in the checkpoint."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"TensorName({str.__repr__(self)})"
+
+
+@dataclass
+class Inert:
+    """An object of a class that is no plain data: what the file says of it; nothing was run."""
+
+    #: The dotted name of its class, or of the function that makes it.
+    cls: str
+    #: What the class or function gets.
+    args: tuple[Any, ...] = ()
+    #: What it is given afterwards: usually one dict of attributes.
+    states: list[Any] = field(default_factory=list)
+    #: Items that are appended to it.
+    items: list[Any] = field(default_factory=list)
+    #: Keys and values that are set in it.
+    pairs: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class PlainMaker:
+    """Makes a state without torch: tensors are their names, other classes are inert data."""
+
+    def mapping(self, cls: str) -> Any:
+        if cls == "collections.OrderedDict":
+            return collections.OrderedDict()
+        if cls == "collections.Counter":
+            return collections.Counter()
+        return {}
+
+    def collection(self, cls: str, items: list[Any]) -> Any:
+        return frozenset(items) if cls.endswith(".frozenset") else set(items)
+
+    def attributes(self, mapping: Any, attributes: Any) -> None:
+        if hasattr(mapping, "__dict__") and isinstance(attributes, dict):
+            vars(mapping).update(attributes)
+
+    def name(self, module: str, name: str) -> Any:
+        return Inert(f"{module}.{name}")
+
+    def tensor(
+        self, cls: str, tensor: Any, _count: int, _rest: list[Any], _states: list[Any], _grad: bool
+    ) -> Any:
+        return tensor
+
+    def call(
+        self,
+        cls: str,
+        args: tuple[Any, ...],
+        states: list[Any],
+        items: list[Any],
+        pairs: list[tuple[Any, Any]],
+    ) -> Any:
+        match cls, args:
+            case "torch.Size", (sizes,):
+                return tuple(sizes)
+            case "torch.device", _:
+                return ":".join(str(part) for part in args)
+            case "_codecs.encode", (str(text), str(encoding)) if encoding in _ENCODINGS:
+                return text.encode(encoding)
+            case ("builtins.complex" | "__builtin__.complex"), (real, imaginary):
+                return complex(real, imaginary)
+            case ("builtins.bytearray" | "__builtin__.bytearray"), (bytes(data),):
+                return bytearray(data)
+        return Inert(cls, args, states, items, pairs)
+
+
+#: Encodings in which pickles write bytes as text.
+_ENCODINGS = {"latin1", "latin-1"}
+
+
+class TorchMaker:
+    """Makes what `torch.load(weights_only=True)` makes; `UnsupportedError` for all else."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.torch = torch
+
+    def mapping(self, cls: str) -> Any:
+        match cls:
+            case "collections.OrderedDict":
+                return collections.OrderedDict()
+            case "collections.Counter":
+                return collections.Counter()
+        raise _refused(cls)
+
+    def collection(self, cls: str, items: list[Any]) -> Any:
+        if cls in ("builtins.set", "__builtin__.set"):
+            return set(items)
+        raise _refused(cls)
+
+    def attributes(self, mapping: Any, attributes: Any) -> None:
+        if type(mapping) is not collections.OrderedDict or not isinstance(attributes, dict):
+            raise _refused("a dict with attributes")
+        vars(mapping).update(attributes)
+
+    def name(self, module: str, name: str) -> Any:
+        torch = self.torch
+        if module == "torch":
+            found = getattr(torch, name, None)
+            if isinstance(found, (torch.dtype, torch.layout, torch.memory_format)):
+                return found
+        raise _refused(f"{module}.{name}")
+
+    def tensor(
+        self, cls: str, tensor: Any, count: int, rest: list[Any], states: list[Any], grad: bool
+    ) -> Any:
+        if states:
+            raise _refused("a tensor with attributes")
+        match cls:
+            case "torch._utils._rebuild_parameter" if count <= 3:
+                return self.torch.nn.Parameter(tensor, bool(rest and rest[0]))
+            case "torch._utils._rebuild_tensor_v2" if count <= 6:
+                return tensor.requires_grad_(grad)
+            case "torch._utils._rebuild_tensor_v3" if count <= 7 and rest == [tensor.dtype]:
+                return tensor.requires_grad_(grad)
+        raise _refused(cls)
+
+    def call(
+        self,
+        cls: str,
+        args: tuple[Any, ...],
+        states: list[Any],
+        items: list[Any],
+        pairs: list[tuple[Any, Any]],
+    ) -> Any:
+        if not (states or items or pairs):
+            match cls, args:
+                case "torch.Size", (sizes,):
+                    return self.torch.Size(sizes)
+                case "torch.device", _:
+                    return self.torch.device(*args)
+                case "_codecs.encode", (str(text), str(encoding)) if encoding in _ENCODINGS:
+                    return text.encode(encoding)
+        raise _refused(cls)
+
+
+def _refused(what: str) -> UnsupportedError:
+    return UnsupportedError(f"tensorlift does not make {what}")

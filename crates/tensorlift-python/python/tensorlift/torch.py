@@ -1,0 +1,135 @@
+"""`tensorlift.torch.load` returns what `torch.load` returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch as _torch
+
+from . import _checkpoint, _dtypes, _native, _rebuild
+from ._errors import Error
+
+__all__ = ["load"]
+
+#: `torch.load` as it is without `tensorlift.patch()`.
+_original = _torch.load
+
+
+class _NotServed(Exception):
+    """A call that the original serves, and why."""
+
+
+def load(
+    f: Any,
+    map_location: Any = None,
+    pickle_module: Any = None,
+    *,
+    weights_only: bool | None = None,
+    mmap: bool | None = None,
+    **pickle_load_args: Any,
+) -> Any:
+    """Loads what `torch.save` wrote, by tensorlift where that gives exactly the same.
+
+    The signature is that of `torch.load`, as are containers, their order, sharing, strides,
+    parameters and devices of the result. What tensorlift does not make goes to the original, and
+    the log of the name `tensorlift` says why: file objects, callables as `map_location`, classes
+    that `weights_only=True` refuses, tensors that look at a part of their storage alone.
+    No code from the file is run by tensorlift; the original runs it with `weights_only=False`.
+    """
+    try:
+        path = _served(f, pickle_module, pickle_load_args)
+        return _load(path, map_location)
+    except (_NotServed, Error) as error:
+        _checkpoint.log.info("torch.load of %s goes to the original: %s", _name(f), error)
+    if mmap is not None:
+        pickle_load_args["mmap"] = mmap
+    return _original(
+        f, map_location, pickle_module, weights_only=weights_only, **pickle_load_args
+    )
+
+
+def _served(f: Any, pickle_module: Any, arguments: Mapping[str, Any]) -> str:
+    if not isinstance(f, (str, os.PathLike)):
+        raise _NotServed("it is no path")
+    if pickle_module is not None:
+        raise _NotServed("a pickle module is given")
+    if arguments:
+        raise _NotServed(f"arguments for pickle are given: {sorted(arguments)}")
+    path = os.fspath(f)
+    if not isinstance(path, str) or not os.path.isfile(path):
+        raise _NotServed("it is no file")
+    return path
+
+
+def _load(path: str, map_location: Any) -> Any:
+    native = _native.Checkpoint.open(path)
+    (found,) = native.formats()
+    if found not in ("torch zip", "torch legacy"):
+        raise _NotServed(f"its format is {found}")
+    locations, unseen = native.storages()
+    if unseen:
+        raise _NotServed(f"no tensor looks at {unseen} bytes of its storages")
+    device = _device(map_location, locations)
+    names = native.keys()
+    if device == "meta":
+        tensors = _meta_tensors(native.entries())
+    elif names:
+        request = _checkpoint.request(None, [device])
+        dtypes = _dtypes.torch_dtypes()
+        if any(row[1].startswith("Q") for row in native.entries()):
+            raise _NotServed("it holds quantized tensors")
+        tensors, _, line = native.load(request, "torch", dtypes, None)
+        _checkpoint.log.info("%s: %s", path, line)
+    else:
+        tensors = {}
+    return native.rebuild(tensors, _rebuild.TorchMaker())
+
+
+def _device(map_location: Any, locations: list[str]) -> str:
+    """The one device of all tensors."""
+    match map_location:
+        case None:
+            wanted = set(locations)
+        case str() | _torch.device():
+            wanted = {str(map_location)}
+        case dict():
+            wanted = {str(map_location.get(location, location)) for location in locations}
+        case _:
+            raise _NotServed("map_location is a callable")
+    wanted = wanted or {"cpu"}
+    if len(wanted) > 1:
+        raise _NotServed(f"its tensors go to several devices: {sorted(wanted)}")
+    (device,) = wanted
+    if device == "meta":
+        return device
+    if device.startswith("cuda") and not _torch.cuda.is_available():
+        raise _NotServed("there is no GPU, which the original tells best")
+    if device != "cpu" and not device.startswith("cuda"):
+        raise _NotServed(f"tensorlift does not load to {device or 'an unknown device'}")
+    return _checkpoint.device_name(device)
+
+
+def _meta_tensors(rows: list[tuple[Any, ...]]) -> dict[str, _torch.Tensor]:
+    """Tensors without bytes, sharing storages as the file says."""
+    dtypes = _dtypes.torch_dtypes()
+    hulls: dict[int, tuple[int, int]] = {}
+    for row in rows:
+        start, end = hulls.get(row[9], (row[6], row[7]))
+        hulls[row[9]] = (min(start, row[6]), max(end, row[7]))
+    storages = {
+        record: _torch.UntypedStorage(end - start, device="meta")
+        for record, (start, end) in hulls.items()
+    }
+    tensors = {}
+    for name, dtype, shape, strides, _, _, start, _, _, record in rows:
+        empty = _torch.empty(0, dtype=dtypes[dtype], device="meta")
+        offset = (start - hulls[record][0]) // empty.element_size()
+        whole = _torch.empty(shape, device="meta").stride() if strides is None else strides
+        tensors[name] = empty.set_(storages[record], offset, shape, whole)
+    return tensors
+
+
+def _name(f: Any) -> str:
+    return os.fspath(f) if isinstance(f, (str, os.PathLike)) else type(f).__name__
