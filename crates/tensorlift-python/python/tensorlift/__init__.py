@@ -26,6 +26,7 @@ from ._errors import (
     StorageError,
     UnsupportedError,
 )
+from ._patch import Patch, patch, unpatch
 from ._settings import Settings, configure, settings
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "MalformedError",
     "MisuseError",
     "NotFoundError",
+    "Patch",
     "Report",
     "Settings",
     "StorageError",
@@ -49,5 +51,10 @@ __all__ = [
     "configure",
     "load",
     "open",
+    "patch",
     "settings",
+    "unpatch",
 ]
+
+if settings().patch:
+    patch()

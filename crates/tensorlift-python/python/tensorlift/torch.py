@@ -17,7 +17,7 @@ __all__ = ["load"]
 _original = _torch.load
 
 
-class _NotServed(Exception):
+class NotServed(Exception):
     """A call that the original serves, and why."""
 
 
@@ -39,9 +39,8 @@ def load(
     No code from the file is run by tensorlift; the original runs it with `weights_only=False`.
     """
     try:
-        path = _served(f, pickle_module, pickle_load_args)
-        return _load(path, map_location)
-    except (_NotServed, Error) as error:
+        return load_served(f, map_location, pickle_module, pickle_load_args)
+    except (NotServed, Error) as error:
         _checkpoint.log.info("torch.load of %s goes to the original: %s", _name(f), error)
     if mmap is not None:
         pickle_load_args["mmap"] = mmap
@@ -50,16 +49,23 @@ def load(
     )
 
 
+def load_served(
+    f: Any, map_location: Any, pickle_module: Any, arguments: Mapping[str, Any]
+) -> Any:
+    """Loads by tensorlift, or raises `NotServed` or an `Error`."""
+    return _load(_served(f, pickle_module, arguments), map_location)
+
+
 def _served(f: Any, pickle_module: Any, arguments: Mapping[str, Any]) -> str:
     if not isinstance(f, (str, os.PathLike)):
-        raise _NotServed("it is no path")
+        raise NotServed("it is no path")
     if pickle_module is not None:
-        raise _NotServed("a pickle module is given")
+        raise NotServed("a pickle module is given")
     if arguments:
-        raise _NotServed(f"arguments for pickle are given: {sorted(arguments)}")
+        raise NotServed(f"arguments for pickle are given: {sorted(arguments)}")
     path = os.fspath(f)
     if not isinstance(path, str) or not os.path.isfile(path):
-        raise _NotServed("it is no file")
+        raise NotServed("it is no file")
     return path
 
 
@@ -67,10 +73,10 @@ def _load(path: str, map_location: Any) -> Any:
     native = _native.Checkpoint.open(path)
     (found,) = native.formats()
     if found not in ("torch zip", "torch legacy"):
-        raise _NotServed(f"its format is {found}")
+        raise NotServed(f"its format is {found}")
     locations, unseen = native.storages()
     if unseen:
-        raise _NotServed(f"no tensor looks at {unseen} bytes of its storages")
+        raise NotServed(f"no tensor looks at {unseen} bytes of its storages")
     device = _device(map_location, locations)
     names = native.keys()
     if device == "meta":
@@ -79,7 +85,7 @@ def _load(path: str, map_location: Any) -> Any:
         request = _checkpoint.request(None, [device])
         dtypes = _dtypes.torch_dtypes()
         if any(row[1].startswith("Q") for row in native.entries()):
-            raise _NotServed("it holds quantized tensors")
+            raise NotServed("it holds quantized tensors")
         tensors, _, line = native.load(request, "torch", dtypes, None)
         _checkpoint.log.info("%s: %s", path, line)
     else:
@@ -97,17 +103,17 @@ def _device(map_location: Any, locations: list[str]) -> str:
         case dict():
             wanted = {str(map_location.get(location, location)) for location in locations}
         case _:
-            raise _NotServed("map_location is a callable")
+            raise NotServed("map_location is a callable")
     wanted = wanted or {"cpu"}
     if len(wanted) > 1:
-        raise _NotServed(f"its tensors go to several devices: {sorted(wanted)}")
+        raise NotServed(f"its tensors go to several devices: {sorted(wanted)}")
     (device,) = wanted
     if device == "meta":
         return device
     if device.startswith("cuda") and not _torch.cuda.is_available():
-        raise _NotServed("there is no GPU, which the original tells best")
+        raise NotServed("there is no GPU, which the original tells best")
     if device != "cpu" and not device.startswith("cuda"):
-        raise _NotServed(f"tensorlift does not load to {device or 'an unknown device'}")
+        raise NotServed(f"tensorlift does not load to {device or 'an unknown device'}")
     return _checkpoint.device_name(device)
 
 

@@ -31,7 +31,7 @@ impl Device for PythonHost {
         HostDevice::new().reserve(bytes)
     }
 
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         let block = HostBlock::new(request.bytes).map_err(|source| DeviceError::Allocation {
             device: self.name(),
             needed: request.bytes as u64,

@@ -182,9 +182,9 @@ class _Inner:
         with self._lock:
             tensor = self._take(name)
             part = tensor[key]
-            if _nbytes(part) == _nbytes(tensor):
+            if part.shape == tensor.shape:
                 self._given[name] = tensor
-                return part
+                return tensor
             # A copy, so that the caller holds no more than what was asked for.
             self._sliced = (name, tensor)
             return part.clone() if self.framework == "torch" else part.copy()
@@ -286,10 +286,6 @@ def _device(device: Any, framework: str) -> tuple[str, Any]:
     if where.type == "cuda":
         return _checkpoint.device_name(where), None
     return ("cpu", None) if where.type == "cpu" else ("cpu", where)
-
-
-def _nbytes(tensor: Any) -> int:
-    return tensor.nbytes if hasattr(tensor, "nbytes") else tensor.numel() * tensor.element_size()
 
 
 def _checked(index: Any, shape: tuple[int, ...]) -> Any:
