@@ -3,9 +3,10 @@
 use tensorlift_tensor_meta::Entry;
 
 use crate::pickle::{Id, Node};
-use crate::tensors::rebuild::Objects;
+use crate::tensors::objects::Objects;
+use crate::tensors::text::decimal;
 
-use super::{State, decimal};
+use super::State;
 
 /// Names an object of a [`State`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
