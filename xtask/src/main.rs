@@ -12,6 +12,7 @@ mod page;
 mod peers;
 mod programs;
 mod public_api;
+mod python;
 mod real_files;
 mod release;
 mod workspace;
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
         flags::Task::Conform(flags) => conform::run(&flags),
         flags::Task::Corpus(flags) => corpus::run(&flags),
         flags::Task::RealFiles(flags) => real_files::run(&flags),
+        flags::Task::Wheel(flags) => python::wheel(&flags),
+        flags::Task::PythonTests(flags) => python::tests(&flags),
         flags::Task::Check(flags) => check::run(&flags),
         flags::Task::PublicApi(flags) => public_api::run(flags.bless),
         flags::Task::Release(flags) => release::run(&flags),

@@ -229,25 +229,31 @@ class Checkpoint(Mapping[str, Entry]):
         log.info("%s: %s", self._native.chosen(), line)
         return tensors
 
-    def load_each(self, device: Any = "cpu", **options: Any) -> Iterator[tuple[str, Any]]:
-        """Loads tensors one record after the other and yields `(name, tensor)` in file order.
+    def load_each(
+        self,
+        device: Any = "cpu",
+        *,
+        select: Select | None = None,
+        window_bytes: int = 64 << 20,
+        **options: Any,
+    ) -> Iterator[tuple[str, Any]]:
+        """Loads tensors in file order and yields `(name, tensor)`, about `window_bytes` at once.
 
-        Only what the caller keeps takes memory. Options as for `load`.
+        Only the window and what the caller keeps take memory. Options as for `load`.
         """
-        select = self._selected(options.pop("select", None))
-        wanted = None if select is None else set(select)
-        batch: list[str] = []
-        batch_bytes = 0
+        wanted = None if select is None else set(self._selected(select) or ())
+        window: list[str] = []
+        held = 0
         for entry in self.entries():
             if wanted is not None and entry.name not in wanted:
                 continue
-            batch.append(entry.name)
-            batch_bytes += entry.nbytes
-            if batch_bytes >= _EACH_BYTES:
-                yield from _drain(self.load(device, select=batch, **options))
-                batch, batch_bytes = [], 0
-        if batch:
-            yield from _drain(self.load(device, select=batch, **options))
+            if window and held + entry.nbytes > window_bytes:
+                yield from _drain(self.load(device, select=window, **options))
+                window, held = [], 0
+            window.append(entry.name)
+            held += entry.nbytes
+        if window:
+            yield from _drain(self.load(device, select=window, **options))
 
     def state(self) -> Any:
         """What a PyTorch file holds, with tensors as their names.
@@ -341,10 +347,6 @@ def request(
         "page_cache": "keep",
         "verify": False,
     }
-
-
-#: How many bytes `load_each` loads at once.
-_EACH_BYTES = 64 << 20
 
 
 def _drain(tensors: MutableMapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,181 @@
+"""The loader for vLLM under the base class of the released vLLM, whose imports are stubbed.
+
+`fetch.py` brings it; `TENSORLIFT_VLLM` names the folder. `cargo xtask python-tests vllm` does both.
+"""
+
+import contextlib
+import importlib.util
+import os
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import tensorlift.vllm  # noqa: E402
+
+FOLDER = os.environ.get("TENSORLIFT_VLLM")
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="TENSORLIFT_VLLM names no folder")
+
+
+class Anything:
+    """Stands for whatever is imported and not used."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __getattr__(self, name):
+        return Anything()
+
+    def __call__(self, *arguments, **_):
+        return arguments[0] if len(arguments) == 1 and callable(arguments[0]) else Anything()
+
+    def __bool__(self):
+        return False
+
+
+def stub(name, **values):
+    module = types.ModuleType(name)
+    module.__path__ = []
+    module.__getattr__ = lambda _: Anything()
+    vars(module).update(values)
+    sys.modules[name] = module
+
+
+@pytest.fixture
+def base(monkeypatch):
+    """`BaseModelLoader` of the released vLLM."""
+    before = dict(sys.modules)
+    registered = {}
+    for name in [
+        "vllm",
+        "vllm.envs",
+        "vllm.config",
+        "vllm.config.load",
+        "vllm.logger",
+        "vllm.model_executor",
+        "vllm.model_executor.model_loader.reload",
+        "vllm.platforms",
+        "vllm.utils",
+        "vllm.utils.mem_utils",
+    ]:
+        stub(name)
+    layers = "vllm.model_executor.layers"
+    for name in [layers, f"{layers}.quantization", f"{layers}.quantization.online"]:
+        stub(name)
+    stub(f"{layers}.quantization.online.base", OnlineQuantizationConfig=type("None_", (), {}))
+    stub(
+        "vllm.model_executor.model_loader",
+        register_model_loader=lambda name: lambda cls: registered.setdefault(name, cls),
+    )
+    stub(
+        "vllm.model_executor.model_loader.utils",
+        initialize_model=lambda vllm_config, **_: vllm_config.make(),
+        process_weights_after_loading=lambda *_: None,
+    )
+    stub("vllm.tracing", instrument=lambda **_: lambda function: function)
+    stub(
+        "vllm.utils.torch_utils",
+        set_default_torch_dtype=lambda dtype: contextlib.nullcontext(),
+    )
+    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: None)
+    path = Path(FOLDER) / "vllm/model_executor/model_loader/base_loader.py"
+    name = "vllm.model_executor.model_loader.base_loader"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    tensorlift.vllm.register()
+    yield registered
+    for name in set(sys.modules) - set(before):
+        if name.partition(".")[0] == "vllm":
+            del sys.modules[name]
+
+
+class Model(torch.nn.Module):
+    """Takes weights as vLLM's models do: each parameter copies what it wants of them."""
+
+    def __init__(self, rank=0, ranks=1):
+        super().__init__()
+        self.up = torch.nn.Parameter(torch.zeros(64 // ranks, 32))
+        self.norm = torch.nn.Parameter(torch.zeros(32))
+        self.rank, self.ranks = rank, ranks
+        self.names = []
+
+    def load_weights(self, weights):
+        parameters = dict(self.named_parameters())
+        for name, tensor in weights:
+            self.names.append(name)
+            parameter = parameters[name]
+            if tensor.shape != parameter.shape:
+                size = tensor.shape[0] // self.ranks
+                tensor = tensor.narrow(0, self.rank * size, size)
+            parameter.data.copy_(tensor)
+
+
+def config(folder, **extra):
+    load = types.SimpleNamespace(
+        model_loader_extra_config=extra, download_dir=None, device=None, load_format="tensorlift"
+    )
+    model = types.SimpleNamespace(model=str(folder), revision=None, dtype=torch.float32)
+    return load, model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    from tensorlift.safetensors.torch import save_file
+
+    torch.manual_seed(5)
+    weights = {"norm": torch.randn(32), "up": torch.randn(64, 32)}
+    save_file(weights, tmp_path / "model.safetensors")
+    return tmp_path, weights
+
+
+def test_it_registers(base):
+    assert list(base) == ["tensorlift"]
+
+
+def test_load_model_and_a_second_load_into_the_same_memory(base, folder):
+    path, weights = folder
+    load, model_config = config(path)
+    loader = base["tensorlift"](load)
+    loader.download_model(model_config)
+    vllm_config = types.SimpleNamespace(
+        device_config=types.SimpleNamespace(device="cpu"),
+        load_config=load,
+        make=Model,
+        quant_config=None,
+    )
+    model = loader.load_model(vllm_config, model_config)
+    assert torch.equal(model.up, weights["up"]) and torch.equal(model.norm, weights["norm"])
+    assert sorted(model.names) == ["norm", "up"]
+    addresses = [parameter.data_ptr() for parameter in model.parameters()]
+    model.up.data.zero_()
+    loader.load_weights(model, model_config)
+    assert [parameter.data_ptr() for parameter in model.parameters()] == addresses
+    assert torch.equal(model.up, weights["up"])
+
+
+def test_two_ranks(base, folder):
+    path, weights = folder
+    load, model_config = config(path)
+    models = [Model(rank, 2) for rank in range(2)]
+    for model in models:
+        base["tensorlift"](load).load_weights(model, model_config)
+    assert torch.equal(torch.cat([model.up.data for model in models]), weights["up"])
+
+
+def test_a_small_window_gives_the_same(base, folder):
+    path, weights = folder
+    load, model_config = config(path, window_bytes=1)
+    model = Model()
+    base["tensorlift"](load).load_weights(model, model_config)
+    assert torch.equal(model.up, weights["up"])
+
+
+def test_unknown_options_are_refused(base, folder):
+    load, _ = config(folder[0], windows=1)
+    with pytest.raises(ValueError, match="windows"):
+        base["tensorlift"](load)
