@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use crate::{Catalog, CatalogBuilder, CatalogError, Entry, Layout, View};
+use crate::{Catalog, CatalogBuilder, CatalogError, Dtype, Entry, Layout, View};
 
 /// The part of a tensor that one rank of several holds: its share of one dimension.
 ///
@@ -53,7 +53,7 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::NoSlice`] if a tensor lacks the dimension, or its elements are smaller than
-    /// a byte and do not divide there.
+    /// a byte and the share would begin or end within one.
     pub fn sliced(&self, slice: impl Fn(&Entry) -> Option<Slice>) -> Result<Catalog, CatalogError> {
         let mut builder = CatalogBuilder::like(self);
         for entry in self.entries() {
@@ -69,7 +69,7 @@ impl Catalog {
             let (layout, start) = slice.of(entry.layout()).ok_or_else(refused)?;
             let bits = (start as u64).checked_mul(entry.dtype().bits());
             let bytes = bits.filter(|bits| bits % 8 == 0).map(|bits| bits / 8);
-            let bytes = bytes.filter(|_| entry.dtype().bytes().is_some() || slice.dim == 0);
+            let bytes = bytes.filter(|_| lies_on_bytes(&layout, entry.dtype()));
             let View { record, offset } = entry.view();
             let view = View::at(record, offset + bytes.ok_or_else(refused)?);
             builder.entry(entry.name(), entry.dtype(), layout, view)?;
@@ -77,6 +77,27 @@ impl Catalog {
         }
         Ok(builder.finish())
     }
+}
+
+/// Whether every run of elements that lie side by side begins and ends with a whole byte.
+fn lies_on_bytes(layout: &Layout, dtype: Dtype) -> bool {
+    let (bits, elements) = (dtype.bits(), layout.elements());
+    if bits.is_multiple_of(8) || elements == 0 {
+        return true;
+    }
+    let strides = layout.element_strides();
+    let (mut run, mut is_whole) = (1usize, true);
+    for (&count, &stride) in layout.shape().iter().zip(&*strides).rev() {
+        if count == 1 {
+            continue;
+        }
+        // Dimensions beyond the run repeat it.
+        match is_whole && stride == run {
+            true => run = run.saturating_mul(count),
+            false => is_whole &= (stride as u64).wrapping_mul(bits).is_multiple_of(8),
+        }
+    }
+    is_whole && (run as u64).wrapping_mul(bits).is_multiple_of(8)
 }
 
 fn share_is_empty(range: &Range<usize>) -> bool {
@@ -157,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn columns_of_packed_elements_divide_on_whole_bytes() {
+        for (shape, dim, dtype, offset) in [
+            (&[3, 4][..], 1, Dtype::F4, 1),
+            (&[2, 4, 3], 1, Dtype::F4, 3),
+            (&[3, 8], 1, Dtype::F6E2M3, 3),
+            (&[1, 4], 1, Dtype::F4, 1),
+        ] {
+            let entry = share(&catalog(shape, dtype), dim, 1, 2);
+            assert_eq!(entry.shape()[dim], shape[dim] / 2);
+            assert_eq!(entry.extent().offset, 64 + offset, "{shape:?} {dtype}");
+        }
+    }
+
+    #[test]
     fn what_does_not_divide_is_refused() {
         let refused = |catalog: &Catalog, dim| {
             let slice = Slice {
@@ -170,7 +205,9 @@ mod tests {
             )
         };
         assert!(refused(&catalog(&[4], Dtype::F32), 1));
-        assert!(refused(&catalog(&[3, 4], Dtype::F4), 1));
+        assert!(refused(&catalog(&[3, 6], Dtype::F4), 1));
+        assert!(refused(&catalog(&[4, 3], Dtype::F4), 1));
+        assert!(refused(&catalog(&[2, 8], Dtype::F6E2M3), 2));
         assert!(!refused(&catalog(&[4, 4], Dtype::F4), 0));
         assert_eq!(
             share(&catalog(&[1, 4], Dtype::F32), 0, 1, 2).shape(),

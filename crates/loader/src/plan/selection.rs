@@ -37,16 +37,17 @@ impl Selection {
         }
     }
 
-    /// The elements of a layout whose first element is at byte `start`; `None` for elements
-    /// smaller than a byte.
+    /// The elements of a layout whose first element is at byte `start`; `None` where elements
+    /// smaller than a byte do not lie side by side in whole bytes.
     pub(crate) fn of(layout: &Layout, dtype: Dtype, start: u64) -> Option<Self> {
-        let mut selection = Self::run(start, dtype.bytes()? as u64);
+        // In bits, until it is known that all are whole bytes.
+        let mut selection = Self::run(start, dtype.bits());
         if layout.elements() == 0 {
             return Some(Self::run(start, 0));
         }
         let strides = layout.element_strides();
         for (&count, &stride) in layout.shape().iter().zip(&*strides).rev() {
-            let (count, stride_bytes) = (count as u64, stride as u64 * dtype.bytes()? as u64);
+            let (count, stride_bytes) = (count as u64, (stride as u64).checked_mul(dtype.bits())?);
             match selection.dims.last_mut() {
                 _ if count == 1 => {}
                 None if stride_bytes == selection.run_bytes => selection.run_bytes *= count,
@@ -61,6 +62,10 @@ impl Selection {
             }
         }
         selection.dims.reverse();
+        let repeats = selection.dims.iter_mut().map(|dim| &mut dim.stride_bytes);
+        for bits in repeats.chain([&mut selection.run_bytes]) {
+            *bits = bits.is_multiple_of(8).then_some(*bits / 8)?;
+        }
         Some(selection)
     }
 
@@ -241,6 +246,22 @@ mod tests {
                 .collect();
         }
         all
+    }
+
+    #[test]
+    fn packed_elements_are_selected_in_whole_bytes() {
+        let of = |shape: [usize; 2], strides: [usize; 2]| {
+            let layout = Layout::strided(shape, strides).unwrap();
+            Selection::of(&layout, Dtype::F4, 1)
+        };
+        let mut columns = Selection::run(1, 1);
+        columns.dims.push(Repeat {
+            count: 3,
+            stride_bytes: 2,
+        });
+        assert_eq!(of([3, 2], [4, 1]), Some(columns));
+        assert_eq!(of([3, 3], [6, 1]), None);
+        assert_eq!(of([2, 3], [1, 2]), None);
     }
 
     proptest! {
