@@ -1,12 +1,14 @@
 use std::io;
 
-use tensorlift_tensor_meta::{self as meta, CatalogError, ErrorKind, Extent, LayoutError};
+use tensorlift_tensor_meta::{self as meta, ErrorKind, Extent};
 use thiserror::Error;
 
+use crate::container::LayoutProblem;
 use crate::container::unclaimed::Unclaimed;
 use crate::container::zip::ArchiveProblem;
 use crate::detect::Content;
 use crate::pickle::{OutOfBudget, PickleProblem};
+use crate::tensors::TensorProblem;
 
 /// A result with this crate's [`Error`](enum@Error).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -106,7 +108,7 @@ pub enum Error {
     },
     /// The older tar layout or the legacy layout contradicts itself.
     #[error("{0}")]
-    Layout(String),
+    Layout(LayoutProblem),
     /// A ceiling of [`Limits`](tensorlift_tensor_meta::Limits) was crossed.
     #[error("{what}: the limit is {limit}, found {found}")]
     Limit {
@@ -244,89 +246,6 @@ pub enum EntryProblem {
     Escapes,
 }
 
-/// What is wrong with the description of a tensor.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TensorProblem {
-    /// An argument of the rebuild function has another type than it should.
-    #[error("{function} expects {expected}, found {found}")]
-    Argument {
-        /// The function that PyTorch would call.
-        function: &'static str,
-        /// What it takes.
-        expected: &'static str,
-        /// What the file gives.
-        found: String,
-    },
-    /// The type of a storage is not known.
-    #[error("expected a storage type or dtype, found {found}")]
-    Dtype {
-        /// What the file names.
-        found: String,
-    },
-    /// The file has no storage of this key.
-    #[error("storage {key:?} is missing")]
-    MissingStorage {
-        /// The key.
-        key: String,
-    },
-    /// A storage is not as long as the pickle says.
-    #[error("storage {key:?} should have {declared} bytes, found {found}")]
-    StorageSize {
-        /// The key.
-        key: String,
-        /// What the pickle says.
-        declared: u64,
-        /// What is there.
-        found: u64,
-    },
-    /// A shape has more dimensions than allowed.
-    #[error("it has {rank} dimensions, the limit is {limit}")]
-    Rank {
-        /// The number of dimensions.
-        rank: usize,
-        /// The ceiling.
-        limit: usize,
-    },
-    /// Shape and strides are impossible.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// The tensor does not fit into its storage.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The elements reach past the end of the storage.
-    #[error("it needs bytes {first}..{end} of a storage of {len} bytes")]
-    OutsideStorage {
-        /// The first byte needed.
-        first: u64,
-        /// The first byte past it, capped.
-        end: u64,
-        /// How long the storage is.
-        len: u64,
-    },
-    /// A key stands for two storages that are not the same.
-    #[error("the key {key:?} is {first} at first and {found} later")]
-    Contradiction {
-        /// The key.
-        key: String,
-        /// What it stands for where it is met first.
-        first: String,
-        /// What it stands for later.
-        found: String,
-    },
-    /// The tensor is another dtype than the file holds, and elements are not converted.
-    #[error("the file holds {found}, to be converted to {wanted}")]
-    Conversion {
-        /// The dtype in the file.
-        found: String,
-        /// The dtype of the tensor.
-        wanted: String,
-    },
-    /// The tensor is of a kind that has no form here.
-    #[error("{0}")]
-    Unsupported(String),
-}
-
 /// Not by derive, which would make the problem a source too, and so a message that is shown twice.
 impl From<ArchiveProblem> for Error {
     fn from(problem: ArchiveProblem) -> Self {
@@ -432,10 +351,20 @@ impl Error {
         }
     }
 
+    /// A problem with the tensor that would get this name.
+    pub(crate) fn tensor(name: &str, problem: TensorProblem) -> Self {
+        // Names can be long, and an error is one line.
+        let tensor = match name.char_indices().nth(200) {
+            Some((cut, _)) => format!("{}…", &name[..cut]),
+            None => name.to_owned(),
+        };
+        Error::Tensor { tensor, problem }
+    }
+
     pub(crate) fn io(what: &'static str, source: io::Error) -> Self {
         match source.kind() {
             // The description points past the end.
-            io::ErrorKind::UnexpectedEof => Error::Layout(format!("{what} is cut short: {source}")),
+            io::ErrorKind::UnexpectedEof => Error::Layout(LayoutProblem::CutShort { what }),
             _ => Error::Io { what, source },
         }
     }

@@ -21,6 +21,14 @@
 //! # Ok::<(), tensorlift_format_torchzip::Error>(())
 //! ```
 //!
+//! # The way of a tensor
+//!
+//! 1. `container/` finds the pickles and the storages of a file: zip archive, legacy layout, tar.
+//! 2. `pickle/` runs a pickle into an arena of objects; a call is noted and never made.
+//! 3. `tensors/` reads an object that rebuilds a tensor: a view of a storage, an array, parts.
+//! 4. `catalog/` names each tensor by its path, and lists it as an entry over a record.
+//! 5. `open/` does this for each format; `state/` has what is left, `write/` goes the other way.
+//!
 //! # Names
 //!
 //! A tensor is named by the path to it, joined with dots: keys of dicts, attributes of objects,
@@ -49,7 +57,7 @@
 //! Every ceiling of [`Limits`](tensorlift_tensor_meta::Limits) holds before memory is spent.
 //! An archive is refused if a name in it stands twice, climbs out of its folder, or differs from
 //! the local header's, if two entries share bytes, or if one is encrypted.
-//! Trailing bytes behind an archive or the last storage are ignored, as PyTorch ignores them.
+//! Bytes that belong to no part of the file are named in [`TorchFile::unclaimed`].
 //!
 //! Not read: TorchScript's code, TorchScript archives before 1.4 (`model.json`), the
 //! `torch.package` and `torch.export` formats, encrypted archives, compression methods other than
@@ -65,15 +73,14 @@ mod state;
 mod tensors;
 pub mod write;
 
-// Until every file names the folder.
-use pickle::globals;
-
 pub use catalog::roots::Root;
 pub use catalog::{Tie, ties, without_wrappers, wrapper_prefix};
+pub use container::LayoutProblem;
 pub use container::unclaimed::{Unclaimed, UnclaimedPlace};
 pub use container::zip::ArchiveProblem;
 pub use detect::{Content, detect, identify};
-pub use error::{EntryProblem, Error, Result, TensorProblem};
+pub use error::{EntryProblem, Error, Result};
 pub use open::{Format, ReadOptions, TorchFile, read};
 pub use pickle::{PickleProblem, Policy};
 pub use state::{CallPart, ObjectId, Part, State};
+pub use tensors::TensorProblem;

@@ -9,17 +9,18 @@ use tensorlift_tensor_meta::{
 };
 
 use crate::container::storages::{StorageIndex, Storages};
-use crate::error::{Error, Result, TensorProblem};
+use crate::error::{Error, Result};
 use crate::pickle::globals::{StorageType, TorchDtype};
 use crate::pickle::{DescriptionBudget, Id};
+use crate::tensors::TensorProblem;
 use crate::tensors::embedded::Embedded;
 use crate::tensors::numpy::Array;
 use crate::tensors::objects::{Objects, Sizes};
 use crate::tensors::rebuild::{Dense, storage_dtype};
 
-use super::Tree;
 use super::naming::{Content, Found};
 use super::shape::{byte_offset, in_elements};
+use super::tree::Tree;
 
 /// What an entry costs in memory, its name and dimensions apart, in bytes.
 const ENTRY_BYTES: u64 = 224;
@@ -148,7 +149,7 @@ impl TreeCataloger<'_, '_> {
 
     /// A strided view of a storage.
     fn dense(&mut self, tensor: &Found<'_>, dense: Dense) -> Result<()> {
-        let fail = |problem: TensorProblem| tensor_error(tensor.name, problem);
+        let fail = |problem: TensorProblem| Error::tensor(tensor.name, problem);
         let storage = match dense.storage {
             None => None,
             Some(storage) => Some(self.storage(tensor.name, storage)?),
@@ -219,7 +220,7 @@ impl TreeCataloger<'_, '_> {
     fn number(&mut self, tensor: &Found<'_>, dtype: Dtype, bytes: [u8; 8]) -> Result<()> {
         let record = self.all.inline(tensor.name, bytes.as_slice().into())?;
         let layout = Layout::contiguous([]);
-        let layout = layout.map_err(|error| tensor_error(tensor.name, error.into()))?;
+        let layout = layout.map_err(|error| Error::tensor(tensor.name, error.into()))?;
         self.entry(tensor, dtype, layout, View::whole(record))
     }
 
@@ -232,7 +233,7 @@ impl TreeCataloger<'_, '_> {
             Some(wanted) if wanted == own => array.dtype,
             // NumPy has no BF16, so PyTorch writes such tensors as F32.
             Some(TorchDtype::Same(Dtype::BF16)) if array.dtype == Dtype::F32 => Dtype::BF16,
-            Some(wanted) => return Err(tensor_error(tensor.name, conversion(own, wanted))),
+            Some(wanted) => return Err(Error::tensor(tensor.name, conversion(own, wanted))),
         };
         let key = (array.bytes, dtype);
         let record = match self.arrays.get(&key) {
@@ -247,7 +248,7 @@ impl TreeCataloger<'_, '_> {
             true => Layout::strided(&array.shape, fortran_strides(&array.shape)),
             false => Layout::contiguous(&array.shape),
         };
-        let layout = layout.map_err(|error| tensor_error(tensor.name, error.into()))?;
+        let layout = layout.map_err(|error| Error::tensor(tensor.name, error.into()))?;
         let layout = layout.with_byte_order(array.byte_order);
         self.entry(tensor, dtype, layout, View::whole(record))
     }
@@ -255,7 +256,7 @@ impl TreeCataloger<'_, '_> {
     fn check_rank(&self, tensor: &Found<'_>, rank: usize) -> Result<()> {
         let limit = self.all.limits.rank;
         match rank > limit {
-            true => Err(tensor_error(
+            true => Err(Error::tensor(
                 tensor.name,
                 TensorProblem::Rank { rank, limit },
             )),
@@ -295,7 +296,7 @@ impl TreeCataloger<'_, '_> {
             }
             added => added,
         };
-        added.map_err(|error| tensor_error(name, error.into()))?;
+        added.map_err(|error| Error::tensor(name, error.into()))?;
         all.builder.requires_grad(tensor.requires_grad);
         if let Some(id) = tensor.object.filter(|_| self.is_first) {
             all.first_names.push((id, position as u32));
@@ -323,14 +324,4 @@ fn conversion(found: TorchDtype, wanted: TorchDtype) -> TensorProblem {
         found: found.to_string(),
         wanted: wanted.to_string(),
     }
-}
-
-/// An error of the tensor that would get this name.
-pub(super) fn tensor_error(name: &str, problem: TensorProblem) -> Error {
-    // Names can be long, and an error is one line.
-    let tensor = match name.char_indices().nth(200) {
-        Some((cut, _)) => format!("{}…", &name[..cut]),
-        None => name.to_owned(),
-    };
-    Error::Tensor { tensor, problem }
 }

@@ -7,32 +7,22 @@ mod records;
 pub(crate) mod roots;
 mod shape;
 mod ties;
+mod tree;
 mod wrappers;
 
-use tensorlift_tensor_meta::{ByteOrder, Catalog, Limits};
+use tensorlift_tensor_meta::{Catalog, Limits};
 
-use crate::container::storages::Storages;
 use crate::error::{Error, Result};
 use crate::pickle::{DescriptionBudget, Id};
-use crate::tensors::objects::Objects;
 
 use cataloger::{Cataloger, TreeCataloger};
 use naming::{Sharing, Stop, Walk};
 use roots::Root;
 
+pub(crate) use tree::Tree;
+
 pub use ties::{Tie, ties};
 pub use wrappers::{without_wrappers, wrapper_prefix};
-
-/// A pickle whose tensors are to be listed, under a prefix.
-pub(crate) struct Tree<'a> {
-    pub(crate) objects: Objects<'a>,
-    pub(crate) root: Id,
-    pub(crate) prefix: &'static str,
-    pub(crate) storages: &'a Storages<'a>,
-    pub(crate) byte_order: ByteOrder,
-    /// Where the pickle's bytes lie in the file as they are.
-    pub(crate) pickle_at: Option<u64>,
-}
 
 /// What a file lists.
 pub(crate) struct FileCatalog {

@@ -7,15 +7,16 @@ use tensorlift_tensor_meta::{
 };
 
 use crate::container::storages::{StorageIndex, Storages};
-use crate::error::{Error, Result, TensorProblem};
+use crate::error::{Error, Result};
 use crate::pickle::globals::{Known, StorageType};
 use crate::pickle::{Id, Node, display_text, latin1_bytes};
+use crate::tensors::TensorProblem;
 use crate::tensors::embedded::{self, Embedded};
 use crate::tensors::numpy::{self, Array};
 use crate::tensors::objects::{NamedStorage, Objects};
 use crate::tensors::rebuild::Dense;
 
-use super::cataloger::{Cataloger, Resolved, TreeCataloger, tensor_error};
+use super::cataloger::{Cataloger, Resolved, TreeCataloger};
 
 /// What the part of a storage costs in memory beside its key, in bytes.
 const VIEW_BYTES: u64 = 128;
@@ -24,7 +25,7 @@ const VIEW_BYTES: u64 = 128;
 impl TreeCataloger<'_, '_> {
     /// The storage that an object stands for.
     pub(super) fn storage(&mut self, name: &str, id: Id) -> Result<Resolved> {
-        let fail = |problem: TensorProblem| tensor_error(name, problem);
+        let fail = |problem: TensorProblem| Error::tensor(name, problem);
         match self.objects.arena.node(id) {
             Node::Persistent(_) if matches!(self.storages, Storages::Tar(_)) => {
                 self.tar_storage(name, id)
@@ -102,7 +103,7 @@ impl TreeCataloger<'_, '_> {
                 first,
                 found: format!("bytes {base}..{} of a {}", base + len, storage.kind),
             };
-            tensor_error(name, problem)
+            Error::tensor(name, problem)
         };
         if self.storages.has_key(view.key) {
             return Err(contradiction("a storage of its own".to_owned()));
@@ -123,7 +124,7 @@ impl TreeCataloger<'_, '_> {
     }
 
     fn tar_storage(&mut self, name: &str, id: Id) -> Result<Resolved> {
-        let missing = |key| tensor_error(name, TensorProblem::MissingStorage { key });
+        let missing = |key| Error::tensor(name, TensorProblem::MissingStorage { key });
         let Storages::Tar(tar) = self.storages else {
             return Err(missing(String::new()));
         };
@@ -175,7 +176,7 @@ impl TreeCataloger<'_, '_> {
         }
         let record = self.storages.record(place)?.ok_or_else(|| {
             let key = format!("{place:?}");
-            tensor_error(name, TensorProblem::MissingStorage { key })
+            Error::tensor(name, TensorProblem::MissingStorage { key })
         })?;
         if let Source::Deflated { len, .. } = record.source {
             self.all.inflated = self.all.inflated.saturating_add(len);
@@ -210,7 +211,7 @@ impl TreeCataloger<'_, '_> {
         };
         let bytes = *args.and_then(<[Id]>::first).ok_or_else(|| {
             let problem = self.objects.argument("_load_from_bytes", "bytes", &[id]);
-            tensor_error(name, problem)
+            Error::tensor(name, problem)
         })?;
         let (embedded, record) = match self.raw_bytes(name, bytes)? {
             Raw::InFile(extent) => {
@@ -245,10 +246,10 @@ impl TreeCataloger<'_, '_> {
             Raw::Decoded(bytes) => bytes.len() as u64,
         };
         let layout =
-            Layout::contiguous(&array.shape).map_err(|error| tensor_error(name, error.into()))?;
+            Layout::contiguous(&array.shape).map_err(|error| Error::tensor(name, error.into()))?;
         let wanted = layout.contiguous_bytes(array.dtype).unwrap_or(u64::MAX);
         if wanted != len {
-            return Err(tensor_error(
+            return Err(Error::tensor(
                 name,
                 TensorProblem::StorageSize {
                     key: "the array's bytes".to_owned(),
@@ -270,7 +271,7 @@ impl TreeCataloger<'_, '_> {
             };
             self.all.budget.charge(len / 2).map_err(Error::budget)?;
             let narrow = narrowed(bytes, array.byte_order).ok_or_else(|| {
-                tensor_error(
+                Error::tensor(
                     name,
                     TensorProblem::Conversion {
                         found: array.dtype.to_string(),
@@ -291,7 +292,7 @@ impl TreeCataloger<'_, '_> {
         let Objects { arena, pickle } = self.objects;
         let wrong = || {
             let problem = self.objects.argument("an array", "bytes", &[id]);
-            tensor_error(name, problem)
+            Error::tensor(name, problem)
         };
         if let Node::Bytes(span) | Node::Str8(span) = arena.node(id) {
             if let Some(at) = self.pickle_at.filter(|_| arena.is_raw(span)) {
@@ -357,7 +358,7 @@ impl Cataloger<'_> {
     fn record(&mut self, name: &str, record: Record) -> Result<RecordId> {
         self.builder
             .record(record)
-            .map_err(|error: CatalogError| tensor_error(name, error.into()))
+            .map_err(|error: CatalogError| Error::tensor(name, error.into()))
     }
 }
 

@@ -14,6 +14,7 @@ use num_bigint::BigInt;
 use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{Extent, Limits, ShardId};
 
+use crate::container::LayoutProblem;
 use crate::container::storages::LegacyStorages;
 use crate::container::unclaimed::{self, Unclaimed, UnclaimedPlace};
 use crate::error::{Error, Result};
@@ -77,9 +78,9 @@ pub(crate) fn parse(
     budget: DescriptionBudget,
 ) -> Result<LegacyFile> {
     let Pickles::Legacy(pickles) = pickles(bytes, Policy::Inert, limits, budget)? else {
-        return Err(Error::Layout(
-            "expected a legacy file, found a pickle".to_owned(),
-        ));
+        return Err(Error::Layout(LayoutProblem::NoStorage {
+            found: "a pickle alone".to_owned(),
+        }));
     };
     locate(pickles, bytes, len, shard, |at| {
         let count = usize::try_from(at)
@@ -195,22 +196,20 @@ pub(crate) fn locate(
             .storage_key(key)
             .map_err(|_| unexpected("the list of storages", "a storage key", &arena, key))?;
         let name = || display_text(key).into_owned();
-        let &(declared, element) = mentioned.get(key).ok_or_else(|| {
-            Error::Layout(format!(
-                "storage {:?} is listed, but no object mentions it",
-                name()
-            ))
-        })?;
+        let &(declared, element) = mentioned
+            .get(key)
+            .ok_or_else(|| Error::Layout(LayoutProblem::Unmentioned { key: name() }))?;
         let data = position
             .checked_add(COUNT_BYTES)
             .filter(|&data| data <= len)
             .ok_or(Error::CutShort { len })?;
         let count = count_at(position)?;
         if count != declared {
-            return Err(Error::Layout(format!(
-                "storage {:?} should have {declared} elements, found {count}",
-                name()
-            )));
+            return Err(Error::Layout(LayoutProblem::ElementCount {
+                key: name(),
+                declared,
+                found: count,
+            }));
         }
         let end = count
             .checked_mul(element)
@@ -221,10 +220,7 @@ pub(crate) fn locate(
         let place = storages.extents.len();
         storages.extents.push(extent);
         if storages.by_key.insert(Box::from(key), place).is_some() {
-            return Err(Error::Layout(format!(
-                "storage {:?} is listed twice",
-                name()
-            )));
+            return Err(Error::Layout(LayoutProblem::ListedTwice { key: name() }));
         }
         position = end;
     }

@@ -4,8 +4,9 @@ use hashbrown::HashMap;
 use tensorlift_tensor_meta::{Extent, Record};
 
 use crate::container::zip::{Archive, Located, ZipEntry};
-use crate::error::{Result, TensorProblem};
-use crate::globals::StorageType;
+use crate::error::Result;
+use crate::pickle::globals::StorageType;
+use crate::tensors::TensorProblem;
 use crate::tensors::objects::{NamedStorage, StorageView};
 use crate::tensors::rebuild::Dense;
 

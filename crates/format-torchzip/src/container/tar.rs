@@ -3,11 +3,12 @@
 use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{Extent, Limits, ShardId};
 
+use crate::container::LayoutProblem;
 use crate::container::legacy::pickle_error;
 use crate::container::storages::{TarObjects, TarStorage};
 use crate::error::{Error, Result};
-use crate::globals::{Known, StorageType};
-use crate::pickle::{Arena, Budget, Ceilings, Id, Machine, PickleProblem, Policy};
+use crate::pickle::globals::{Known, StorageType};
+use crate::pickle::{Arena, Ceilings, DescriptionBudget, Id, Machine, PickleProblem, Policy};
 use crate::tensors::objects::Sizes;
 use crate::tensors::rebuild::Dense;
 
@@ -38,19 +39,17 @@ pub(crate) fn open(
     storage: &dyn Storage,
     policy: Policy,
     limits: &Limits,
-    budget: &mut Budget,
+    budget: &mut DescriptionBudget,
 ) -> Result<Tar> {
     let members = members(storage)?;
     let member = |name: &'static str| {
         let found = members.iter().find(|(found, _)| found == name.as_bytes());
-        found.map(|(_, extent)| *extent).ok_or_else(|| {
-            Error::Layout(format!(
-                "expected a member {name:?} in the tar archive, found none"
-            ))
-        })
+        found
+            .map(|(_, extent)| *extent)
+            .ok_or_else(|| Error::Layout(LayoutProblem::NoMember { name }))
     };
     let (storages, tensors) = (member("storages")?, member("tensors")?);
-    let mut reader = Reader {
+    let mut reader = TableReader {
         storage,
         limits,
         policy,
@@ -83,21 +82,16 @@ fn members(storage: &dyn Storage) -> Result<Vec<(Vec<u8>, Extent)>> {
         }
         let name = until_zero(&header[..100]);
         let name = name.strip_prefix(b"./").unwrap_or(name).to_vec();
-        let size = octal(&header[124..136]).ok_or_else(|| {
-            Error::Layout(format!(
-                "expected a tar header at byte {position}, found none"
-            ))
-        })?;
+        let size = octal(&header[124..136])
+            .ok_or_else(|| Error::Layout(LayoutProblem::NoHeader { offset: position }))?;
         let data = position + BLOCK;
         let end = data.checked_add(size).filter(|&end| end <= storage.len());
         let end = end.ok_or(Error::CutShort { len: storage.len() })?;
         // Type 0 is a file; others describe folders or the next header.
         if matches!(header[156], 0 | b'0') {
             if members.iter().any(|(other, _)| *other == name) {
-                let name = name.escape_ascii();
-                return Err(Error::Layout(format!(
-                    "the tar archive has two members {name}"
-                )));
+                let name = name.escape_ascii().to_string();
+                return Err(Error::Layout(LayoutProblem::TwoMembers { name }));
             }
             members.push((name, Extent::new(ShardId::FIRST, data, size)));
         }
@@ -107,7 +101,7 @@ fn members(storage: &dyn Storage) -> Result<Vec<(Vec<u8>, Extent)>> {
 }
 
 /// Reads a member in which pickles and raw data take turns.
-struct Reader<'a> {
+struct TableReader<'a> {
     storage: &'a dyn Storage,
     limits: &'a Limits,
     policy: Policy,
@@ -117,8 +111,8 @@ struct Reader<'a> {
     pickle: &'static str,
 }
 
-impl Reader<'_> {
-    fn storages(&mut self, objects: &mut TarObjects, budget: &mut Budget) -> Result<()> {
+impl TableReader<'_> {
+    fn storages(&mut self, objects: &mut TarObjects, budget: &mut DescriptionBudget) -> Result<()> {
         let count = self.count(budget)?;
         for _ in 0..count {
             // Every one costs some bytes of the file, which bounds the loop.
@@ -181,7 +175,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn tensors(&mut self, objects: &mut TarObjects, budget: &mut Budget) -> Result<()> {
+    fn tensors(&mut self, objects: &mut TarObjects, budget: &mut DescriptionBudget) -> Result<()> {
         let count = self.count(budget)?;
         for _ in 0..count {
             let (arena, root) = self.pickle(budget)?;
@@ -230,7 +224,7 @@ impl Reader<'_> {
         Ok(sizes)
     }
 
-    fn count(&mut self, budget: &mut Budget) -> Result<u64> {
+    fn count(&mut self, budget: &mut DescriptionBudget) -> Result<u64> {
         let (arena, root) = self.pickle(budget)?;
         arena
             .as_int(root)
@@ -254,7 +248,7 @@ impl Reader<'_> {
     }
 
     /// Runs the pickle at the current position; such pickles are small.
-    fn pickle(&mut self, budget: &mut Budget) -> Result<(Arena, Id)> {
+    fn pickle(&mut self, budget: &mut DescriptionBudget) -> Result<(Arena, Id)> {
         let left = self.extent.end().saturating_sub(self.position);
         let mut len = left.min(4096);
         loop {
@@ -293,10 +287,11 @@ impl Reader<'_> {
     }
 
     fn wrong(&self, expected: &'static str) -> Error {
-        Error::Layout(format!(
-            "{}: expected {expected} before byte {}",
-            self.pickle, self.position
-        ))
+        Error::Layout(LayoutProblem::Table {
+            table: self.pickle,
+            expected,
+            offset: self.position,
+        })
     }
 }
 

@@ -9,27 +9,16 @@ pub(crate) mod globals;
 mod limits;
 mod machine;
 mod opcode;
+mod policy;
 mod problem;
 mod text;
 
+pub use policy::Policy;
 pub use problem::PickleProblem;
 
 pub(crate) use arena::{Arena, Id, Node, Object};
 pub(crate) use budget::{DescriptionBudget, OutOfBudget};
-// The word that the containers still use.
-pub(crate) use budget::DescriptionBudget as Budget;
 pub(crate) use limits::Ceilings;
 pub(crate) use machine::{Machine, plausible};
 pub(crate) use problem::PickleError;
 pub(crate) use text::{display_text, latin1_bytes};
-
-/// What to do with classes and functions outside the closed list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Policy {
-    /// Refuse the file, naming the first one, like `weights_only=True` of `torch.load`.
-    Strict,
-    /// Keep their objects as inert data whose tensors are still found. Nothing is ever called.
-    #[default]
-    Inert,
-}

@@ -55,7 +55,7 @@ pub enum PickleProblem {
     /// A length is negative or past what can be addressed.
     #[error("a length of {0} makes no sense")]
     Length(i64),
-    /// A name outside the closed list, under [`Policy::Strict`].
+    /// A name outside the closed list, under [`Policy::Strict`](crate::Policy::Strict).
     #[error("the class or function {0} is not on the list of known ones")]
     Forbidden(String),
     /// A ceiling was crossed.

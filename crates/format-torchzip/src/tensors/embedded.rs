@@ -3,8 +3,8 @@
 
 use tensorlift_tensor_meta::{Limits, ShardId};
 
-use crate::container::legacy;
 use crate::container::storages::Storages;
+use crate::container::{LayoutProblem, legacy};
 use crate::error::{Error, Result};
 use crate::pickle::globals::StorageType;
 use crate::pickle::{DescriptionBudget, Node};
@@ -22,9 +22,9 @@ pub(crate) struct Embedded {
 /// Finds the one storage in the bytes of a legacy file.
 pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &DescriptionBudget) -> Result<Embedded> {
     let wrong = |found: &str| {
-        Error::Layout(format!(
-            "expected a storage in the bytes of a pickled tensor, found {found}"
-        ))
+        Error::Layout(LayoutProblem::NoStorage {
+            found: found.to_owned(),
+        })
     };
     // The objects are gone again when the storage is found.
     let own = budget.clone();

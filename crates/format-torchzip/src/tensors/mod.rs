@@ -3,5 +3,8 @@
 pub(crate) mod embedded;
 pub(crate) mod numpy;
 pub(crate) mod objects;
+mod problem;
 pub(crate) mod rebuild;
 pub(crate) mod text;
+
+pub use problem::TensorProblem;

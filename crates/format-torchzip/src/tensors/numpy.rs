@@ -2,9 +2,9 @@
 
 use tensorlift_tensor_meta::{ByteOrder, Dtype};
 
-use crate::error::TensorProblem;
 use crate::pickle::globals::Known;
 use crate::pickle::{Arena, Id, Node};
+use crate::tensors::TensorProblem;
 use crate::tensors::objects::{Described, Objects, Sizes};
 
 /// An array of a plain dtype.

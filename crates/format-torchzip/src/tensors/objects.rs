@@ -2,9 +2,9 @@
 
 use smallvec::SmallVec;
 
-use crate::error::TensorProblem;
 use crate::pickle::globals::{Known, StorageType, TorchDtype};
 use crate::pickle::{Arena, Id, Node};
+use crate::tensors::TensorProblem;
 
 pub(crate) type Described<T> = Result<T, TensorProblem>;
 

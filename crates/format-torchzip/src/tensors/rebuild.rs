@@ -3,9 +3,9 @@
 
 use tensorlift_tensor_meta::Dtype;
 
-use crate::error::TensorProblem;
 use crate::pickle::globals::{Known, StorageType, TorchDtype};
 use crate::pickle::{Id, Node, Object};
+use crate::tensors::TensorProblem;
 
 use super::numpy::{self, Array};
 use super::objects::{Described, Objects, Sizes};

@@ -23,9 +23,8 @@ use crate::tensors::numpy::Array;
 use crate::tensors::objects::Objects;
 use crate::tensors::rebuild::{Dense, Quantizer, Tensor, TensorKind};
 
-use super::Tree;
-use super::cataloger::tensor_error;
 use super::roots::Root;
+use super::tree::Tree;
 
 /// Memory for runs of children still to be visited; a few hundred bytes for each level of nesting
 /// are the rule.
@@ -379,7 +378,7 @@ impl<'a> Walk<'a> {
     }
 
     fn visit_object(&mut self, id: Id, at: Position) -> Result<Option<Named>, Stop> {
-        let fail = |problem| tensor_error(&self.path, problem);
+        let fail = |problem| Error::tensor(&self.path, problem);
         if let Some(dense) = self.objects.plain_tensor(id).map_err(fail)? {
             self.check_overlong(at.overlong)?;
             return Ok(Some(Named {

@@ -1,9 +1,9 @@
 //! Opcodes that name classes and functions, make objects of them, and refer to storages.
 
-use super::super::Policy;
 use super::super::arena::Node;
 use super::super::globals::Known;
 use super::super::opcode as op;
+use super::super::policy::Policy;
 use super::super::problem::PickleProblem;
 use super::{Machine, Step, target};
 

@@ -10,11 +10,11 @@ use std::collections::HashMap;
 
 use tensorlift_tensor_meta::Limits;
 
-use super::Policy;
 use super::arena::{Arena, Id};
 use super::budget::{DescriptionBudget, OutOfBudget};
 use super::limits::Ceilings;
 use super::opcode as op;
+use super::policy::Policy;
 use super::problem::{PickleError, PickleProblem};
 
 type Step<T> = Result<T, PickleProblem>;
