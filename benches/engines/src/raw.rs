@@ -9,8 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tensorlift::Checkpoint;
 use tensorlift_bench_protocol::{Checksum, Request, Result, measure};
-use tensorlift_memory::Anonymous;
-use tensorlift_storage::{FileStorage, LocalFile, MapStorage, Storage};
+use tensorlift_storage::{Anonymous, FileStorage, LocalFile, MapStorage, Storage};
 
 /// What direct reads align offsets, lengths and addresses to.
 const DIRECT_BYTES: usize = 4096;

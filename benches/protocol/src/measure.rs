@@ -1,8 +1,7 @@
 use std::io::Write;
 use std::time::Instant;
 
-use tensorlift_memory::Anonymous;
-use tensorlift_storage::os;
+use tensorlift_storage::{Anonymous, os};
 
 use crate::{Checksum, Outcome, Request, Result};
 

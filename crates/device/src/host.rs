@@ -1,15 +1,6 @@
-use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use tensorlift_memory::Anonymous;
-use tensorlift_storage::os;
+use tensorlift_storage::{Anonymous, os};
 
 use crate::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules, HostPool};
-
-/// What groups of this process may take beyond what was asked for, in bytes, so that their last
-/// huge page is one too: filling half of it in small pages takes longer than all else about a
-/// small checkpoint.
-static SPARE_BYTES: AtomicUsize = AtomicUsize::new(32 << 20);
 
 /// Host memory: huge pages advised, and 2 MiB aligned where it is as long as one.
 #[derive(Clone, Debug)]
@@ -103,10 +94,10 @@ impl Device for HostDevice {
     fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         let bytes = request.bytes.saturating_add(request.page_offset);
         let taken = match &self.pool {
-            Some(pool) => pool.take(bytes).map(|memory| (memory, 0)),
-            None => allocate(bytes),
+            Some(pool) => pool.take(bytes),
+            None => Anonymous::new(bytes),
         };
-        let (memory, spare) = taken.map_err(|source| DeviceError::Allocation {
+        let memory = taken.map_err(|source| DeviceError::Allocation {
             device: self.name(),
             needed: request.bytes as u64,
             source,
@@ -115,25 +106,9 @@ impl Device for HostDevice {
             memory: Some(memory),
             start: request.page_offset,
             len: request.bytes,
-            spare,
             pool: self.pool.clone(),
         }))
     }
-}
-
-/// Memory of its own, and the bytes of [`SPARE_BYTES`] that it has.
-fn allocate(len: usize) -> io::Result<(Anonymous, usize)> {
-    let spare = Anonymous::tail_bytes(len);
-    let take = |left: usize| left.checked_sub(spare);
-    let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-    if spare == 0 || SPARE_BYTES.fetch_update(set, fetch, take).is_err() {
-        return Ok((Anonymous::new(len)?, 0));
-    }
-    let memory = Anonymous::in_huge_pages(len);
-    if memory.is_err() {
-        SPARE_BYTES.fetch_add(spare, Ordering::Relaxed);
-    }
-    Ok((memory?, spare))
 }
 
 #[derive(Debug)]
@@ -142,8 +117,6 @@ struct HostGroup {
     memory: Option<Anonymous>,
     start: usize,
     len: usize,
-    /// What it has of [`SPARE_BYTES`].
-    spare: usize,
     pool: Option<HostPool>,
 }
 
@@ -176,29 +149,12 @@ impl Drop for HostGroup {
         if let (Some(memory), Some(pool)) = (self.memory.take(), &self.pool) {
             pool.give_back(memory);
         }
-        SPARE_BYTES.fetch_add(self.spare, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tensorlift_memory::HUGE_PAGE_BYTES;
-
-    /// The only test that holds spare bytes, since all of the process share them.
-    #[test]
-    fn groups_together_take_little_more_than_they_are_asked_for() {
-        let bytes = HUGE_PAGE_BYTES / 2;
-        let request = GroupRequest::new(bytes);
-        let before = SPARE_BYTES.load(Ordering::Relaxed);
-        let groups: Vec<_> = (0..100)
-            .map(|_| HostDevice::new().allocate(&request).unwrap())
-            .collect();
-        assert!(groups.iter().all(|group| group.len() == bytes));
-        assert_eq!(SPARE_BYTES.load(Ordering::Relaxed), before % bytes);
-        drop(groups);
-        assert_eq!(SPARE_BYTES.load(Ordering::Relaxed), before);
-    }
 
     #[test]
     #[cfg(target_os = "linux")]

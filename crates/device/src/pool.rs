@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tensorlift_memory::Anonymous;
+use tensorlift_storage::Anonymous;
 
 /// Host memory that is kept for the next load.
 ///

@@ -12,8 +12,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
     value::Error as ValueError,
 };
-use tensorlift_memory::Anonymous;
-use tensorlift_storage::{Storage, StorageExt};
+use tensorlift_storage::{Anonymous, Storage, StorageExt};
 use tensorlift_tensor_meta::{
     Catalog, CatalogBuilder, CatalogError, Dtype, Entry, Extent, Layout, LayoutError, Limits,
     Record, ShardId, View,

@@ -251,7 +251,7 @@ mod tests {
 
     fn check(storage: &DirectStorage, bytes: &[u8]) {
         const CANARY: u8 = 0xa5;
-        let mut memory = tensorlift_memory::Anonymous::new(bytes.len() + 3 * 4096).unwrap();
+        let mut memory = crate::Anonymous::new(bytes.len() + 3 * 4096).unwrap();
         memory.fill(CANARY);
         for (offset, len, residue) in [
             (0, LEN, 0),
@@ -297,7 +297,7 @@ mod tests {
         file.write_all(&bytes).unwrap();
         let file = Arc::new(file.reopen().unwrap());
         os::drop_page_cache(&file).unwrap();
-        let mut memory = tensorlift_memory::Anonymous::new(LEN).unwrap();
+        let mut memory = crate::Anonymous::new(LEN).unwrap();
         os::read_at(&file, 0, &mut memory[..PART]).unwrap();
         let cached = os::cached_bytes(&file, 0, PART as u64);
         let cold = os::cached_bytes(&file, 4 * PART as u64, PART as u64);

@@ -15,6 +15,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod anonymous;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod cursor;
@@ -27,6 +28,7 @@ mod reader_kind;
 mod storage;
 pub mod wrap;
 
+pub use anonymous::Anonymous;
 pub use cursor::Cursor;
 pub use direct::DirectStorage;
 pub use file::FileStorage;

@@ -24,6 +24,7 @@ mod error;
 mod extent;
 mod layout;
 mod limits;
+mod name_index;
 mod slice;
 
 pub use catalog::{Catalog, CatalogBuilder, CatalogError, Entry, Record, RecordId, Source, View};
@@ -32,4 +33,5 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use extent::{Extent, ShardId};
 pub use layout::{ByteOrder, Layout, LayoutError};
 pub use limits::Limits;
+pub use name_index::NameIndex;
 pub use slice::Slice;

@@ -23,8 +23,7 @@ const MIRI_PACKAGES: [&str; 2] = ["tensorlift-tensor-meta", "tensorlift-format-s
 
 /// The package with the system calls, and those that drive it. That of CUDA is not among them: the
 /// double of the driver is a library that a sanitised program cannot load.
-const SANITIZED_PACKAGES: [&str; 5] = [
-    "tensorlift-memory",
+const SANITIZED_PACKAGES: [&str; 4] = [
     "tensorlift-storage",
     "tensorlift-device",
     "tensorlift-loader",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use cudarc::driver::{result, sys};
-use tensorlift_memory::Anonymous;
+use tensorlift_storage::Anonymous;
 
 use super::call::{CallError, check, note};
 use super::context::Context;

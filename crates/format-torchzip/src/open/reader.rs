@@ -4,8 +4,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use std::sync::Arc;
 
-use tensorlift_memory::Anonymous;
-use tensorlift_storage::{Cursor, Storage, StorageExt};
+use tensorlift_storage::{Anonymous, Cursor, Storage, StorageExt};
 use tensorlift_tensor_meta::ByteOrder;
 
 use crate::catalog::roots::{self, ModelRoot, Root};

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde_pickle::Value;
-use tensorlift_memory::Anonymous;
+use tensorlift_storage::Anonymous;
 use tensorlift_tensor_meta::Catalog;
 
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! Memory that one thread reads into where bytes cannot land in place.
 
-use tensorlift_memory::Anonymous;
+use tensorlift_storage::Anonymous;
 
 use super::failure::Failure;
 

@@ -1,10 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-use tensorlift_tensor_meta::{Limits, ShardId};
+use tensorlift_tensor_meta::{Limits, NameIndex, ShardId};
 use thiserror::Error;
 
 use crate::listing::Listing;
@@ -21,7 +18,7 @@ pub use shard_name::{BadShardName, ShardNameFault};
 ///
 /// ```
 /// use tensorlift_shard_index::Index;
-/// use tensorlift_tensor_meta::{Limits, ShardId};
+/// use tensorlift_tensor_meta::{Limits, NameIndex, ShardId};
 ///
 /// let bytes = br#"{"metadata": {"total_size": 8}, "weight_map": {"a": "2.safetensors"}}"#;
 /// let index = Index::parse(bytes, &Limits::default())?;
@@ -167,14 +164,13 @@ impl PartialEq for Index {
 impl Eq for Index {}
 
 /// Names in one piece of text and their positions by name: a million names cost no million
-/// allocations. Hashed with a random key, since names come from files.
+/// allocations.
 #[derive(Clone, Default)]
 struct Names {
     text: String,
     /// Where each name ends in `text`; `u32`, since a longer file is refused.
     ends: Vec<u32>,
-    table: HashTable<u32>,
-    hasher: RandomState,
+    positions: NameIndex,
 }
 
 impl Names {
@@ -188,11 +184,7 @@ impl Names {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        let hash = self.hasher.hash_one(name);
-        let found = self
-            .table
-            .find(hash, |&position| self.get(position as usize) == name);
-        found.map(|&position| position as usize)
+        self.positions.find(name, |position| self.get(position))
     }
 
     /// Adds a name that [`index`](Self::index) has yet to learn of.
@@ -212,7 +204,9 @@ impl Names {
     ///
     /// Once at the end is cheaper than along the way: the table is made at its final size.
     fn index_all(&mut self) -> Vec<usize> {
-        self.table = HashTable::with_capacity(self.len());
+        let mut positions = NameIndex::default();
+        positions.reserve(self.len(), |position| self.get(position));
+        self.positions = positions;
         let mut repeated: Vec<usize> = (0..self.len()).filter_map(|p| self.index(p)).collect();
         repeated.sort_unstable();
         repeated.dedup();
@@ -220,21 +214,10 @@ impl Names {
     }
 
     fn index(&mut self, position: usize) -> Option<usize> {
-        let mut table = std::mem::take(&mut self.table);
-        let name = self.get(position);
-        let entry = table.entry(
-            self.hasher.hash_one(name),
-            |&other| self.get(other as usize) == name,
-            |&other| self.hasher.hash_one(self.get(other as usize)),
-        );
-        let known = match entry {
-            Entry::Occupied(known) => Some(*known.get() as usize),
-            Entry::Vacant(vacant) => {
-                vacant.insert(position as u32);
-                None
-            }
-        };
-        self.table = table;
+        let mut positions = std::mem::take(&mut self.positions);
+        let name_at = |position| self.get(position);
+        let known = positions.insert(name_at(position), position as u32, name_at);
+        self.positions = positions;
         known
     }
 

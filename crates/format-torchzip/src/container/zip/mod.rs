@@ -14,8 +14,7 @@ use std::hash::BuildHasher;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
-use tensorlift_memory::Anonymous;
-use tensorlift_storage::{Cursor, Storage, StorageExt};
+use tensorlift_storage::{Anonymous, Cursor, Storage, StorageExt};
 use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
 
 use crate::error::{EntryProblem, Error, Result};

@@ -1,11 +1,10 @@
-//! Memory that belongs to nobody yet.
-
 use std::io;
 use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
 
-use crate::{HUGE_PAGE_BYTES, in_huge_pages};
+/// The size and alignment of a huge page on the systems we know.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Zeroed memory straight from the kernel, returned on drop; from 2 MiB on aligned to that.
 ///
@@ -28,19 +27,18 @@ impl Anonymous {
         Self::with_tail(len, len)
     }
 
-    /// Asks for `len` bytes, of which the last huge page may be taken as a whole: for memory that
-    /// is soon given back, or the only one of its kind.
+    /// Asks for `len` bytes that are soon given back: the last huge page is taken as a whole if it
+    /// will be filled to a quarter, since zeroing it costs less than the faults that it saves.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn in_huge_pages(len: usize) -> io::Result<Self> {
-        Self::with_tail(len, len.max(in_huge_pages(len)))
-    }
-
-    /// How many bytes more than `len` [`in_huge_pages`](Self::in_huge_pages) takes.
-    #[must_use]
-    pub fn tail_bytes(len: usize) -> usize {
-        in_huge_pages(len).saturating_sub(len)
+        let tail = len % HUGE_PAGE_BYTES;
+        let spare = match tail < HUGE_PAGE_BYTES / 4 {
+            true => 0,
+            false => HUGE_PAGE_BYTES - tail,
+        };
+        Self::with_tail(len, len.saturating_add(spare))
     }
 
     /// `len` bytes at the beginning of `taken` bytes.

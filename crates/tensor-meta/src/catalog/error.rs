@@ -1,0 +1,53 @@
+use thiserror::Error;
+
+use crate::{Dtype, LayoutError};
+
+/// A description that cannot be true.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CatalogError {
+    /// Two entries have one name.
+    #[error("the name {name:?} is given to two tensors")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// An entry reaches past the end of its record.
+    #[error("tensor {name:?} needs bytes {first}..{end} of a record of {len} bytes")]
+    OutsideRecord {
+        /// The entry.
+        name: String,
+        /// Where it begins in the record.
+        first: u64,
+        /// The first byte past it.
+        end: u64,
+        /// How long the record is.
+        len: u64,
+    },
+    /// The size of an entry is no number of whole bytes, or overflows.
+    #[error("tensor {name:?} of dtype {dtype} and shape {shape:?} has no size in whole bytes")]
+    NoSize {
+        /// The entry.
+        name: String,
+        /// Its dtype.
+        dtype: Dtype,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// The shape or the strides are impossible.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A tensor cannot be divided along a dimension.
+    #[error("tensor {name:?} of shape {shape:?} cannot be divided along dimension {dim}")]
+    NoSlice {
+        /// The entry.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The dimension.
+        dim: usize,
+    },
+    /// More than `u32::MAX` records or entries.
+    #[error("more than {} records or tensors", u32::MAX)]
+    TooMany,
+}

@@ -1,0 +1,124 @@
+mod build;
+mod entry;
+mod error;
+mod record;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+pub use build::CatalogBuilder;
+pub use entry::{Entry, View};
+pub use error::CatalogError;
+pub use record::{Record, RecordId, Source};
+
+use crate::NameIndex;
+
+/// All entries of a checkpoint in file order, without their bytes.
+///
+/// Names are unique and found in constant time.
+/// Every entry fits into its record and every extent can be read, as far as the description goes:
+/// the builder refuses the rest.
+#[derive(Clone, Default)]
+pub struct Catalog {
+    entries: Vec<Entry>,
+    records: Vec<Record>,
+    names: NameIndex,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Catalog {
+    /// An empty builder.
+    #[must_use]
+    pub fn builder() -> CatalogBuilder {
+        CatalogBuilder::default()
+    }
+
+    /// The entries, in file order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The runs of bytes that entries are views of.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The record that an entry of this catalog looks at.
+    #[must_use]
+    pub fn record(&self, entry: &Entry) -> &Record {
+        &self.records[entry.record.index()]
+    }
+
+    /// The entry of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.position(name).map(|position| &self.entries[position])
+    }
+
+    /// The position of the entry of this name in [`entries`](Self::entries).
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.names
+            .find(name, |position| &self.entries[position].name)
+    }
+
+    /// The number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What the file says of itself (safetensors' `__metadata__`).
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The same catalog with the names that `rename` gives, without the entries for which it gives
+    /// none.
+    ///
+    /// # Errors
+    /// [`CatalogError::DuplicateName`].
+    pub fn renamed<N: Into<Box<str>>>(
+        &self,
+        mut rename: impl FnMut(&Entry) -> Option<N>,
+    ) -> Result<Catalog, CatalogError> {
+        let mut builder = CatalogBuilder::like(self);
+        for entry in &self.entries {
+            if let Some(name) = rename(entry) {
+                builder.push(Entry {
+                    name: name.into(),
+                    ..entry.clone()
+                })?;
+            }
+        }
+        Ok(builder.finish())
+    }
+}
+
+/// Two catalogs are equal if they describe the same tensors in the same order.
+impl PartialEq for Catalog {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.entries, &self.records, &self.metadata)
+            == (&other.entries, &other.records, &other.metadata)
+    }
+}
+
+impl Eq for Catalog {}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog")
+            .field("entries", &self.entries)
+            .field("metadata", &self.metadata)
+            .finish_non_exhaustive()
+    }
+}
