@@ -39,11 +39,63 @@ pub enum Error {
         found: Option<u8>,
     },
     /// The header is no UTF-8.
-    #[error("expected the header to be UTF-8, found other bytes: {0}")]
-    NotUtf8(#[source] std::str::Utf8Error),
+    #[error("expected the header to be UTF-8, found other bytes from its byte {at} on")]
+    NotUtf8 {
+        /// Where in the header, in bytes.
+        at: u64,
+    },
     /// The header is no JSON of the expected form.
-    #[error("the header is not well formed: {0}")]
-    Json(serde_json::Error),
+    #[error("byte {at} of the header: expected {expected}, found {}", shown_char(*found))]
+    Syntax {
+        /// Where in the header, in bytes.
+        at: u64,
+        /// What should be there.
+        expected: &'static str,
+        /// The character that is there, if there is one.
+        found: Option<char>,
+    },
+    /// A field of a tensor, a key of the metadata or the metadata itself is given twice.
+    #[error("{key:?} is given twice, the second time before byte {at} of the header")]
+    Repeated {
+        /// The end of the second one in the header, in bytes.
+        at: u64,
+        /// Its name, cut where it is long.
+        key: String,
+    },
+    /// A tensor's description lacks a field.
+    #[error("the description that ends at byte {at} of the header has no {field:?}")]
+    MissingField {
+        /// The end of the description in the header, in bytes.
+        at: u64,
+        /// The tensor.
+        tensor: String,
+        /// The field.
+        field: &'static str,
+    },
+    /// A byte range is not given by two numbers.
+    #[error("byte {at} of the header: expected a begin and an end, found {found} numbers")]
+    OffsetCount {
+        /// Where in the header, in bytes.
+        at: u64,
+        /// How many numbers there are.
+        found: usize,
+    },
+    /// Bytes that should describe tensors are zero.
+    #[error("bytes {start}..{end} of the file are zero: they were never written, or lost")]
+    Zeros {
+        /// The first zero.
+        start: u64,
+        /// The first byte past them.
+        end: u64,
+    },
+    /// The file is whole, with zeros behind it.
+    #[error("the tensors end at byte {expected}, {zeros} zero bytes follow")]
+    Padded {
+        /// The length in bytes that the header asks for.
+        expected: u64,
+        /// The bytes behind.
+        zeros: u64,
+    },
     /// A tensor has a dtype that this version does not know.
     #[error("unknown dtype {found:?}")]
     UnknownDtype {
@@ -106,6 +158,10 @@ pub enum Error {
     Write(#[source] safetensors::SafeTensorError),
 }
 
+fn shown_char(found: Option<char>) -> String {
+    found.map_or_else(|| "its end".into(), |it| format!("{it:?}"))
+}
+
 fn shown(byte: Option<u8>) -> String {
     byte.map_or_else(
         || "nothing".into(),
@@ -120,6 +176,7 @@ impl Error {
         match self {
             Error::UnknownDtype { tensor, .. }
             | Error::WrongSize { tensor, .. }
+            | Error::MissingField { tensor, .. }
             | Error::Misplaced { tensor, .. } => Some(tensor),
             Error::Limit { tensor, .. } => tensor.as_deref(),
             Error::Catalog(
@@ -146,6 +203,10 @@ impl Error {
             Error::TooShort { .. } | Error::HeaderCutShort { .. } | Error::WrongLength { .. } => (
                 ErrorKind::Malformed,
                 "the file looks cut short or glued: fetch it again",
+            ),
+            Error::Padded { .. } => (
+                ErrorKind::Malformed,
+                "cut the zeros off, or fetch the file again",
             ),
             _ => (
                 ErrorKind::Malformed,

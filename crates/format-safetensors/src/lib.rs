@@ -19,10 +19,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod canonical;
 mod dtype;
+mod entries;
 mod error;
 mod header;
+mod tokens;
 mod write;
 
 pub use dtype::{from_format, to_format};

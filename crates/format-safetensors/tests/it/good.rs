@@ -1,9 +1,12 @@
 //! What other writers write is read, and described as the reference crate describes it.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use proptest::prelude::*;
-use tensorlift_format_safetensors::{FormatDtype, TensorView, to_bytes, to_format};
+use safetensors::tensor::TensorInfo;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use tensorlift_format_safetensors::{Error, FormatDtype, TensorView, to_bytes, to_format};
 use tensorlift_tensor_meta::Dtype;
 
 use super::{file, read_both};
@@ -40,6 +43,110 @@ fn a_file_without_tensors_is_empty() {
 fn escapes_in_names_are_resolved() {
     let header = r#"{"\u00e9\n":{"dtype":"U8","shape":[0,9],"data_offsets":[0,0]}}"#;
     assert!(read_both(&file(header, 0)).unwrap().get("é\n").is_some());
+}
+
+/// Headers with the tokens that headers have, some of them as writers leave them.
+fn header() -> impl Strategy<Value = String> {
+    let text = || r#"([a-c.{}é]|\\u00e9|\\\\|\\n){0,4}"#;
+    let space = || "( |\n|\t|){0,2}";
+    let shape = prop::collection::vec(0u64..30, 0..4);
+    let tensor = (text(), "(F32|BF16|U8|X)", shape, 0u64..100, 0..4, space());
+    let tensor = tensor.prop_map(|(name, dtype, shape, begin, order, space)| {
+        let elements: u64 = shape.iter().product();
+        let end = begin + 4 * elements;
+        let shape: Vec<_> = shape.iter().map(u64::to_string).collect();
+        let shape = format!(r#""shape":{space}[{}]"#, shape.join(","));
+        let dtype = format!(r#""dtype":"{dtype}"{space}"#);
+        let offsets = format!(r#""data_offsets":[{begin}{space},{end}]"#);
+        let fields = match order {
+            0 => format!("{dtype},{shape},{offsets}"),
+            1 => format!("{offsets},{dtype},{shape}"),
+            2 => format!(r#"{shape},{offsets},{dtype},"x":[-1.5e3,{{"y":null}},"z"]"#),
+            _ => format!("{dtype},{offsets}"),
+        };
+        format!(r#""{name}"{space}:{{{fields}}}"#)
+    });
+    let pair = (text(), text()).prop_map(|(key, value)| format!(r#""{key}":"{value}""#));
+    let metadata = prop::collection::vec(pair, 0..3)
+        .prop_map(|pairs| format!(r#""__metadata__":{{{}}}"#, pairs.join(",")));
+    let items = prop::collection::vec(prop_oneof![4 => tensor, 1 => metadata], 0..5);
+    (items, space()).prop_map(|(items, space)| format!("{{{}}}{space}", items.join(",")))
+}
+
+/// Whether this is JSON of the form of a header, by `serde_json` and the reference crate's types.
+fn is_header(header: &str) -> bool {
+    let Ok(Pairs(pairs)) = serde_json::from_str(header) else {
+        return false;
+    };
+    let is_item = |(name, value): (String, serde_json::Value)| match name == "__metadata__" {
+        true => serde_json::from_value::<Option<HashMap<String, String>>>(value).is_ok(),
+        false => serde_json::from_value::<TensorInfo>(value).is_ok(),
+    };
+    pairs.into_iter().all(is_item)
+}
+
+/// The pairs of a map, those of equal keys too.
+struct Pairs(Vec<(String, serde_json::Value)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Pairs(Vec::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(pair) = map.next_entry()? {
+            self.0.push(pair);
+        }
+        Ok(self)
+    }
+}
+
+/// What is taken is a header, and what is refused for its syntax is none.
+fn agrees(header: &str) -> Result<(), TestCaseError> {
+    use Error::{Misplaced, MissingField, OffsetCount, Syntax, WrongLength};
+    match read_both(&file(header, 0)) {
+        // Everything but the places of the tensors was right.
+        Ok(_) | Err(WrongLength { .. } | Misplaced { .. }) => {
+            prop_assert!(is_header(header), "{header}");
+        }
+        Err(Syntax { .. } | MissingField { .. } | OffsetCount { .. }) => {
+            prop_assert!(!is_header(header), "{header}");
+        }
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_syntax_is_that_of_json(
+        header in header(),
+        at in any::<prop::sample::Index>(),
+        byte in prop::sample::select(b"{}[]\",:\\01 -e\n".to_vec()),
+        kind in 0..4,
+    ) {
+        let mut bytes = header.into_bytes();
+        let at = at.index(bytes.len());
+        match kind {
+            0 => bytes[at] = byte,
+            1 => bytes.insert(at, byte),
+            2 => drop(bytes.remove(at)),
+            _ => {}
+        }
+        if let Ok(header) = String::from_utf8(bytes) {
+            agrees(&header)?;
+        }
+    }
 }
 
 proptest! {

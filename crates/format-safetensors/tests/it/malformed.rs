@@ -47,11 +47,11 @@ fn a_header_that_is_no_header() {
         Error::NotAnObject { found: Some(b' ') }
     );
     refused!(read_both(&file("[]", 0)), Error::NotAnObject { .. });
-    refused!(read_both(&file("{} {}", 0)), Error::Json(_));
-    refused!(read_both(&file(r#"{"a":1}"#, 0)), Error::Json(_));
+    refused!(read_both(&file("{} {}", 0)), Error::Syntax { .. });
+    refused!(read_both(&file(r#"{"a":1}"#, 0)), Error::Syntax { .. });
     refused!(
         read_both(&file(&"{\"a\":".repeat(100_000), 0)),
-        Error::Json(_)
+        Error::Syntax { .. }
     );
     for header in [
         r#"{"__metadata__":{"a":"?"}}"#,
@@ -60,7 +60,7 @@ fn a_header_that_is_no_header() {
         let mut not_utf8 = file(header, 0);
         let place = not_utf8.iter().position(|&byte| byte == b'?').unwrap();
         not_utf8[place] = 0xff;
-        refused!(read_both(&not_utf8), Error::NotUtf8(_));
+        refused!(read_both(&not_utf8), Error::NotUtf8 { .. });
     }
 }
 
@@ -82,7 +82,7 @@ fn what_the_reference_refuses_is_refused() {
         note(r#""\ud800""#),
     ] {
         assert!(SafeTensors::deserialize(&file).is_err());
-        refused!(read_both(&file), Error::Json(_));
+        refused!(read_both(&file), Error::Syntax { .. });
     }
     let size = u64::MAX / 2;
     let shape = format!(r#"{{"a":{{"dtype":"U8","shape":[{size},3,0],"data_offsets":[0,0]}}}}"#);
@@ -101,14 +101,17 @@ fn names_and_fields_are_given_once() {
     );
     refused!(
         one(r#""dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]"#),
-        Error::Json(_)
+        Error::Repeated { .. }
     );
     for metadata in [
         r#"{"__metadata__":{"a":"1","a":"2"}}"#,
         r#"{"__metadata__":{},"__metadata__":{}}"#,
         r#"{"__metadata__":{"a":1}}"#,
     ] {
-        refused!(read_both(&file(metadata, 0)), Error::Json(_));
+        refused!(
+            read_both(&file(metadata, 0)),
+            Error::Repeated { .. } | Error::Syntax { .. }
+        );
     }
 }
 
@@ -149,7 +152,7 @@ fn sizes_must_fit() {
             one(&format!(
                 r#""dtype":"F32","shape":[{number}],"data_offsets":[0,8]"#
             )),
-            Error::Json(_)
+            Error::Syntax { .. }
         );
     }
 }
@@ -184,6 +187,87 @@ fn ranges_cover_the_file() {
     let short = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
     refused!(read_both(&file(short, 5)), Error::WrongLength { .. });
     refused!(read_both(&file(short, 3)), Error::WrongLength { .. });
+}
+
+#[test]
+fn syntax_errors_say_where_and_what() {
+    let said = |header: &str| read_both(&file(header, 8)).unwrap_err().to_string();
+    for (header, line) in [
+        (
+            r#"{"a":1}"#,
+            "byte 5 of the header: expected '{', found '1'",
+        ),
+        (
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#,
+            "byte 53 of the header: expected ',' or '}', found its end",
+        ),
+        (
+            r#"{"a":{"dtype":"F32","shape":[02],"data_offsets":[0,8]}}"#,
+            "byte 29 of the header: expected a whole number below 2^64, found '0'",
+        ),
+        (
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,9]}}"#,
+            "byte 47 of the header: expected a begin and an end, found 3 numbers",
+        ),
+        (
+            r#"{"a":{"dtype":"F32","data_offsets":[0,8]}}"#,
+            "the description that ends at byte 41 of the header has no \"shape\"",
+        ),
+        (
+            "{\"a\nb\":{}}",
+            "byte 3 of the header: expected a control character in its escaped form, found '\\n'",
+        ),
+    ] {
+        assert_eq!(said(header), line);
+    }
+}
+
+#[test]
+fn a_cut_file_is_told_by_its_full_size() {
+    let header = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},
+                     "b":{"dtype":"U8","shape":[4000],"data_offsets":[4,4004]}}"#;
+    let full = 8 + header.len() as u64 + 4004;
+    for bytes in [0, 1, 4, 4003, 4005] {
+        let Err(Error::WrongLength { expected, found }) = read_both(&file(header, bytes)) else {
+            panic!("{bytes} bytes");
+        };
+        assert_eq!((expected, found), (full, full - 4004 + bytes as u64));
+    }
+}
+
+#[test]
+fn zeros_are_told_as_such() {
+    let header = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+    let whole = file(header, 4);
+    let len = whole.len() as u64;
+    refused!(
+        read_both(&vec![0; 9000]),
+        Error::Zeros {
+            start: 0,
+            end: 9000
+        }
+    );
+    let mut head = whole.clone();
+    head[..32].fill(0);
+    refused!(read_both(&head), Error::Zeros { start: 0, end: 32 });
+    let mut behind_length = whole.clone();
+    behind_length[8..].fill(0);
+    refused!(read_both(&behind_length), Error::Zeros { start: 8, .. });
+    let mut tail = whole.clone();
+    tail[20..].fill(0);
+    let Err(Error::Zeros { start: 20, end }) = read_both(&tail) else {
+        panic!("zeros from byte 20 on");
+    };
+    assert_eq!(end, len);
+    let mut padded = whole.clone();
+    padded.resize(whole.len() + 6000, 0);
+    let Err(Error::Padded { expected, zeros }) = read_both(&padded) else {
+        panic!("zeros behind");
+    };
+    assert_eq!((expected, zeros), (len, 6000));
+    // Other bytes behind are no padding.
+    padded.push(1);
+    refused!(read_both(&padded), Error::WrongLength { .. });
 }
 
 #[test]
