@@ -237,6 +237,7 @@ mod tests {
             Extent::new(ShardId::FIRST, 3024, 4)
         );
         assert!(catalog.get("t1000").is_none());
+        assert_eq!(catalog.shared().len(), 1);
     }
 
     #[test]

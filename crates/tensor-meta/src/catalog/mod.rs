@@ -102,6 +102,18 @@ impl Catalog {
         }
         Ok(builder.finish())
     }
+
+    /// The positions of entries that share a record, a list for each record that has several
+    /// entries: tied weights, and views of one storage.
+    #[must_use]
+    pub fn shared(&self) -> Vec<Vec<usize>> {
+        let mut by_record = vec![Vec::new(); self.records.len()];
+        for (position, entry) in self.entries.iter().enumerate() {
+            by_record[entry.record.index()].push(position);
+        }
+        by_record.retain(|positions| positions.len() > 1);
+        by_record
+    }
 }
 
 /// Two catalogs are equal if they describe the same tensors in the same order.
