@@ -6,7 +6,6 @@ use thiserror::Error;
 use crate::container::LayoutProblem;
 use crate::container::unclaimed::Unclaimed;
 use crate::container::zip::ArchiveProblem;
-use crate::detect::Content;
 use crate::pickle::{OutOfBudget, PickleProblem};
 use crate::tensors::TensorProblem;
 
@@ -25,9 +24,9 @@ pub enum Error {
         /// What the storage reported.
         source: io::Error,
     },
-    /// The file is something else.
-    #[error("expected a PyTorch checkpoint, found {0}")]
-    NotTorch(Content),
+    /// The file begins as no PyTorch file does.
+    #[error("expected a PyTorch checkpoint, found a file that begins as none does")]
+    NotTorch,
     /// The archive as a whole is broken, or it is more than one.
     #[error("the archive is broken: {0}")]
     Archive(ArchiveProblem),
@@ -295,7 +294,6 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { .. } => ErrorKind::Storage,
-            Error::NotTorch(content) if content.is_loadable() => ErrorKind::Unsupported,
             Error::Limit { .. } | Error::NoMemory { .. } => ErrorKind::LimitExceeded,
             Error::Pickle { problem, .. } => problem.kind(),
             Error::Entry {
@@ -321,7 +319,7 @@ impl Error {
 
     fn remedy(&self) -> &'static str {
         match self {
-            Error::NotTorch(content) => content.remedy(),
+            Error::NotTorch => "check that this is the file you want",
             Error::Magic { .. } => "the first bytes of the file are damaged: fetch it again",
             Error::NoContainer { .. } => "check that this is the file you want",
             Error::SecondObject { .. } => {

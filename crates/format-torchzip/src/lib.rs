@@ -57,7 +57,10 @@
 //! Every ceiling of [`Limits`](tensorlift_tensor_meta::Limits) holds before memory is spent.
 //! An archive is refused if a name in it stands twice, climbs out of its folder, or differs from
 //! the local header's, if two entries share bytes, or if one is encrypted.
-//! Bytes that belong to no part of the file are named in [`TorchFile::unclaimed`].
+//! An archive is what its end record says, whole: the directory reaches the end records, and the
+//! entries fill the file up to the directory.
+//! Bytes that belong to nothing are named by [`TorchFile::unclaimed`]; a second archive, an entry
+//! that the directory does not list or a second pickle is an error.
 //!
 //! Not read: TorchScript's code, TorchScript archives before 1.4 (`model.json`), the
 //! `torch.package` and `torch.export` formats, encrypted archives, compression methods other than
@@ -65,7 +68,6 @@
 
 mod catalog;
 mod container;
-mod detect;
 mod error;
 mod open;
 mod pickle;
@@ -76,9 +78,9 @@ pub mod write;
 pub use catalog::roots::Root;
 pub use catalog::{Tie, ties, without_wrappers, wrapper_prefix};
 pub use container::LayoutProblem;
+pub use container::detect::detect;
 pub use container::unclaimed::{Unclaimed, UnclaimedPlace};
 pub use container::zip::ArchiveProblem;
-pub use detect::{Content, detect, identify};
 pub use error::{EntryProblem, Error, Result};
 pub use open::{Format, ReadOptions, TorchFile, read};
 pub use pickle::{PickleProblem, Policy};

@@ -1,5 +1,6 @@
 //! How a file holds its pickles and storages, layout by layout.
 
+pub(crate) mod detect;
 pub(crate) mod legacy;
 mod problem;
 pub(crate) mod storages;

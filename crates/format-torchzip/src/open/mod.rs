@@ -6,7 +6,7 @@ mod reader;
 
 use tensorlift_storage::{Storage, StorageExt};
 
-use crate::detect::{Content, identify};
+use crate::container::detect::detect;
 use crate::error::{Error, Result};
 use crate::pickle::DescriptionBudget;
 
@@ -34,10 +34,10 @@ pub fn read(storage: &dyn Storage, options: &ReadOptions) -> Result<TorchFile> {
         budget: DescriptionBudget::for_file(storage.len(), options.limits.description_bytes),
         unclaimed: Vec::new(),
     };
-    match identify(&prefix) {
-        Content::Torch(Format::Zip | Format::TorchScript) => reader.zip(),
-        Content::Torch(Format::Tar) => reader.tar(),
-        Content::Torch(Format::Legacy | Format::Pickle) => reader.pickles(),
-        other => Err(Error::NotTorch(other)),
+    match detect(&prefix) {
+        Some(Format::Zip | Format::TorchScript) => reader.zip(),
+        Some(Format::Legacy | Format::Pickle) => reader.pickles(),
+        Some(Format::Tar) => reader.tar(),
+        None => Err(Error::NotTorch),
     }
 }

@@ -1,13 +1,13 @@
 //! An archive is what its end record says, whole; a file of pickles is read to its end.
 
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 
 use proptest::prelude::*;
 use tensorlift_format_torchzip::{
     ArchiveProblem, EntryProblem, Error, Format, Policy, ReadOptions, TorchFile, Unclaimed,
     UnclaimedPlace, read,
 };
-use tensorlift_storage::MemoryStorage;
+use tensorlift_storage::{FileStorage, MemoryStorage, StorageExt};
 use tensorlift_tensor_meta::Source;
 use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
@@ -478,4 +478,91 @@ proptest! {
             }
         }
     }
+}
+
+/// An entry beyond 4 GiB: its sizes, and the offset of the one behind it, stand in zip64 fields.
+#[test]
+fn entries_beyond_four_gibibytes_are_read_from_a_sparse_file() {
+    const LARGE: u64 = 5 << 30;
+    let pickle = Pickle::new().raw(b"}(").text("large");
+    let pickle = pickle.vector("Byte", "0", LARGE as i64);
+    let pickle = pickle.text("small").vector("Byte", "1", 3).raw(b"u").stop();
+    let mut file = tempfile::tempfile().unwrap();
+    let mut directory = Vec::new();
+    let mut at = 0u64;
+    let mut add = |name: &[u8], data: &[u8], len: u64, crc32: u32| {
+        let wide = |value: u64| value.min(u64::from(u32::MAX)) as u32;
+        let (mut extra, mut local_extra) = (Vec::new(), Vec::new());
+        if len > u64::from(u32::MAX) {
+            extra = [len.to_le_bytes(), len.to_le_bytes()].concat();
+            local_extra = [&[1, 0, 16, 0][..], &extra].concat();
+        }
+        if at > u64::from(u32::MAX) {
+            extra.extend_from_slice(&at.to_le_bytes());
+        }
+        if !extra.is_empty() {
+            extra.splice(..0, [1, 0, extra.len() as u8, 0]);
+        }
+        let fixed = |extra_len: usize| {
+            let mut fixed = vec![45, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            for value in [crc32, wide(len), wide(len)] {
+                fixed.extend_from_slice(&value.to_le_bytes());
+            }
+            fixed.extend_from_slice(&(name.len() as u16).to_le_bytes());
+            fixed.extend_from_slice(&(extra_len as u16).to_le_bytes());
+            fixed
+        };
+        directory.extend_from_slice(b"PK\x01\x02\x2d\x03");
+        directory.extend_from_slice(&fixed(extra.len()));
+        directory.extend_from_slice(&[0; 10]);
+        directory.extend_from_slice(&wide(at).to_le_bytes());
+        directory.extend_from_slice(name);
+        directory.extend_from_slice(&extra);
+        let local = fixed(local_extra.len());
+        let local = [b"PK\x03\x04", &local[..], name, &local_extra, data].concat();
+        file.seek(SeekFrom::Start(at)).unwrap();
+        file.write_all(&local).unwrap();
+        at += local.len() as u64 + (len - data.len() as u64);
+        at
+    };
+    add(
+        b"a/data.pkl",
+        &pickle,
+        pickle.len() as u64,
+        crc32fast::hash(&pickle),
+    );
+    // The bytes that are not written are zero.
+    add(b"a/data/0", b"first", LARGE, 0);
+    let start = add(b"a/data/1", b"abc", 3, crc32fast::hash(b"abc"));
+    let len = directory.len() as u64;
+    let end64 = start + len;
+    directory.extend_from_slice(b"PK\x06\x06");
+    directory.extend_from_slice(&44u64.to_le_bytes());
+    directory.extend_from_slice(&[45, 0, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    for value in [3, 3, len, start] {
+        directory.extend_from_slice(&u64::to_le_bytes(value));
+    }
+    directory.extend_from_slice(b"PK\x06\x07\0\0\0\0");
+    directory.extend_from_slice(&end64.to_le_bytes());
+    directory.extend_from_slice(b"\x01\0\0\0PK\x05\x06\0\0\0\0\x03\0\x03\0");
+    directory.extend_from_slice(&(len as u32).to_le_bytes());
+    directory.extend_from_slice(b"\xff\xff\xff\xff\0\0");
+    file.seek(SeekFrom::Start(start)).unwrap();
+    file.write_all(&directory).unwrap();
+
+    let mut options = ReadOptions::default();
+    options.policy = Policy::Strict;
+    let storage = FileStorage::from_file(file).unwrap();
+    let found = read(&storage, &options).unwrap();
+    let bytes = |name: &str, len: usize| {
+        let record = found.catalog().record(found.catalog().get(name).unwrap());
+        let Source::Stored(extent) = record.source else {
+            panic!("{name} is not stored");
+        };
+        let mut bytes = vec![0; len];
+        storage.read_exact_at(extent.offset, &mut bytes).unwrap();
+        (bytes, extent.len)
+    };
+    assert_eq!(bytes("large", 7), (b"first\0\0".to_vec(), LARGE));
+    assert_eq!(bytes("small", 3), (b"abc".to_vec(), 3));
 }

@@ -1,6 +1,6 @@
 //! The formats before the archives: legacy files, tar files and bare pickles.
 
-use tensorlift_format_torchzip::{Content, Error, Format, ReadOptions, TorchFile, read};
+use tensorlift_format_torchzip::{Error, Format, ReadOptions, TorchFile, read};
 use tensorlift_storage::MemoryStorage;
 use tensorlift_tensor_meta::{Dtype, ErrorKind};
 
@@ -315,26 +315,15 @@ fn bare_pickles_of_every_protocol() {
 }
 
 #[test]
-fn other_files_are_named() {
-    let cases: [(&[u8], Content); 4] = [
-        (b"", Content::Empty),
-        (b"<!DOCTYPE html><title>404</title>", Content::Html),
-        (
-            b"version https://git-lfs.github.com/spec/v1\n",
-            Content::LfsPointer,
-        ),
-        (b"GGUF\x03\0\0\0", Content::Gguf),
-    ];
-    for (bytes, expected) in cases {
+fn other_files_are_told_apart() {
+    for bytes in [
+        &b""[..],
+        b"<!DOCTYPE html><title>404</title>",
+        b"GGUF\x03\0\0\0",
+    ] {
         let error = open(bytes).unwrap_err();
-        assert!(
-            matches!(&error, Error::NotTorch(content) if *content == expected),
-            "{error}"
-        );
-        assert!(
-            tensorlift_tensor_meta::Error::from(error)
-                .remedy()
-                .is_some()
-        );
+        assert!(matches!(&error, Error::NotTorch), "{error}");
+        let error = tensorlift_tensor_meta::Error::from(error);
+        assert!(error.remedy().is_some());
     }
 }
