@@ -31,6 +31,7 @@ mod budget;
 mod control;
 mod device_map;
 mod dtype;
+mod each;
 mod element;
 mod execute;
 mod into;
@@ -50,6 +51,7 @@ pub use device_map::{
     parse_size,
 };
 pub use dtype::{Cast, Casts, DtypePolicy};
+pub use each::load_each;
 pub use element::Element;
 pub use execute::{FillError, Filled, Outcome, execute, fill, probe};
 pub use into::{LoadIntoError, LoadedInto, ParameterMemory, load_into};

@@ -2,36 +2,75 @@ use std::ops::Range;
 
 use crate::{Catalog, CatalogBuilder, CatalogError, Dtype, Entry, Layout, View};
 
-/// The part of a tensor that one rank of several holds: its share of one dimension.
-///
-/// Shares differ by one at most; where the dimension does not divide evenly, the first ranks have
-/// one more.
+/// A part of a tensor along one dimension: the share of a rank, or a range of indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// The dimension that is divided, counted from 0.
-    pub dim: usize,
-    /// The rank whose share it is, below `world`.
-    pub rank: usize,
-    /// The number of ranks, at least 1.
-    pub world: usize,
+    dim: usize,
+    part: Part,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Rank { rank: usize, world_size: usize },
+    Range { start: usize, end: usize },
 }
 
 impl Slice {
-    /// The indices of the share along a dimension of this size.
+    /// The share of dimension `dim`, counted from 0, that rank `rank` of `world_size` has.
+    ///
+    /// Shares differ by one at most; where the dimension does not divide evenly, the first ranks
+    /// have one more.
     #[must_use]
-    pub fn range(&self, size: usize) -> Range<usize> {
-        let world = self.world.max(1);
-        let (share, more) = (size / world, size % world);
-        let start = |rank: usize| share.saturating_mul(rank) + rank.min(more);
-        let rank = self.rank.min(world);
-        start(rank).min(size)..start(rank + 1).min(size)
+    pub const fn rank(dim: usize, rank: usize, world_size: usize) -> Self {
+        Self {
+            dim,
+            part: Part::Rank { rank, world_size },
+        }
     }
 
-    /// The layout of the share, and where it begins, in elements; `None` for a dimension that the
-    /// layout does not have.
+    /// These indices of dimension `dim`, counted from 0: the queries of a fused matrix, the heads
+    /// of a group.
+    #[must_use]
+    pub const fn range(dim: usize, indices: Range<usize>) -> Self {
+        let Range { start, end } = indices;
+        Self {
+            dim,
+            part: Part::Range { start, end },
+        }
+    }
+
+    /// The dimension that is divided, counted from 0.
+    #[must_use]
+    pub const fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The indices of the part along a dimension of this size.
+    #[must_use]
+    pub fn indices(&self, size: usize) -> Range<usize> {
+        match self.part {
+            Part::Range { start, end } => start.min(size)..end.min(size),
+            Part::Rank { rank, world_size } => {
+                let world_size = world_size.max(1);
+                let (share, more) = (size / world_size, size % world_size);
+                let start = |rank: usize| share.saturating_mul(rank) + rank.min(more);
+                let rank = rank.min(world_size);
+                start(rank).min(size)..start(rank + 1).min(size)
+            }
+        }
+    }
+
+    /// The layout of the share, and where it begins, in elements; `None` for a dimension or
+    /// indices that the layout does not have.
     fn of(&self, layout: &Layout) -> Option<(Layout, usize)> {
         let shape = layout.shape();
-        let range = self.range(*shape.get(self.dim)?);
+        let size = *shape.get(self.dim)?;
+        if let Part::Range { start, end } = self.part
+            && (start > end || end > size)
+        {
+            return None;
+        }
+        let range = self.indices(size);
         let strides = layout.element_strides();
         let start = range.start.checked_mul(strides[self.dim])?;
         let mut shape = shape.to_vec();
@@ -46,36 +85,62 @@ impl Slice {
 }
 
 impl Catalog {
-    /// The same catalog with the shares of entries for which `slice` gives one.
+    /// The same catalog with the parts of entries for which `slice` gives one.
     ///
-    /// A share of the first dimension of a contiguous tensor is contiguous, and only its bytes
-    /// are read; any other is a strided view, read from its first to its last element.
+    /// A part of the first dimension of a contiguous tensor is contiguous, and only its bytes
+    /// are read; any other is a strided view.
     ///
     /// # Errors
-    /// [`CatalogError::NoSlice`] if a tensor lacks the dimension, or its elements are smaller than
-    /// a byte and the share would begin or end within one.
+    /// [`CatalogError::NoSlice`] if a tensor lacks the dimension or the indices, or its elements
+    /// are smaller than a byte and the part would begin or end within one.
     pub fn sliced(&self, slice: impl Fn(&Entry) -> Option<Slice>) -> Result<Catalog, CatalogError> {
+        self.divided(|entry| slice(entry).map(|slice| [(entry.name().to_owned(), slice)]))
+    }
+
+    /// The same catalog with several parts, each of its own name, in place of the entries for
+    /// which `parts` gives some: a fused matrix as its queries, keys and values.
+    ///
+    /// # Errors
+    /// As [`sliced`](Self::sliced), and [`CatalogError::DuplicateName`].
+    pub fn divided<N: Into<Box<str>>, P: IntoIterator<Item = (N, Slice)>>(
+        &self,
+        parts: impl Fn(&Entry) -> Option<P>,
+    ) -> Result<Catalog, CatalogError> {
         let mut builder = CatalogBuilder::like(self);
         for entry in self.entries() {
-            let Some(slice) = slice(entry) else {
-                builder.copy(entry)?;
-                continue;
-            };
-            let refused = || CatalogError::NoSlice {
-                name: entry.name().to_owned(),
-                shape: entry.shape().to_vec(),
-                dim: slice.dim,
-            };
-            let (layout, start) = slice.of(entry.layout()).ok_or_else(refused)?;
-            let bits = (start as u64).checked_mul(entry.dtype().bits());
-            let bytes = bits.filter(|bits| bits % 8 == 0).map(|bits| bits / 8);
-            let bytes = bytes.filter(|_| lies_on_bytes(&layout, entry.dtype()));
-            let View { record, offset } = entry.view();
-            let view = View::at(record, offset + bytes.ok_or_else(refused)?);
-            builder.entry(entry.name(), entry.dtype(), layout, view)?;
-            builder.requires_grad(entry.requires_grad());
+            match parts(entry) {
+                None => builder.copy(entry)?,
+                Some(parts) => parts
+                    .into_iter()
+                    .try_for_each(|(name, slice)| builder.part(entry, name, slice))?,
+            }
         }
         Ok(builder.finish())
+    }
+}
+
+impl CatalogBuilder {
+    /// Adds a part of an entry of the catalog that this one is [like](Self::like).
+    fn part(
+        &mut self,
+        entry: &Entry,
+        name: impl Into<Box<str>>,
+        slice: Slice,
+    ) -> Result<(), CatalogError> {
+        let refused = || CatalogError::NoSlice {
+            name: entry.name().to_owned(),
+            shape: entry.shape().to_vec(),
+            dim: slice.dim,
+        };
+        let (layout, start) = slice.of(entry.layout()).ok_or_else(refused)?;
+        let bits = (start as u64).checked_mul(entry.dtype().bits());
+        let bytes = bits.filter(|bits| bits % 8 == 0).map(|bits| bits / 8);
+        let bytes = bytes.filter(|_| lies_on_bytes(&layout, entry.dtype()));
+        let View { record, offset } = entry.view();
+        let view = View::at(record, offset + bytes.ok_or_else(refused)?);
+        self.entry(name, entry.dtype(), layout, view)?;
+        self.requires_grad(entry.requires_grad());
+        Ok(())
     }
 }
 
@@ -121,7 +186,7 @@ mod tests {
     }
 
     fn share(catalog: &Catalog, dim: usize, rank: usize, world: usize) -> Entry {
-        let slice = Slice { dim, rank, world };
+        let slice = Slice::rank(dim, rank, world);
         catalog.sliced(|_| Some(slice)).unwrap().entries()[0].clone()
     }
 
@@ -129,27 +194,12 @@ mod tests {
     fn shares_cover_the_dimension_once() {
         for (size, world) in [(10, 3), (2, 4), (0, 2), (7, 1)] {
             let ranges: Vec<_> = (0..world)
-                .map(|rank| {
-                    Slice {
-                        dim: 0,
-                        rank,
-                        world,
-                    }
-                    .range(size)
-                })
+                .map(|rank| Slice::rank(0, rank, world).indices(size))
                 .collect();
             let all: Vec<usize> = ranges.iter().cloned().flatten().collect();
             assert_eq!(all, (0..size).collect::<Vec<_>>());
         }
-        assert_eq!(
-            Slice {
-                dim: 0,
-                rank: 1,
-                world: 3
-            }
-            .range(10),
-            4..7
-        );
+        assert_eq!(Slice::rank(0, 1, 3).indices(10), 4..7);
     }
 
     #[test]
@@ -192,13 +242,31 @@ mod tests {
     }
 
     #[test]
+    fn ranges_of_a_fused_matrix_are_tensors_of_their_own() {
+        let catalog = catalog(&[10, 4], Dtype::F32);
+        let parts = |_: &Entry| {
+            let part = |name, indices| (name, Slice::range(0, indices));
+            Some([part("q", 0..6), part("k", 6..8), part("v", 8..10)])
+        };
+        let divided = catalog.divided(parts).unwrap();
+        let names: Vec<&str> = divided.entries().iter().map(Entry::name).collect();
+        assert_eq!(names, ["q", "k", "v"]);
+        let extent = divided.entries()[2].extent();
+        assert_eq!((extent.offset, extent.len), (64 + 8 * 16, 2 * 16));
+        assert_eq!(divided.entries()[1].shape(), [2, 4]);
+        for beyond in [8..11, 11..11] {
+            let part = |_: &Entry| Some(Slice::range(0, beyond.clone()));
+            assert!(matches!(
+                catalog.sliced(part),
+                Err(CatalogError::NoSlice { .. })
+            ));
+        }
+    }
+
+    #[test]
     fn what_does_not_divide_is_refused() {
         let refused = |catalog: &Catalog, dim| {
-            let slice = Slice {
-                dim,
-                rank: 1,
-                world: 2,
-            };
+            let slice = Slice::rank(dim, 1, 2);
             matches!(
                 catalog.sliced(|_| Some(slice)),
                 Err(CatalogError::NoSlice { .. })

@@ -1,3 +1,5 @@
+mod assemble;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ pub struct Checkpoint {
     pub(crate) extras: Arc<[Extras]>,
     /// The path that was cut off all names.
     pub(crate) root: String,
+    /// Whether it holds shares of tensors, which arrive without the rest.
+    pub(crate) row_major: bool,
     pub(crate) choice: Choice,
     pub(crate) companions: Companions,
     /// Tensors that the index does not list.
@@ -209,9 +213,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if no tensor is below it; the error lists paths that have some.
-    pub fn root(mut self, path: &str) -> Result<Self> {
+    pub fn root(&self, path: &str) -> Result<Self> {
         if path.is_empty() {
-            return Ok(self);
+            return Ok(self.clone());
         }
         let below = |entry: &Entry| {
             entry
@@ -220,9 +224,8 @@ impl Checkpoint {
                 .strip_prefix('.')
                 .map(Box::<str>::from)
         };
-        let catalog = self.catalog.renamed(below);
-        let catalog = catalog.map_err(|error| Error::new(ErrorKind::Malformed, error))?;
-        if catalog.is_empty() {
+        let mut rooted = self.renamed(below)?;
+        if rooted.catalog.is_empty() {
             let others: Vec<&str> = self
                 .roots()
                 .map(|(path, _)| path)
@@ -230,29 +233,79 @@ impl Checkpoint {
                 .collect();
             let found = format!("no tensor is below {path:?}; there are some below {others:?}");
             return Err(Error::new(ErrorKind::NotFound, found)
-                .with_path(self.choice.chosen)
+                .with_path(self.choice.chosen.clone())
                 .with_remedy("name one of these, or none"));
         }
-        self.catalog = Arc::new(catalog);
-        self.root = match self.root.is_empty() {
+        rooted.root = match self.root.is_empty() {
             true => path.to_owned(),
             false => format!("{}.{path}", self.root),
         };
-        Ok(self)
+        Ok(rooted)
+    }
+
+    /// The same checkpoint with the names that `rename` gives, without the tensors for which it
+    /// gives none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if two tensors get one name.
+    pub fn renamed<N: Into<Box<str>>>(
+        &self,
+        rename: impl FnMut(&Entry) -> Option<N>,
+    ) -> Result<Self> {
+        let catalog = self.catalog.renamed(rename);
+        let catalog = catalog.map_err(|error| Error::new(ErrorKind::Malformed, error))?;
+        Ok(Self {
+            catalog: Arc::new(catalog),
+            ..self.clone()
+        })
     }
 
     /// The same checkpoint with the shares of one rank of several, for tensors for which `slice`
     /// gives one.
     ///
-    /// Shares of rows read their own bytes alone; other shares are strided views.
+    /// Shares are cut while they are read: they arrive in row-major order, and neither memory nor
+    /// the bus to a device carries the rest.
     ///
     /// # Errors
     /// [`ErrorKind::Misuse`] if a tensor lacks the dimension.
-    pub fn sliced(mut self, slice: impl Fn(&Entry) -> Option<Slice>) -> Result<Self> {
-        let catalog = self.catalog.sliced(slice);
+    pub fn sliced(&self, slice: impl Fn(&Entry) -> Option<Slice>) -> Result<Self> {
+        self.divided(|entry| slice(entry).map(|slice| [(entry.name().to_owned(), slice)]))
+    }
+
+    /// The same checkpoint with several parts, each of its own name, in place of the tensors for
+    /// which `parts` gives some: a fused matrix as its queries, keys and values. Parts are cut as
+    /// those of [`sliced`](Self::sliced) are.
+    ///
+    /// ```
+    /// use tensorlift::{Checkpoint, Slice};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// // The first dimension in two parts.
+    /// let halves = checkpoint.divided(|entry| {
+    ///     let rows = *entry.shape().first()?;
+    ///     let part = |name, rows| (format!("{}.{name}", entry.name()), Slice::range(0, rows));
+    ///     Some([part("low", 0..rows / 2), part("high", rows / 2..rows)])
+    /// })?;
+    /// assert!(halves.loader().load()?.tensors().len() > checkpoint.catalog().len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`sliced`](Self::sliced), and if two tensors get one name.
+    pub fn divided<N: Into<Box<str>>, P: IntoIterator<Item = (N, Slice)>>(
+        &self,
+        parts: impl Fn(&Entry) -> Option<P>,
+    ) -> Result<Self> {
+        let catalog = self.catalog.divided(parts);
         let catalog = catalog.map_err(|error| Error::new(ErrorKind::Misuse, error))?;
-        self.catalog = Arc::new(catalog);
-        Ok(self)
+        Ok(Self {
+            catalog: Arc::new(catalog),
+            row_major: true,
+            ..self.clone()
+        })
     }
 
     /// A loader of all its tensors into host memory.
@@ -260,8 +313,15 @@ impl Checkpoint {
         Loader::new(self)
     }
 
-    pub(crate) fn shards(&self) -> &[Shard] {
+    /// The files with their bytes, in the order in which [`ShardId`](crate::ShardId)s count them.
+    #[must_use]
+    pub fn shards(&self) -> &[Shard] {
         &self.shards
+    }
+
+    /// Whether tensors arrive in row-major order, whatever the options say.
+    pub(crate) fn is_row_major(&self) -> bool {
+        self.row_major
     }
 
     pub(crate) fn phases(&self) -> Phases {

@@ -69,7 +69,8 @@ pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
     Alternative, Budget, BudgetLimits, Bytes, CancelToken, Element, FileReport, LoadIntoError,
     LoadOptions, LoadReport, Loaded, LoadedInto, Mode, PaceStep, PageCache, ParameterMemory,
-    Phases, Placement, Plan, Progress, Reader, RefusedReader, Resolution, Tensor, Verified, Verify,
+    Phases, Placement, Plan, Progress, Reader, RefusedReader, Resolution, Shard, Tensor, Verified,
+    Verify,
 };
 pub use tensorlift_shard_index::{Choice, Companions, Form, IndexUse, PassedOver, Reason, Route};
 /// All that implementing a [`Storage`] needs.

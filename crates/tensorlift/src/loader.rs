@@ -1,12 +1,13 @@
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tensorlift_device::Device;
 use tensorlift_loader::{
-    CancelToken, Control, FileReport, LoadIntoError, LoadOptions, Loaded, LoadedInto,
-    ParameterMemory, Placement, Plan, Progress, execute, load_into, plan, probe,
+    CancelToken, Control, FileReport, LoadIntoError, LoadOptions, LoadReport, Loaded, LoadedInto,
+    ParameterMemory, Placement, Plan, Progress, Tensor, execute, load_each, load_into, plan, probe,
 };
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
@@ -120,7 +121,7 @@ impl Loader<'_> {
         let assign = |entry: &Entry| self.selects(entry).then(|| self.placement.device_of(entry));
         let rules = self.placement.rules();
         let catalog = self.checkpoint.catalog();
-        let plan = plan(catalog, assign, &rules, &self.options.planning())?;
+        let plan = plan(catalog, assign, &rules, &self.planned_options().planning())?;
         if self.named && plan.places.is_empty() {
             let remedy = "select names that are there, and conditions that hold for them";
             return Err(self.refused("no tensor is selected", &[], remedy));
@@ -239,6 +240,83 @@ impl Loader<'_> {
         report.memory_after = os::memory();
         tracing::info!(%report, "loaded into memory of the caller");
         Ok(loaded)
+    }
+
+    /// Loads tensor by tensor: `handle` gets each as soon as its bytes are there, in the order of
+    /// the files, while the next ones are read.
+    ///
+    /// What is read and not handled yet takes up to
+    /// [`window_bytes`](LoadOptions::window_bytes), so a checkpoint may be larger than memory: to
+    /// quantize it, to convert it, to send it on.
+    ///
+    /// ```
+    /// use tensorlift::{Checkpoint, LoadOptions};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let mut bytes = 0;
+    /// let report = checkpoint
+    ///     .loader()
+    ///     .options(LoadOptions::default().window_bytes(64 << 20))
+    ///     .load_each(|tensor| {
+    ///         bytes += tensor.as_bytes()?.len();
+    ///         Ok(())
+    ///     })?;
+    /// assert_eq!(bytes as u64, report.bytes_wanted);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The first error of `handle` or of the load.
+    pub fn load_each(&self, mut handle: impl FnMut(Tensor) -> Result<()>) -> Result<LoadReport> {
+        self.load_each_unit(
+            |entry| Some(entry.name().to_owned()),
+            |tensors| tensors.into_iter().try_for_each(&mut handle),
+        )
+    }
+
+    /// As [`load_each`](Self::load_each), for all tensors at once for which `unit_of` gives the
+    /// same key, such as the number of their layer; those without a key are left out.
+    ///
+    /// # Errors
+    /// The first error of `handle` or of the load.
+    pub fn load_each_unit<K: Eq + Hash>(
+        &self,
+        unit_of: impl Fn(&Entry) -> Option<K>,
+        handle: impl FnMut(Vec<Tensor>) -> Result<()>,
+    ) -> Result<LoadReport> {
+        let memory_before = os::memory();
+        self.check_names()?;
+        let checkpoint = self.checkpoint;
+        let unit_of = |entry: &Entry| self.selects(entry).then(|| unit_of(entry)).flatten();
+        let mut report = load_each(
+            checkpoint.catalog(),
+            checkpoint.shards(),
+            &self.placement,
+            unit_of,
+            &self.planned_options(),
+            &self.control,
+            handle,
+        )?;
+        report.memory_before = memory_before;
+        report.choice = checkpoint.resolution();
+        let devices = self.placement.devices().iter();
+        report.devices = devices.map(|device| device.name()).collect();
+        let opened = checkpoint.phases();
+        report.phases.resolve = opened.resolve;
+        report.phases.open = opened.open;
+        report.phases.parse = opened.parse;
+        report.wall = report.phases.sum();
+        report.memory_after = os::memory();
+        Ok(report)
+    }
+
+    /// The options, with what the checkpoint asks for.
+    fn planned_options(&self) -> LoadOptions {
+        let row_major = self.options.row_major || self.checkpoint.is_row_major();
+        self.options.clone().row_major(row_major)
     }
 
     /// Whether all selections want an entry.

@@ -22,7 +22,7 @@ const KEPT_OPEN: usize = 16;
 /// How a checkpoint is opened.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    resolve: ResolveOptions,
+    pub(crate) resolve: ResolveOptions,
     policy: Policy,
 }
 
@@ -122,6 +122,7 @@ impl OpenOptions {
             shards,
             extras: extras.into(),
             root: String::new(),
+            row_major: false,
             choice: resolved.choice,
             companions: resolved.companions,
             unlisted,
@@ -147,6 +148,7 @@ impl OpenOptions {
             catalog: catalogs.remove(0),
             extras: extras.into(),
             root: String::new(),
+            row_major: false,
             choice: Choice::file(shards[0].path()),
             companions: Companions::default(),
             unlisted: Arc::default(),
@@ -157,7 +159,7 @@ impl OpenOptions {
     }
 
     /// Reads what each shard lists, several at once; the shards come back with their formats.
-    fn parse(&self, shards: Vec<Shard>) -> Result<ParsedShards> {
+    pub(crate) fn parse(&self, shards: Vec<Shard>) -> Result<ParsedShards> {
         let releases = shards.len() > KEPT_OPEN;
         let options = ParseOptions {
             limits: &self.resolve.limits,
@@ -195,7 +197,7 @@ impl OpenOptions {
 }
 
 /// The shards, and what each of them lists and holds beside.
-type ParsedShards = (Vec<Shard>, Vec<Arc<Catalog>>, Vec<Extras>);
+pub(crate) type ParsedShards = (Vec<Shard>, Vec<Arc<Catalog>>, Vec<Extras>);
 
 fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
     let open = |path: &PathBuf| {

@@ -48,6 +48,10 @@ pub struct LoadOptions {
     /// is missing from the checkpoint or a selected tensor has no parameter. Default: no, the
     /// result lists both.
     pub strict: bool,
+    /// The most memory of tensors that [`load_each`](crate::load_each) has read and not handed on
+    /// yet, in bytes; a larger tensor is read alone. Larger windows overlap reading and handling
+    /// better. Default: 256 MiB.
+    pub window_bytes: u64,
     /// The most memory that the load may allocate for tensors, in bytes; staging buffers count
     /// towards [`BudgetLimits`](crate::BudgetLimits) instead. Default: what the devices have free.
     pub memory_bytes: Option<u64>,
@@ -67,6 +71,7 @@ impl Default for LoadOptions {
             merge_gap_bytes: 64 << 10,
             row_major: false,
             strict: false,
+            window_bytes: 256 << 20,
             memory_bytes: None,
             budget: None,
         }
@@ -134,6 +139,13 @@ impl LoadOptions {
     #[must_use]
     pub const fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
+        self
+    }
+
+    /// Sets [`window_bytes`](Self::window_bytes).
+    #[must_use]
+    pub const fn window_bytes(mut self, bytes: u64) -> Self {
+        self.window_bytes = bytes;
         self
     }
 

@@ -143,10 +143,20 @@ pub fn plan(
     rules: &[GroupRules],
     options: &PlanOptions,
 ) -> Result<Plan, Error> {
+    plan_positions(catalog, |_, entry| assign(entry), rules, options)
+}
+
+/// As [`plan()`]; `assign` is told the position of each entry too.
+pub(crate) fn plan_positions(
+    catalog: &Catalog,
+    mut assign: impl FnMut(usize, &Entry) -> Option<usize>,
+    rules: &[GroupRules],
+    options: &PlanOptions,
+) -> Result<Plan, Error> {
     let mut plan = Plan::default();
     let mut wanted = Vec::new();
     for (position, entry) in catalog.entries().iter().enumerate() {
-        let Some(device) = assign(entry) else {
+        let Some(device) = assign(position, entry) else {
             continue;
         };
         if device >= rules.len() {

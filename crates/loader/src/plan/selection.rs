@@ -38,35 +38,39 @@ impl Selection {
     }
 
     /// The elements of a layout whose first element is at byte `start`; `None` where elements
-    /// smaller than a byte do not lie side by side in whole bytes.
+    /// smaller than a byte do not lie on whole bytes.
     pub(crate) fn of(layout: &Layout, dtype: Dtype, start: u64) -> Option<Self> {
-        // In bits, until it is known that all are whole bytes.
-        let mut selection = Self::run(start, dtype.bits());
         if layout.elements() == 0 {
             return Some(Self::run(start, 0));
         }
+        let (mut run_bits, mut dims) = (dtype.bits(), Vec::new());
         let strides = layout.element_strides();
         for (&count, &stride) in layout.shape().iter().zip(&*strides).rev() {
-            let (count, stride_bytes) = (count as u64, (stride as u64).checked_mul(dtype.bits())?);
-            match selection.dims.last_mut() {
-                _ if count == 1 => {}
-                None if stride_bytes == selection.run_bytes => selection.run_bytes *= count,
+            if count == 1 {
+                continue;
+            }
+            let count = count as u64;
+            let stride_bits = (stride as u64).checked_mul(dtype.bits())?;
+            match dims.last_mut() {
+                None if stride_bits == run_bits => run_bits *= count,
+                _ if stride_bits % 8 != 0 => return None,
                 // Two dimensions that step evenly are one.
-                Some(inner) if stride_bytes == inner.stride_bytes * inner.count => {
-                    inner.count *= count;
-                }
-                _ => selection.dims.push(Repeat {
-                    count,
+                Some(Repeat {
+                    count: inner,
                     stride_bytes,
+                }) if stride_bits / 8 == *stride_bytes * *inner => *inner *= count,
+                _ => dims.push(Repeat {
+                    count,
+                    stride_bytes: stride_bits / 8,
                 }),
             }
         }
-        selection.dims.reverse();
-        let repeats = selection.dims.iter_mut().map(|dim| &mut dim.stride_bytes);
-        for bits in repeats.chain([&mut selection.run_bytes]) {
-            *bits = bits.is_multiple_of(8).then_some(*bits / 8)?;
-        }
-        Some(selection)
+        dims.reverse();
+        run_bits.is_multiple_of(8).then_some(Self {
+            start,
+            run_bytes: run_bits / 8,
+            dims,
+        })
     }
 
     /// The same selection as several, one after another, wherever more than `max_gap` unwanted

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use tensorlift_device::HostDevice;
-use tensorlift_loader::{FileReport, LoadOptions, PageCache, Reader, Shard};
+use tensorlift_loader::{Control, FileReport, LoadOptions, PageCache, Reader, Shard, load_into};
 use tensorlift_storage::{FileStorage, ReaderKind, os};
 use tensorlift_tensor_meta::{Catalog, Dtype, Extent, Layout, Record, ShardId, View};
 
@@ -397,6 +397,87 @@ fn what_is_cached_in_part_stays_so_when_the_page_cache_is_bypassed() {
     } else {
         eprintln!("not run: no direct reads here: {file:?}");
     }
+}
+
+#[test]
+fn direct_reads_into_memory_of_the_caller_leave_the_page_cache_as_it_was() {
+    let (place, sample) = (Place::disk(), sample(12 << 20, 96));
+    let path = place.write("file", &sample.shards[0]);
+    if !cooled(&path) {
+        return;
+    }
+    let mut memory: Vec<(&str, Vec<u8>)> = sample
+        .catalog
+        .entries()
+        .iter()
+        .map(|entry| (entry.name(), vec![0; entry.bytes() as usize + 1]))
+        .collect();
+    // No address agrees with the file's pages.
+    let slices = memory
+        .iter_mut()
+        .map(|(name, bytes)| (*name, &mut bytes[1..]));
+    let shards = [Shard::new(
+        &path,
+        Arc::new(FileStorage::open(&path).unwrap()),
+    )];
+    let (options, control) = (LoadOptions::default(), Control::default());
+    let loaded = load_into(
+        &sample.catalog,
+        &shards,
+        |_| true,
+        slices,
+        &options,
+        &control,
+    );
+    let report = loaded.unwrap().report;
+    for ((_, bytes), entry) in memory.iter().zip(sample.catalog.entries()) {
+        let range = entry.extent().range();
+        assert!(bytes[1..] == sample.shards[0][range.start as usize..range.end as usize]);
+    }
+    let file = &report.files[0];
+    if file.reader != Some(ReaderKind::Direct) {
+        eprintln!("not run: no direct reads here: {file:?}");
+        return;
+    }
+    assert_eq!(share(&path), Some(0.0));
+    assert_eq!(file.bytes_in_place, 0);
+    assert_eq!(file.bytes_bounced, report.bytes_read);
+    assert!(report.peak_staging_bytes > 0);
+}
+
+#[test]
+fn direct_reads_land_in_exact_groups_that_begin_where_their_page_says() {
+    let (place, sample) = (Place::disk(), sample(12 << 20, 96));
+    let path = place.write("file", &sample.shards[0]);
+    if !cooled(&path) {
+        return;
+    }
+    let shards = [Shard::new(
+        &path,
+        Arc::new(FileStorage::open(&path).unwrap()),
+    )];
+    let device = HostDevice::new().with_exact_groups();
+    let loaded = sample.load(&shards, device, &LoadOptions::default());
+    let loaded = loaded.unwrap();
+    for tensor in &loaded {
+        let range = tensor.entry().extent().range();
+        let bytes = tensor.as_bytes().unwrap();
+        assert!(bytes == &sample.shards[0][range.start as usize..range.end as usize]);
+        assert_eq!(bytes.len(), tensor.group().len());
+        assert_eq!(bytes.as_ptr().addr() as u64 % 4096, range.start % 4096);
+    }
+    let file = &loaded.report().files[0];
+    if file.reader != Some(ReaderKind::Direct) {
+        eprintln!("not run: no direct reads here: {file:?}");
+        return;
+    }
+    assert_eq!(share(&path), Some(0.0));
+    // But for the last tensor, which is small.
+    assert!(file.bytes_bounced <= 500_000, "{file:?}");
+    assert_eq!(
+        file.bytes_in_place + file.bytes_bounced,
+        loaded.report().bytes_read
+    );
 }
 
 #[test]

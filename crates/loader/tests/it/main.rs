@@ -3,10 +3,13 @@
 mod budgets;
 mod device_map;
 mod dtype;
+mod each;
 mod faults;
 #[cfg(target_os = "linux")]
 mod files;
 mod into;
+#[cfg(target_os = "linux")]
+mod limits;
 mod naive;
 mod pace;
 mod planning;

@@ -28,8 +28,8 @@ fn tensor(shape: &[usize], start: usize) -> Sample {
 fn expected(sample: &Sample, shape: &[usize], slices: &[Slice]) -> Vec<u8> {
     let ranges: Vec<_> = (0..shape.len())
         .map(|dim| {
-            let slice = slices.iter().find(|slice| slice.dim == dim);
-            slice.map_or(0..shape[dim], |slice| slice.range(shape[dim]))
+            let slice = slices.iter().find(|slice| slice.dim() == dim);
+            slice.map_or(0..shape[dim], |slice| slice.indices(shape[dim]))
         })
         .collect();
     let start = sample.catalog.entries()[0].extent().offset as usize;
@@ -63,7 +63,7 @@ proptest! {
     #[test]
     fn shares_of_any_dimension_arrive_without_the_rest(
         shape in proptest::collection::vec(1usize..40, 1..4),
-        cuts in proptest::collection::vec((0usize..4, 0usize..5, 1usize..5), 1..3),
+        cuts in proptest::collection::vec((0usize..4, 0usize..5, 1usize..5, any::<bool>()), 1..3),
         start in 0usize..100,
         chunk_bytes in prop_oneof![Just(4096usize), 4096usize..20_000],
         gap in prop_oneof![Just(0u64), 0u64..100, Just(65_536u64)],
@@ -72,9 +72,13 @@ proptest! {
     ) {
         let whole = tensor(&shape, start);
         let mut slices: Vec<Slice> = Vec::new();
-        for (dim, rank, world) in cuts {
-            let slice = Slice { dim: dim % shape.len(), rank: rank % world, world };
-            if slices.iter().all(|other| other.dim != slice.dim) {
+        for (dim, rank, world, by_range) in cuts {
+            let dim = dim % shape.len();
+            let slice = match by_range {
+                true => Slice::range(dim, rank.min(shape[dim])..(rank + world).min(shape[dim])),
+                false => Slice::rank(dim, rank % world, world),
+            };
+            if slices.iter().all(|other| other.dim() != slice.dim()) {
                 slices.push(slice);
             }
         }
@@ -102,11 +106,7 @@ proptest! {
 fn rows_that_lie_far_apart_are_read_apart() {
     // Rows of 128 KiB, of which a quarter is wanted.
     let whole = tensor(&[8, 65_536], 64);
-    let slice = Slice {
-        dim: 1,
-        rank: 2,
-        world: 4,
-    };
+    let slice = Slice::rank(1, 2, 4);
     let share = sliced(&whole, &[slice]);
     let options = LoadOptions::default().row_major(true);
     let loaded = share

@@ -162,6 +162,39 @@ impl CatalogBuilder {
         Ok(self)
     }
 
+    /// Adds all records, entries and metadata of another catalog; its first shard becomes `first`,
+    /// the others follow it.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_shards(
+        &mut self,
+        catalog: Catalog,
+        first: ShardId,
+    ) -> Result<&mut Self, CatalogError> {
+        let base = u32::try_from(self.catalog.records.len()).map_err(|_| CatalogError::TooMany)?;
+        let count = u32::try_from(catalog.records.len()).map_err(|_| CatalogError::TooMany)?;
+        base.checked_add(count).ok_or(CatalogError::TooMany)?;
+        let moved = |ShardId(shard): ShardId| {
+            let shard = shard.checked_add(first.0).ok_or(CatalogError::TooMany)?;
+            Ok::<_, CatalogError>(ShardId(shard))
+        };
+        for mut record in catalog.records {
+            let shard = record.source.shard_mut();
+            *shard = moved(*shard)?;
+            self.catalog.records.push(record);
+        }
+        for mut entry in catalog.entries {
+            entry.shard = moved(entry.shard)?;
+            entry.record.0 += base;
+            self.push(entry)?;
+        }
+        for (key, value) in catalog.metadata {
+            self.metadata(key, value);
+        }
+        Ok(self)
+    }
+
     /// What was added so far.
     #[must_use]
     pub const fn catalog(&self) -> &Catalog {

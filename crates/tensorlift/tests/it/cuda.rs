@@ -90,11 +90,7 @@ fn a_rank_gets_its_share_and_keeps_nothing_else() {
             let whole = &spec.expected()[0].bytes;
             let device = device(Gds::Off);
             for (dim, rank) in (0..3).flat_map(|dim| (0..3).map(move |rank| (dim, rank))) {
-                let slice = Slice {
-                    dim,
-                    rank,
-                    world: 3,
-                };
+                let slice = Slice::rank(dim, rank, 3);
                 let checkpoint = Checkpoint::from_bytes(spec.to_bytes()).unwrap();
                 let share = checkpoint.sliced(|_| Some(slice)).unwrap();
                 let loaded = share.loader().place_on(device.clone()).load().unwrap();

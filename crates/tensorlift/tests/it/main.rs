@@ -1,5 +1,6 @@
 //! Whole checkpoints, through the facade.
 
+mod assembled;
 mod committed;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;

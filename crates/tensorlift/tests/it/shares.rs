@@ -15,10 +15,10 @@ fn spec() -> CheckpointSpec {
 
 /// The bytes of the share, element by element.
 pub(crate) fn share(bytes: &[u8], shape: &[usize], element: usize, slice: Slice) -> Vec<u8> {
-    let inner: usize = shape[slice.dim + 1..].iter().product::<usize>() * element;
-    let range = slice.range(shape[slice.dim]);
+    let inner: usize = shape[slice.dim() + 1..].iter().product::<usize>() * element;
+    let range = slice.indices(shape[slice.dim()]);
     let mut out = Vec::new();
-    for block in bytes.chunks(shape[slice.dim] * inner) {
+    for block in bytes.chunks(shape[slice.dim()] * inner) {
         out.extend(&block[range.start * inner..range.end * inner]);
     }
     out
@@ -31,16 +31,8 @@ fn ranks_get_their_shares_and_read_no_other_rows() {
     let mut rows_read = 0;
     for rank in 0..3 {
         let slice_of = |name: &str| match name {
-            "rows" => Some(Slice {
-                dim: 0,
-                rank,
-                world: 3,
-            }),
-            "columns" => Some(Slice {
-                dim: 1,
-                rank,
-                world: 3,
-            }),
+            "rows" => Some(Slice::rank(0, rank, 3)),
+            "columns" => Some(Slice::rank(1, rank, 3)),
             _ => None,
         };
         let checkpoint = Checkpoint::from_bytes(bytes.clone()).unwrap();
@@ -71,13 +63,7 @@ fn ranks_get_their_shares_and_read_no_other_rows() {
     }
     assert_eq!(rows_read, 10 * 4000 * 4);
     let checkpoint = Checkpoint::from_bytes(bytes).unwrap();
-    let wrong = checkpoint.sliced(|_| {
-        Some(Slice {
-            dim: 1,
-            rank: 0,
-            world: 2,
-        })
-    });
+    let wrong = checkpoint.sliced(|_| Some(Slice::rank(1, 0, 2)));
     assert_eq!(wrong.unwrap_err().kind(), tensorlift::ErrorKind::Misuse);
 }
 

@@ -1,0 +1,203 @@
+//! Checkpoints made of parts that the caller has.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tensorlift_loader::{Phases, Shard};
+use tensorlift_shard_index::{Choice, Companions, HeldTensor, Index, merge};
+use tensorlift_storage::Storage;
+use tensorlift_tensor_meta::{
+    Catalog, Entry, Error, ErrorKind, Limits, Record, Result, ShardId, Source,
+};
+
+use super::{Checkpoint, Held};
+use crate::OpenOptions;
+
+/// # From parts of your own
+impl Checkpoint {
+    /// Opens the shards of one checkpoint from storages of your own: the bytes of its index, and a
+    /// storage for each file that the index names. Without an index, the shards are taken in the
+    /// order given.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`ErrorKind::NotFound`] if the index names a file that was not
+    /// given.
+    pub fn from_shards<N: Into<PathBuf>>(
+        index: Option<&[u8]>,
+        shards: impl IntoIterator<Item = (N, Arc<dyn Storage>)>,
+    ) -> Result<Self> {
+        OpenOptions::default().open_shards(index, shards)
+    }
+
+    /// A checkpoint of a catalog and its shards, whoever made them; records name shards by
+    /// position.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] if a record lies in a shard that is not there, or beyond its end.
+    pub fn from_parts(catalog: impl Into<Arc<Catalog>>, shards: Vec<Shard>) -> Result<Self> {
+        let catalog = catalog.into();
+        for entry in catalog.entries() {
+            check_extent(catalog.record(entry), entry, &shards)?;
+        }
+        let chosen = shards.first().map_or(Path::new("no file"), Shard::path);
+        let choice = Choice::file(chosen);
+        Ok(Self::of(catalog, shards, choice))
+    }
+
+    /// This checkpoint and another one as one, such as a model and its adapter.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] if both have a tensor of one name; see [`renamed`](Self::renamed) and
+    /// [`overlaid`](Self::overlaid).
+    pub fn joined(&self, other: &Self) -> Result<Self> {
+        self.combined(other, |_| true)
+    }
+
+    /// This checkpoint with the tensors of another one on top: of a name that both have, that of
+    /// `over` counts.
+    ///
+    /// # Errors
+    /// If there are more tensors than a catalog can have.
+    pub fn overlaid(&self, over: &Self) -> Result<Self> {
+        self.combined(over, |entry| over.catalog.get(entry.name()).is_none())
+    }
+
+    fn combined(&self, other: &Self, keeps: impl Fn(&Entry) -> bool) -> Result<Self> {
+        let misuse = |error| {
+            Error::new(ErrorKind::Misuse, error)
+                .with_remedy("rename the tensors of one checkpoint, or overlay it")
+        };
+        let base = self.catalog.renamed(|entry| {
+            let kept = keeps(entry);
+            kept.then(|| entry.name().to_owned())
+        });
+        let base = base.map_err(misuse)?;
+        let mut builder = Catalog::builder();
+        let first = ShardId(self.shards.len() as u32);
+        let other_catalog = Catalog::clone(&other.catalog);
+        builder
+            .append_shards(base, ShardId::FIRST)
+            .map_err(misuse)?;
+        builder
+            .append_shards(other_catalog, first)
+            .map_err(misuse)?;
+        let shards = [&self.shards[..], &other.shards[..]].concat();
+        let choice = self.choice.clone();
+        let mut combined = Self::of(Arc::new(builder.finish()), shards, choice);
+        combined.companions = self.companions.clone();
+        combined.unlisted = [&self.unlisted[..], &other.unlisted[..]].concat().into();
+        combined.copies = [&self.copies[..], &other.copies[..]].concat().into();
+        combined.row_major = self.row_major || other.row_major;
+        Ok(combined)
+    }
+
+    fn of(catalog: Arc<Catalog>, shards: Vec<Shard>, choice: Choice) -> Self {
+        Self {
+            catalog,
+            shards,
+            extras: Arc::new([]),
+            root: String::new(),
+            row_major: false,
+            choice,
+            companions: Companions::default(),
+            unlisted: Arc::default(),
+            copies: Arc::default(),
+            phases: Phases::default(),
+        }
+    }
+}
+
+impl OpenOptions {
+    /// Opens the shards of one checkpoint from storages of your own; see
+    /// [`Checkpoint::from_shards`].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::from_shards`].
+    pub fn open_shards<N: Into<PathBuf>>(
+        &self,
+        index: Option<&[u8]>,
+        shards: impl IntoIterator<Item = (N, Arc<dyn Storage>)>,
+    ) -> Result<Checkpoint> {
+        let clock = Instant::now();
+        let limits = &self.resolve.limits;
+        let index = index.map(|bytes| parse_index(bytes, limits)).transpose()?;
+        let shards = shards
+            .into_iter()
+            .map(|(name, storage)| Shard::new(name, storage));
+        let shards = match &index {
+            Some(index) => in_order_of(index, shards.collect())?,
+            None => shards.collect(),
+        };
+        let paths: Vec<PathBuf> = shards.iter().map(|shard| shard.path().to_owned()).collect();
+        let (shards, catalogs, extras) = self.parse(shards)?;
+        let catalogs = catalogs.into_iter().map(Arc::unwrap_or_clone).collect();
+        let merged = merge(&paths, index.as_ref(), catalogs)?;
+        let held = |tensors: Vec<HeldTensor>| {
+            let tensors = tensors.into_iter();
+            let held = tensors.map(|HeldTensor { name, shard, .. }| Held {
+                name,
+                file: paths[shard.index()].clone(),
+            });
+            held.collect()
+        };
+        let chosen = paths.first().map_or(Path::new("no file"), |path| path);
+        let choice = Choice::file(chosen);
+        let mut checkpoint = Checkpoint::of(Arc::new(merged.catalog), shards, choice);
+        checkpoint.unlisted = held(merged.unlisted);
+        checkpoint.copies = held(merged.copies);
+        checkpoint.extras = extras.into();
+        checkpoint.phases.parse = clock.elapsed();
+        Ok(checkpoint)
+    }
+}
+
+fn parse_index(bytes: &[u8], limits: &Limits) -> Result<Index> {
+    Index::parse(bytes, limits)
+        .map_err(|error| Error::new(ErrorKind::Malformed, error).with_path("index"))
+}
+
+/// The shards that an index names, in its order.
+fn in_order_of(index: &Index, shards: Vec<Shard>) -> Result<Vec<Shard>> {
+    let mut by_name: HashMap<PathBuf, Shard> = shards
+        .into_iter()
+        .map(|shard| (shard.path().to_owned(), shard))
+        .collect();
+    let take = |name: &Box<str>| {
+        by_name.remove(Path::new(&**name)).ok_or_else(|| {
+            let found = "the index names this file, and no storage has its name";
+            Error::new(ErrorKind::NotFound, found)
+                .with_path(&**name)
+                .with_remedy("name each storage as the index does")
+        })
+    };
+    index.shards().iter().map(take).collect()
+}
+
+/// Fails if a record is not within its shard.
+fn check_extent(record: &Record, entry: &Entry, shards: &[Shard]) -> Result<()> {
+    let misuse = |found: String| {
+        Error::new(ErrorKind::Misuse, found)
+            .with_tensor(entry.name())
+            .with_remedy("pass the shards that the catalog was read from, in their order")
+    };
+    let extent = record.extent();
+    let Some(shard) = shards.get(extent.shard.index()) else {
+        let found = format!(
+            "the tensor is in shard {}, of {}",
+            extent.shard.index(),
+            shards.len()
+        );
+        return Err(misuse(found));
+    };
+    let (expected, found) = (extent.end(), shard.storage().len());
+    let reads = matches!(record.source, Source::Stored(_) | Source::Deflated { .. });
+    match reads && expected > found {
+        true => Err(misuse(format!(
+            "expected a shard of {expected} bytes, found {found}"
+        ))
+        .with_path(shard.path())),
+        false => Ok(()),
+    }
+}
