@@ -117,14 +117,14 @@ impl Checkpoint {
 
     /// What was chosen for the path given.
     fn chosen(&self) -> String {
-        self.inner.choice().chosen.clone()
+        self.inner.choice().chosen.display().to_string()
     }
 
     /// What was passed over, and why.
     fn passed_over(&self) -> Vec<(String, String)> {
         let others = self.inner.choice().passed_over.iter();
         others
-            .map(|other| (other.what.clone(), other.why.clone()))
+            .map(|other| (other.path.display().to_string(), other.why().to_string()))
             .collect()
     }
 
