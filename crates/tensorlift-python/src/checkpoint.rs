@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use tensorlift::{Catalog, Entry, Policy, Result};
 
 use crate::error::raise;
+use crate::ffi::Parameters;
 use crate::load::{self, Request};
 use crate::state::{self, Rebuild};
 use crate::watch::{Link, Watch};
@@ -185,6 +186,19 @@ impl Checkpoint {
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyDict>, String, String)> {
         load::load(py, &self.inner, &request, framework, &dtypes, progress)
+    }
+
+    /// Loads into memory that is there: objects of contiguous bytes, by name.
+    #[pyo3(signature = (request, parameters, progress=None))]
+    fn load_into<'py>(
+        &self,
+        py: Python<'py>,
+        request: Request,
+        parameters: Vec<(String, Bound<'py, PyAny>)>,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<(String, String)> {
+        let parameters = Parameters::new(py, parameters)?;
+        load::load_into(py, &self.inner, &request, parameters, progress)
     }
 }
 

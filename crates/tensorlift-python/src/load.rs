@@ -13,7 +13,7 @@ use tensorlift::{
 };
 
 use crate::error::raise;
-use crate::ffi::PythonHost;
+use crate::ffi::{Parameters, PythonHost};
 use crate::views::Views;
 use crate::watch::{Link, Watch};
 use crate::{fork, numpy, torch};
@@ -87,6 +87,25 @@ pub(crate) fn load<'py>(
     let (report, line) = (json(loaded.report())?, loaded.report().to_string());
     let objects = objects(py, loaded, framework, dtypes)?;
     Ok((objects, report, line))
+}
+
+/// Loads into memory of Python's; gives the report as JSON and as text.
+pub(crate) fn load_into<'py>(
+    py: Python<'py>,
+    checkpoint: &Checkpoint,
+    request: &Request,
+    mut parameters: Parameters,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<(String, String)> {
+    let watch = Watch::new(progress);
+    let link = watch.link.clone();
+    let memory = parameters.memory();
+    let loaded = watch.run(py, move || {
+        let loader = loader(checkpoint, request, &link)?;
+        loader.load_into(memory).map_err(|failed| failed.error)
+    })?;
+    let loaded = loaded.map_err(|error| raise(py, &error))?;
+    Ok((json(&loaded.report)?, loaded.report.to_string()))
 }
 
 fn objects<'py>(

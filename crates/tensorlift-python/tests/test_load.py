@@ -250,3 +250,41 @@ def test_tensors_arrive_one_by_one(many):
         names.append(name)
         np.testing.assert_array_equal(array, arrays[name])
     assert names == list(arrays)
+
+
+def test_load_into_reads_straight_into_arrays(many, counters):
+    resident_bytes, _ = counters
+    path, arrays = many
+    target = {name: np.zeros_like(array) for name, array in arrays.items()}
+    target["more"] = np.zeros(3)
+    for array in target.values():
+        array[...] = 1
+    addresses = {name: array.ctypes.data for name, array in target.items()}
+    before = resident_bytes()
+    filled = tensorlift.open(path).load_into(target)
+    assert resident_bytes() - before < 8 << 20
+    assert (filled.missing, filled.unexpected) == (["more"], [])
+    assert filled.report["bytes_wanted"] == sum(array.nbytes for array in arrays.values())
+    for name, array in arrays.items():
+        assert target[name].ctypes.data == addresses[name]
+        np.testing.assert_array_equal(target[name], array)
+
+
+def test_load_into_converts_and_fills_strided_arrays(many):
+    path, arrays = many
+    name = "layers.1.weight"
+    target = {name: np.zeros(arrays[name].shape[::-1], np.float16).T}
+    filled = tensorlift.open(path).load_into(target)
+    assert len(filled.unexpected) == 199
+    np.testing.assert_array_equal(target[name], arrays[name].astype(np.float16))
+    with pytest.raises(tensorlift.NotFoundError, match="layers.0.weight"):
+        tensorlift.open(path).load_into(target, strict=True)
+
+
+def test_load_into_refuses_other_shapes_before_it_writes(many):
+    path, arrays = many
+    target = {name: np.zeros_like(array) for name, array in arrays.items()}
+    target["layers.2.weight"] = np.zeros((1, 2), np.float32)
+    with pytest.raises(tensorlift.MisuseError, match="layers.2.weight"):
+        tensorlift.open(path).load_into(target)
+    assert not target["layers.0.weight"].any()

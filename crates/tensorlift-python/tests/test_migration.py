@@ -35,7 +35,7 @@ def names(tmp_path, monkeypatch):
         hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
     )
     transformers.BertModel(config).save_pretrained("folder")
-    with torch.device("meta"):
+    with accelerate.init_empty_weights():
         empty = transformers.BertModel(config)
     return {
         "accelerate": accelerate,

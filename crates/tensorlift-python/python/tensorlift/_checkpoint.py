@@ -280,13 +280,24 @@ class Checkpoint(Mapping[str, Entry]):
 
         Parameters and buffers that have memory are refilled where they are, and those on `meta`
         are given memory of their own. Shapes are compared before the first byte is read; dtypes
-        are converted to those of the target. `strict` makes an error of missing and unexpected
-        names, which the result lists otherwise.
+        are converted to those of the target. Where dtypes agree and all memory is the host's,
+        bytes are read straight into place, and nothing else may write to it meanwhile.
+        `strict` makes an error of missing and unexpected names, which the result lists otherwise.
         """
         from ._fill import fill
 
         options = {"threads": threads, "reader": reader, "progress": progress}
         return fill(self, target, strict, options)
+
+    def _fill(
+        self, memory: list[tuple[str, Any]], names: list[str], options: dict[str, Any]
+    ) -> Report:
+        """Reads tensors straight into memory that is there."""
+        asked = request(names, ["cpu"], options["reader"], options["threads"])
+        with _Bar(options["progress"]) as told:
+            report, line = self._native.load_into(asked, memory, told)
+        log.info("%s: %s", self._native.chosen(), line)
+        return Report(report, line)
 
     def _selected(self, select: Select | None) -> list[str] | None:
         if select is None:

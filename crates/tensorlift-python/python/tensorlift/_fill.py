@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from . import _dtypes
 from ._errors import MisuseError, NotFoundError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def fill(checkpoint: Checkpoint, target: Any, strict: bool, options: dict[str, A
             f"missing from the checkpoint: {missing[:_LISTED]}; "
             f"not expected by the model: {unexpected[:_LISTED]}"
         )
+    memory = _memory(checkpoint, slots, wanted)
+    if memory is not None:
+        return Filled(wanted, missing, unexpected, checkpoint._fill(memory, wanted, options))
     on_torch = not _is_numpy(next(iter(slots.values()), None))
     tensors = checkpoint.load(
         select=wanted, framework="torch" if on_torch else "numpy", **options
@@ -63,6 +67,43 @@ def _check_shapes(checkpoint: Checkpoint, slots: dict[str, Any], names: list[str
             path=checkpoint.files[0] if checkpoint.files else None,
             tensor=wrong[0].split(":")[0],
         )
+
+
+def _memory(
+    checkpoint: Checkpoint, slots: dict[str, Any], names: list[str]
+) -> list[tuple[str, Any]] | None:
+    """The bytes of each slot, if all can be read into as they are."""
+    found = []
+    places = []
+    for name in names:
+        view = _bytes_of(slots[name], checkpoint.entry(name).dtype)
+        if view is None:
+            return None
+        found.append((name, view))
+        if view.nbytes:
+            places.append((view.ctypes.data, view.nbytes))
+    places.sort()
+    apart = all(
+        one + length <= other for (one, length), (other, _) in zip(places, places[1:], strict=False)
+    )
+    return found if apart else None
+
+
+def _bytes_of(slot: Any, dtype: str) -> Any:
+    """A slot's memory as bytes, if it is the host's, without gaps, and of this dtype."""
+    if _is_numpy(slot):
+        fits = slot.flags.c_contiguous and slot.flags.writeable
+        if not fits or slot.dtype != _dtypes.numpy_dtypes().get(dtype):
+            return None
+        import numpy
+
+        return slot.reshape(-1).view(numpy.uint8)
+    import torch
+
+    fits = slot.device.type == "cpu" and slot.is_contiguous() and slot.layout == torch.strided
+    if not fits or slot.dtype != _dtypes.torch_dtypes().get(dtype) or dtype.startswith("Q"):
+        return None
+    return slot.detach().view(-1).view(torch.uint8).numpy()
 
 
 def _is_numpy(slot: Any) -> bool:

@@ -44,3 +44,9 @@ class Checkpoint:
         dtypes: dict[str, Any],
         progress: Callable[[int, int], object] | None = None,
     ) -> tuple[dict[str, Any], str, str]: ...
+    def load_into(
+        self,
+        request: dict[str, Any],
+        parameters: list[tuple[str, Any]],
+        progress: Callable[[int, int], object] | None = None,
+    ) -> tuple[str, str]: ...

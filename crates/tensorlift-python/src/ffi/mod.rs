@@ -4,7 +4,9 @@
 mod buffer;
 mod dlpack;
 mod host;
+mod parameters;
 
 pub(crate) use buffer::Memory;
 pub(crate) use dlpack::Importer;
 pub(crate) use host::{HostBlock, PythonHost};
+pub(crate) use parameters::Parameters;
