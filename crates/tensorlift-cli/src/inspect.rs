@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::rc::Rc;
 
 use clap::Args;
-use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tensorlift::{Bytes, Checkpoint, Dtype, Entry, Tensor};
+use tensorlift::{Bytes, Checkpoint, Dtype, Entry};
 
+use crate::batches::{for_each_tensor, has_bytes, identity, row_major};
 use crate::failure::Failure;
 use crate::state;
 use crate::table::Table;
@@ -67,7 +68,7 @@ impl Inspect {
             shape: entry.shape(),
             bytes: entry.bytes(),
             file: files[entry.extent().shard.index()].clone(),
-            sha256: hashes.get(entry.name()).map(String::as_str),
+            sha256: hashes.get(entry.name()).map(AsRef::as_ref),
         });
         if self.json {
             for line in lines {
@@ -88,16 +89,35 @@ impl Inspect {
     }
 }
 
-/// The hash of every tensor that has bytes, by name.
-fn hash(checkpoint: &Checkpoint) -> tensorlift::Result<HashMap<String, String>> {
-    let loaded = checkpoint.loader().load()?;
-    let hash = |tensor: &Tensor| {
-        let contiguous = tensor.to_contiguous()?;
-        let digest = Sha256::digest(contiguous.as_bytes()?);
+/// The hash of every tensor that has bytes, by name. Equal views are hashed once.
+fn hash(checkpoint: &Checkpoint) -> tensorlift::Result<HashMap<&str, Rc<str>>> {
+    let catalog = checkpoint.catalog();
+    let entries = catalog.entries().iter();
+    let entries = entries.filter(|entry| has_bytes(checkpoint, entry));
+    let mut names: HashMap<_, Vec<&str>> = HashMap::new();
+    let mut views: Vec<&Entry> = Vec::new();
+    for entry in entries {
+        let names = names.entry(identity(entry)).or_default();
+        if names.is_empty() {
+            views.push(entry);
+        }
+        names.push(entry.name());
+    }
+    let mut hashes = HashMap::new();
+    for_each_tensor(checkpoint, &views, |position, tensor| {
+        let mut digest = Sha256::new();
+        row_major(tensor, |piece| {
+            digest.update(piece);
+            Ok(())
+        })?;
+        let digest = digest.finalize();
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((tensor.name().to_owned(), hex))
-    };
-    loaded.tensors().par_iter().map(hash).collect()
+        let hex: Rc<str> = hex.into();
+        let names = &names[&identity(views[position])];
+        hashes.extend(names.iter().map(|&name| (name, Rc::clone(&hex))));
+        Ok(())
+    })?;
+    Ok(hashes)
 }
 
 fn write_table(out: &mut impl Write, lines: Vec<Line<'_>>, hash: bool) -> std::io::Result<()> {

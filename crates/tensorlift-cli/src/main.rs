@@ -1,5 +1,6 @@
 //! Inspect, plan and load model checkpoints from the command line.
 
+mod batches;
 mod convert;
 mod device;
 mod doctor;

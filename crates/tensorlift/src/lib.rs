@@ -34,6 +34,7 @@
 //! Take `tensorlift-loader` for planning and execution into memory of your own, or a format crate
 //! alone for names and extents.
 
+mod aliases;
 mod archive;
 mod checkpoint;
 #[cfg(feature = "cuda")]

@@ -13,7 +13,7 @@ use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits, Result};
 
 use crate::checkpoint::{Checkpoint, Held};
 use crate::formats::{self, Extras, ParseOptions, Parsed};
-use crate::{foreign, parallel};
+use crate::{aliases, foreign, parallel};
 
 /// Of more shards than this, each is opened again when it is read, so that they do not use up the
 /// process's descriptors.
@@ -114,6 +114,7 @@ impl OpenOptions {
             unlisted,
             copies,
         } = merge(&resolved, catalogs)?;
+        let catalog = with_aliases(catalog, &extras)?;
         phases.parse = lap();
 
         tracing::debug!(choice = %resolved.choice, tensors = catalog.len(), "opened");
@@ -145,7 +146,7 @@ impl OpenOptions {
         let mut phases = Phases::default();
         phases.parse = clock.elapsed();
         Ok(Checkpoint {
-            catalog: catalogs.remove(0),
+            catalog: with_aliases(catalogs.remove(0), &extras)?,
             extras: extras.into(),
             root: String::new(),
             row_major: false,
@@ -209,6 +210,14 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
         Ok(Shard::new(path, Arc::new(storage)))
     };
     paths.iter().map(open).collect()
+}
+
+/// The catalog with the further names that safetensors files tell of.
+fn with_aliases(catalog: Arc<Catalog>, extras: &[Extras]) -> Result<Arc<Catalog>> {
+    match extras.is_empty() {
+        true => aliases::add(catalog).map_err(|error| Error::new(ErrorKind::Malformed, error)),
+        false => Ok(catalog),
+    }
 }
 
 /// What the shards list together.

@@ -25,7 +25,10 @@ pub struct ArchiveWriter<W: Write + Seek> {
     archive: ZipWriter<W>,
     /// The length of each storage in bytes.
     storages: Vec<u64>,
-    written: usize,
+    /// How many of them were begun.
+    begun: usize,
+    /// Bytes that the last one still lacks.
+    left: u64,
     contents: crc32fast::Hasher,
 }
 
@@ -35,7 +38,8 @@ impl<W: Write + Seek> ArchiveWriter<W> {
         let mut writer = Self {
             archive: ZipWriter::new(out),
             storages: Vec::new(),
-            written: 0,
+            begun: 0,
+            left: 0,
             contents: crc32fast::Hasher::new(),
         };
         let names = state_dict.tensors.iter().map(|tensor| tensor.name.len());
@@ -60,24 +64,46 @@ impl<W: Write + Seek> ArchiveWriter<W> {
     /// Writes the bytes of the next storage, in the order in which they were announced.
     ///
     /// # Errors
-    /// If there is none left, it was announced with another size, or the output refuses.
+    /// As [`begin_storage`](Self::begin_storage) and [`write`](Self::write).
     pub fn write_storage(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
-        let storage = self.written;
-        let Some(&announced) = self.storages.get(storage) else {
-            return Err(self.miscounted(storage + 1));
-        };
-        let found = bytes.len() as u64;
-        if found != announced {
-            return Err(WriteError::StorageSize {
-                storage,
-                announced,
-                found,
-            });
+        self.begin_storage()?;
+        if bytes.len() as u64 != self.left {
+            return Err(self.missized(bytes.len() as u64));
         }
-        self.start(&format!("data/{storage}"), announced)?;
+        self.write(bytes)
+    }
+
+    /// Begins the next storage, in the order in which they were announced; its bytes follow by
+    /// [`write`](Self::write).
+    ///
+    /// # Errors
+    /// If there is none left, the one before is not whole, or the output refuses.
+    pub fn begin_storage(&mut self) -> Result<(), WriteError> {
+        if self.left > 0 {
+            return Err(self.missized(self.storages[self.begun - 1] - self.left));
+        }
+        let Some(&announced) = self.storages.get(self.begun) else {
+            return Err(self.miscounted(self.begun + 1));
+        };
+        self.start(&format!("data/{}", self.begun), announced)?;
+        self.left = announced;
+        self.begun += 1;
+        Ok(())
+    }
+
+    /// Writes the next bytes of the storage that was begun last.
+    ///
+    /// # Errors
+    /// If it was announced with fewer bytes, or the output refuses.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+            let begun = self.begun.checked_sub(1);
+            let announced = begun.map_or(0, |storage| self.storages[storage]);
+            return Err(self.missized(announced - self.left + bytes.len() as u64));
+        };
         self.contents.update(bytes);
         self.archive.write_all(bytes)?;
-        self.written += 1;
+        self.left = left;
         Ok(())
     }
 
@@ -86,8 +112,11 @@ impl<W: Write + Seek> ArchiveWriter<W> {
     /// # Errors
     /// If a storage is missing, or the output refuses.
     pub fn finish(mut self) -> Result<W, WriteError> {
-        if self.written < self.storages.len() {
-            return Err(self.miscounted(self.written));
+        if self.left > 0 {
+            return Err(self.missized(self.storages[self.begun - 1] - self.left));
+        }
+        if self.begun < self.storages.len() {
+            return Err(self.miscounted(self.begun));
         }
         self.record("version", b"3\n")?;
         // Forty digits that tell files of other contents apart; PyTorch makes them of names and
@@ -114,6 +143,16 @@ impl<W: Write + Seek> ArchiveWriter<W> {
         Ok(self.archive.start_file(format!("{ROOT}/{name}"), options)?)
     }
 
+    /// The storage that was begun last has `found` bytes, and should have others.
+    fn missized(&self, found: u64) -> WriteError {
+        let storage = self.begun.saturating_sub(1);
+        WriteError::StorageSize {
+            storage,
+            announced: self.storages.get(storage).copied().unwrap_or_default(),
+            found,
+        }
+    }
+
     fn miscounted(&self, found: usize) -> WriteError {
         WriteError::StorageCount {
             announced: self.storages.len(),
@@ -126,7 +165,7 @@ impl<W: Write + Seek> fmt::Debug for ArchiveWriter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ArchiveWriter")
             .field("storages", &self.storages.len())
-            .field("written", &self.written)
+            .field("begun", &self.begun)
             .finish_non_exhaustive()
     }
 }

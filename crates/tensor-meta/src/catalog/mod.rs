@@ -103,6 +103,26 @@ impl Catalog {
         Ok(builder.finish())
     }
 
+    /// The same catalog with further names at its end, each for the entry at a position.
+    ///
+    /// # Errors
+    /// [`CatalogError::DuplicateName`].
+    ///
+    /// # Panics
+    /// If there is no entry at a position.
+    pub fn with_aliases<N: Into<Box<str>>>(
+        self,
+        aliases: impl IntoIterator<Item = (N, usize)>,
+    ) -> Result<Catalog, CatalogError> {
+        let mut builder = CatalogBuilder { catalog: self };
+        for (name, position) in aliases {
+            let name = name.into();
+            let entry = builder.catalog.entries[position].clone();
+            builder.push(Entry { name, ..entry })?;
+        }
+        Ok(builder.finish())
+    }
+
     /// The positions of entries that share a record, a list for each record that has several
     /// entries: tied weights, and views of one storage.
     #[must_use]

@@ -1,13 +1,13 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use tensorlift::{Checkpoint, Dtype, Entry, Result};
+use tensorlift::{Catalog, Checkpoint, Dtype, Entry, Result};
 use tensorlift_format_safetensors as safetensors;
 use tensorlift_format_torchzip::write as torch;
-use tensorlift_tensor_meta::{Layout, Source, View};
 
 use super::error::{ConvertError, Unfit};
 use super::output::Format;
 use super::quantized;
+use crate::batches::{has_bytes, identity};
 
 /// What is to be written.
 pub(super) struct Contents<'a> {
@@ -23,8 +23,9 @@ pub(super) struct Contents<'a> {
 pub(super) struct Item<'a> {
     /// The entry whose bytes it has.
     pub(super) entry: &'a Entry,
-    /// Further names of the same view of the same bytes.
-    pub(super) ties: Vec<&'a Entry>,
+    /// All entries of the same view of the same bytes; the one under whose name it is stored
+    /// first.
+    pub(super) names: Vec<&'a Entry>,
     /// As it is written.
     pub(super) dtype: Dtype,
     /// As it is written.
@@ -32,25 +33,31 @@ pub(super) struct Item<'a> {
     pub(super) bytes: u64,
 }
 
-/// Entries for which this is equal are one tensor.
-type Identity<'a> = (View, Dtype, &'a Layout);
+/// Under which of their names tied tensors are stored.
+pub(super) enum Ties<'a> {
+    /// Under one: the one among `kept`, else the first of the file that is a name of a state dict.
+    One { kept: &'a [String] },
+    /// Under each.
+    All,
+}
 
 impl<'a> Contents<'a> {
     /// Finds out what there is to write, and whether the format can hold it.
-    pub(super) fn survey(checkpoint: &'a Checkpoint, format: Format) -> Result<Self> {
+    pub(super) fn survey(
+        checkpoint: &'a Checkpoint,
+        format: Format,
+        ties: &Ties<'_>,
+    ) -> Result<Self> {
         let mut contents = Self {
             items: Vec::new(),
             bytes: 0,
             metadata: metadata(checkpoint, format)?,
         };
-        let groups = contents.groups(checkpoint.catalog().entries(), format);
         let (mut without_bytes, mut unfit) = (Vec::new(), Vec::new());
-        for group in groups {
-            let (&entry, ties) = group.split_first().expect("groups begin with an entry");
-            let ties = ties.to_vec();
-            let record = checkpoint.catalog().record(entry);
-            if matches!(record.source, Source::Absent { .. }) {
-                without_bytes.extend(group.iter().map(|entry| entry.name().to_owned()));
+        for names in contents.groups(checkpoint.catalog(), format, ties)? {
+            let entry = names[0];
+            if !has_bytes(checkpoint, entry) {
+                without_bytes.extend(names.iter().map(|entry| entry.name().to_owned()));
                 continue;
             }
             let (dtype, shape) = quantized::as_integers(entry);
@@ -67,7 +74,7 @@ impl<'a> Contents<'a> {
                 .ok_or(ConvertError::TooLarge)?;
             contents.items.push(Item {
                 entry,
-                ties,
+                names,
                 dtype,
                 shape,
                 bytes,
@@ -90,18 +97,32 @@ impl<'a> Contents<'a> {
         self.items.iter().flat_map(Item::tied).collect()
     }
 
-    /// Entries that are one tensor, the one that keeps its name first: the first by name, as in
-    /// Python's safetensors.
-    fn groups(&self, entries: &'a [Entry], format: Format) -> Vec<Vec<&'a Entry>> {
+    /// Entries that are one tensor and stored once, the one that keeps its name first.
+    fn groups(
+        &self,
+        catalog: &'a Catalog,
+        format: Format,
+        ties: &Ties<'_>,
+    ) -> Result<Vec<Vec<&'a Entry>>> {
+        let kept: HashSet<&str> = match ties {
+            Ties::All => HashSet::new(),
+            Ties::One { kept } => kept.iter().map(String::as_str).collect(),
+        };
+        let unknown = kept.iter().filter(|name| catalog.get(name).is_none());
+        let unknown: Vec<String> = unknown.map(|&name| name.to_owned()).collect();
+        if !unknown.is_empty() {
+            return Err(ConvertError::NoSuchNames(unknown))?;
+        }
+        // In PyTorch files, names share a storage.
+        let is_apart = matches!(ties, Ties::All) && format == Format::Safetensors;
         let mut groups: Vec<Vec<&Entry>> = Vec::new();
-        let mut positions: HashMap<Identity<'_>, usize> = HashMap::new();
-        for entry in entries {
+        let mut positions = HashMap::new();
+        for entry in catalog.entries() {
             // A tensor of no bytes is not tied to anything.
             let position = match entry.bytes() {
                 0 => groups.len(),
-                _ => *positions
-                    .entry((entry.view(), entry.dtype(), entry.layout()))
-                    .or_insert(groups.len()),
+                _ if is_apart => groups.len(),
+                _ => *positions.entry(identity(entry)).or_insert(groups.len()),
             };
             match groups.get_mut(position) {
                 Some(group) => group.push(entry),
@@ -110,30 +131,47 @@ impl<'a> Contents<'a> {
         }
         let mut apart = Vec::new();
         for group in &mut groups {
-            group.sort_by_key(|entry| entry.name());
-            // A name that says something else in the metadata already cannot be kept there.
-            let is_free = |entry: &Entry| !self.metadata.contains_key(entry.name());
-            if format == Format::Safetensors && group.len() > 1 {
-                let kept = group[0];
-                apart.extend(
-                    group[1..]
-                        .iter()
-                        .filter(|tie| !is_free(tie))
-                        .map(|tie| vec![*tie]),
-                );
-                group.retain(|entry| entry.name() == kept.name() || is_free(entry));
+            // Stable: names of one kind keep the order of the file.
+            group.sort_by_key(|entry| (!kept.contains(entry.name()), is_internal(entry.name())));
+            // A name that says something else in the metadata already cannot be kept there, and
+            // one that was chosen is stored.
+            let stays = |entry: &Entry| {
+                !self.metadata.contains_key(entry.name()) && !kept.contains(entry.name())
+            };
+            if format == Format::Safetensors {
+                let (first, rest) = (group[0], group.split_off(1));
+                let (tied, stored): (Vec<_>, Vec<_>) =
+                    rest.into_iter().partition(|entry| stays(entry));
+                *group = [vec![first], tied].concat();
+                apart.extend(stored.into_iter().map(|entry| vec![entry]));
             }
         }
         groups.extend(apart);
-        groups
+        Ok(groups)
     }
 }
 
 impl<'a> Item<'a> {
-    fn tied(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a, '_> {
-        let kept = self.entry.name();
-        self.ties.iter().map(move |tie| (tie.name(), kept))
+    /// The name under which it is stored.
+    pub(super) fn name(&self) -> &'a str {
+        self.entry.name()
     }
+
+    /// The other names, each with the one under which it is stored.
+    pub(super) fn tied(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a, '_> {
+        let kept = self.name();
+        let others = self.names.iter().skip(1);
+        others.map(move |tie| (tie.name(), kept))
+    }
+}
+
+/// Whether a name is that of a list within a module, as `rnn._flat_weights.0`, and so of no state
+/// dict.
+fn is_internal(name: &str) -> bool {
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = name.split('.').zip(name.split('.').skip(1));
+    let mut lists = parts.filter(|(list, position)| list.starts_with('_') && is_number(position));
+    lists.next().is_some()
 }
 
 /// What the files say of themselves, and what the format cannot say of its tensors.
@@ -142,6 +180,8 @@ fn metadata(checkpoint: &Checkpoint, format: Format) -> Result<BTreeMap<String, 
         return Ok(BTreeMap::new());
     }
     let mut lines = checkpoint.catalog().metadata().clone();
+    // Lines about further names of tied tensors: these are entries, and are told of again.
+    lines.retain(|key, _| checkpoint.catalog().get(key).is_none());
     // Readers ask for this line; one that is there already knows better.
     lines
         .entry("format".to_owned())
@@ -163,5 +203,26 @@ fn fits(format: Format, name: &str, dtype: Dtype, shape: &[usize]) -> bool {
             name != "__metadata__" && elements.is_some() && safetensors::to_format(dtype).is_some()
         }
         Format::Torch => torch::is_writable(dtype, shape),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_within_modules_are_internal() {
+        for name in ["rnn._flat_weights.0", "_flat_weights.12", "a._b.0.c"] {
+            assert!(is_internal(name), "{name}");
+        }
+        for name in [
+            "rnn.weight_ih_l0",
+            "layers.0.w",
+            "_orig_mod.layer.0.w",
+            "_x",
+            "a._0",
+        ] {
+            assert!(!is_internal(name), "{name}");
+        }
     }
 }

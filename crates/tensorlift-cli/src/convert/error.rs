@@ -26,6 +26,8 @@ pub(super) enum ConvertError {
     ShardsInFile(PathBuf),
     #[error("it is a file of the checkpoint that is converted")]
     Input(PathBuf),
+    #[error("these names to keep are not in the checkpoint: {}", listed(.0, |name| format!("{name:?}")))]
+    NoSuchNames(Vec<String>),
     #[error("these tensors have no bytes: {}", listed(.0, |name| format!("{name:?}")))]
     NoBytes(Vec<String>),
     #[error("{format} has no form for {}", listed(.tensors, Unfit::describe))]
@@ -72,6 +74,10 @@ impl From<ConvertError> for Error {
             ConvertError::ShardsInFile(_) => (
                 ErrorKind::Misuse,
                 "name a folder, or leave out --shard-size",
+            ),
+            ConvertError::NoSuchNames(_) => (
+                ErrorKind::NotFound,
+                "`tensorlift inspect` lists those that are",
             ),
             ConvertError::NoBytes(_) => (
                 ErrorKind::Unsupported,

@@ -2,7 +2,6 @@
 
 mod contents;
 mod error;
-mod feed;
 mod output;
 mod quantized;
 mod safetensors;
@@ -12,14 +11,14 @@ mod staging;
 mod torch;
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tensorlift::Bytes;
+use tensorlift::{Bytes, Error, ErrorKind};
 
-use self::contents::Contents;
+use self::contents::{Contents, Ties};
 use self::output::{Format, Output};
 use self::shards::Shard;
 use self::size::Size;
@@ -40,6 +39,14 @@ pub(crate) struct Convert {
     /// Split a folder's weights into files of at most this size, such as 5GB or 500MiB
     #[arg(long, value_name = "SIZE")]
     shard_size: Option<Size>,
+    /// Store tensors that share their bytes under this name, not under the first of the file; may
+    /// be given several times
+    #[arg(long, value_name = "NAME", conflicts_with = "keep_all")]
+    keep: Vec<String>,
+    /// Store tensors that share their bytes under each of their names; in safetensors files that
+    /// takes room for each
+    #[arg(long)]
+    keep_all: bool,
     /// Replace OUT if it exists; of a folder, the weights that a conversion writes
     #[arg(long)]
     force: bool,
@@ -61,6 +68,8 @@ struct Written<'a> {
     tied: BTreeMap<&'a str, &'a str>,
     /// The path that was cut off all names.
     root: &'a str,
+    /// The most memory that the process took, where the system tells.
+    peak_memory_bytes: u64,
 }
 
 impl Convert {
@@ -72,7 +81,7 @@ impl Convert {
             eprintln!("note: {hint}");
         }
         checkpoint.require_tensors()?;
-        let contents = Contents::survey(&checkpoint, output.format())?;
+        let contents = Contents::survey(&checkpoint, output.format(), &self.ties())?;
         let shards = shards::split(&contents, self.shard_size.map(Size::bytes), output.format());
         let names: Vec<&str> = shards.iter().map(|shard| shard.name.as_str()).collect();
         output.check_inputs(&names, checkpoint.files())?;
@@ -97,6 +106,7 @@ impl Convert {
             files,
             tied: contents.tied(),
             root: checkpoint.current_root(),
+            peak_memory_bytes: tensorlift::os::memory().peak,
         };
         if self.json {
             serde_json::to_writer(&mut *out, &written)?;
@@ -106,6 +116,26 @@ impl Convert {
         }
         Ok(())
     }
+}
+
+impl Convert {
+    fn ties(&self) -> Ties<'_> {
+        match self.keep_all {
+            true => Ties::All,
+            false => Ties::One { kept: &self.keep },
+        }
+    }
+}
+
+/// A refusal of the disk.
+fn on_disk(error: io::Error, path: &Path) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull => "make room on the disk, or choose another",
+        _ => "check the disk and the permissions",
+    };
+    Error::new(ErrorKind::Storage, error)
+        .with_path(path)
+        .with_remedy(remedy)
 }
 
 impl Written<'_> {
@@ -128,12 +158,16 @@ impl Written<'_> {
         }
         let tied = self.tied.len();
         let what = match self.format {
-            Format::Safetensors => "dropped, their names are in the metadata",
-            Format::Torch => "sharing the storage of another",
+            Format::Safetensors => "in the metadata",
+            Format::Torch => "sharing a storage",
         };
         match tied {
             0 => writeln!(out),
-            _ => writeln!(out, "; {tied} tied weight{} {what}", plural(tied)),
+            _ => writeln!(
+                out,
+                "; {tied} further name{} of tied tensors {what}",
+                plural(tied)
+            ),
         }
     }
 }

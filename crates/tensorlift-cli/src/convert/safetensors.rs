@@ -1,17 +1,20 @@
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use tensorlift::{Checkpoint, Result};
+use tensorlift::{Checkpoint, Entry, Error, ErrorKind, Result};
 use tensorlift_format_safetensors::{FormatDtype, View, to_format, write_file};
 
 use super::contents::{Contents, Item};
-use super::feed::{Feed, with_feed};
+use super::on_disk;
 use super::shards::Shard;
+use crate::batches::{for_each_tensor, row_major};
 
-/// Writes one file.
+/// Writes one file: the header by the format's own crate, which also makes the file as long as it
+/// will be, and then the tensors into it.
 pub(super) fn write(
     checkpoint: &Checkpoint,
     shard: &Shard<'_>,
@@ -20,42 +23,54 @@ pub(super) fn write(
 ) -> Result<()> {
     let mut metadata: HashMap<String, String> = contents.metadata.clone().into_iter().collect();
     for item in &shard.items {
-        let kept = item.entry.name();
-        let ties = item.ties.iter();
-        metadata.extend(ties.map(|tie| (tie.name().to_owned(), kept.to_owned())));
+        metadata.extend(
+            item.tied()
+                .map(|(tie, kept)| (tie.to_owned(), kept.to_owned())),
+        );
     }
-    // The order in which the writer asks for them.
+    // The order in which the header lists them.
     let mut items = shard.items.clone();
-    items.sort_by_key(|item| (Reverse(to_format(item.dtype)), item.entry.name()));
-    with_feed(checkpoint, &items, |feed| {
-        let feed = RefCell::new(feed);
-        let tensors = items.iter().enumerate().filter_map(|(position, item)| {
-            let tensor = OnDemand {
-                item,
-                // The survey lets no other dtype pass.
-                dtype: to_format(item.dtype)?,
-                position,
-                feed: &feed,
-            };
-            Some((item.entry.name(), tensor))
-        });
-        let written = write_file(path, tensors, Some(metadata));
-        match feed.into_inner().failure() {
-            Some(error) => Err(error),
-            None => written.map_err(|error| tensorlift::Error::from(error).with_path(path)),
-        }
-    })
+    items.sort_by_key(|item| (Reverse(to_format(item.dtype)), item.name()));
+    let tensors = items.iter().filter_map(|item| {
+        // The survey lets no other dtype pass.
+        let dtype = to_format(item.dtype)?;
+        Some((item.name(), Described { item, dtype }))
+    });
+    write_file(path, tensors, Some(metadata))
+        .map_err(|error| Error::from(error).with_path(path))?;
+
+    let fail = |error: io::Error| on_disk(error, path);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(fail)?;
+    let mut header = [0; 8];
+    file.read_exact(&mut header).map_err(fail)?;
+    let data = u64::from_le_bytes(header).saturating_add(8);
+    file.seek(SeekFrom::Start(data)).map_err(fail)?;
+    let entries: Vec<&Entry> = items.iter().map(|item| item.entry).collect();
+    for_each_tensor(checkpoint, &entries, |_, tensor| {
+        row_major(tensor, |piece| file.write_all(piece).map_err(fail))
+    })?;
+    let (written, expected) = (
+        file.stream_position().map_err(fail)?,
+        file.metadata().map_err(fail)?.len(),
+    );
+    if written != expected {
+        let found = format!("expected a file of {expected} bytes, wrote {written}");
+        return Err(Error::new(ErrorKind::Misuse, found).with_path(path));
+    }
+    file.flush().map_err(fail)
 }
 
-/// A tensor that is loaded when it is written.
-struct OnDemand<'a, 'f> {
+/// A tensor of which the header is written, and nothing else.
+struct Described<'a> {
     item: &'a Item<'a>,
     dtype: FormatDtype,
-    position: usize,
-    feed: &'a RefCell<Feed<'f>>,
 }
 
-impl View for OnDemand<'_, '_> {
+impl View for Described<'_> {
     fn dtype(&self) -> FormatDtype {
         self.dtype
     }
@@ -65,10 +80,7 @@ impl View for OnDemand<'_, '_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.feed
-            .borrow_mut()
-            .bytes_or_nothing(self.position)
-            .into()
+        Cow::Borrowed(&[])
     }
 
     fn data_len(&self) -> usize {

@@ -45,15 +45,16 @@ pub(super) fn index(shards: &[Shard<'_>], format: Format) -> serde_json::Result<
     for shard in shards {
         for item in &shard.items {
             total_size += item.bytes;
-            weight_map.insert(item.entry.name(), shard.name.as_str());
             // In safetensors files, ties are no entries.
-            if format == Format::Torch {
-                let ties = item
-                    .ties
+            let names = match format {
+                Format::Torch => &item.names[..],
+                Format::Safetensors => &item.names[..1],
+            };
+            weight_map.extend(
+                names
                     .iter()
-                    .map(|tie| (tie.name(), shard.name.as_str()));
-                weight_map.extend(ties);
-            }
+                    .map(|entry| (entry.name(), shard.name.as_str())),
+            );
         }
     }
     let index = json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });

@@ -3,8 +3,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use tensorlift::{Error, ErrorKind, Result};
+use tensorlift::Result;
 
+use super::on_disk;
 use super::output::Output;
 
 /// The folder beside the output in which files are written, and which goes with whatever is left
@@ -84,10 +85,4 @@ impl Staging {
         }
         Ok(())
     }
-}
-
-fn on_disk(error: io::Error, path: &Path) -> Error {
-    Error::new(ErrorKind::Storage, error)
-        .with_path(path)
-        .with_remedy("check the disk and the permissions")
 }

@@ -1,34 +1,33 @@
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::path::Path;
 
-use tensorlift::{Checkpoint, Entry, Error, ErrorKind, Result};
+use tensorlift::{Checkpoint, Entry, Error, Result};
 use tensorlift_format_torchzip::write::{StateDict, StorageId};
 
 use super::contents::Item;
-use super::feed::with_feed;
+use super::on_disk;
 use super::shards::Shard;
+use crate::batches::{for_each_tensor, row_major};
 
 /// What is gathered before it goes to the file, in bytes; larger pieces go there at once.
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// Writes one file.
 pub(super) fn write(checkpoint: &Checkpoint, shard: &Shard<'_>, path: &Path) -> Result<()> {
-    let on_disk = |error: std::io::Error| Error::new(ErrorKind::Storage, error).with_path(path);
+    let fail = |error: io::Error| on_disk(error, path);
     let state_dict = describe(checkpoint, shard)?;
-    let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path).map_err(on_disk)?);
+    let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path).map_err(fail)?);
     let mut archive = state_dict.begin(file).map_err(named(path))?;
-    with_feed(checkpoint, &shard.items, |mut feed| {
-        for position in 0..shard.items.len() {
-            feed.bytes(position, |bytes| {
-                archive.write_storage(bytes).map_err(named(path))
-            })?;
-        }
-        let file = archive.finish().map_err(named(path))?;
-        file.into_inner()
-            .map_err(|error| on_disk(error.into_error()))?;
-        Ok(())
-    })
+    let entries: Vec<&Entry> = shard.items.iter().map(|item| item.entry).collect();
+    for_each_tensor(checkpoint, &entries, |_, tensor| {
+        archive.begin_storage().map_err(named(path))?;
+        row_major(tensor, |piece| archive.write(piece).map_err(named(path)))
+    })?;
+    let file = archive.finish().map_err(named(path))?;
+    file.into_inner()
+        .map_err(|error| fail(error.into_error()))?;
+    Ok(())
 }
 
 /// The state dict: all names in file order, one storage for each tensor.
@@ -37,7 +36,7 @@ fn describe(checkpoint: &Checkpoint, shard: &Shard<'_>) -> Result<StateDict> {
     let mut names: Vec<(usize, &Entry, &Item<'_>, StorageId)> = Vec::new();
     for item in &shard.items {
         let storage = state_dict.storage(item.bytes);
-        for entry in [item.entry].into_iter().chain(item.ties.iter().copied()) {
+        for entry in item.names.iter().copied() {
             let position = checkpoint.catalog().position(entry.name());
             names.push((position.unwrap_or_default(), entry, item, storage));
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
-use tensorlift_fixture_kit::committed;
+use tensorlift_fixture_kit::{CheckpointSpec, Format, StorageView, committed};
+use tensorlift_tensor_meta::Dtype;
 
 use super::{output, path, tensorlift};
 
@@ -137,4 +138,118 @@ fn strict_refuses_what_is_no_plain_data() {
         (strict.status.code(), &said["error"]["kind"]),
         (Some(1), &"unsupported".into())
     );
+}
+
+/// A PyTorch file in which `names` are one tensor.
+fn tied(names: &[&str]) -> Vec<u8> {
+    let spec = CheckpointSpec::new(Format::torch_zip()).storage(Dtype::F32, 4);
+    let view = || StorageView {
+        storage: 0,
+        offset: 0,
+        strides: vec![1],
+        conjugated: false,
+        negated: false,
+    };
+    names
+        .iter()
+        .fold(spec, |spec, name| spec.view(*name, [4], view()))
+        .to_bytes()
+}
+
+#[test]
+fn the_first_name_of_the_file_is_kept_and_the_others_stay_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (
+        folder.path().join("a.pt"),
+        folder.path().join("a.safetensors"),
+    );
+    for (names, more, kept) in [
+        (
+            &["model.embed.weight", "lm_head.weight"][..],
+            &[][..],
+            "model.embed.weight",
+        ),
+        (
+            &["rnn._flat_weights.0", "rnn.weight_ih_l0"],
+            &[],
+            "rnn.weight_ih_l0",
+        ),
+        (&["b", "a", "c"], &["--keep", "c"], "c"),
+    ] {
+        std::fs::write(&from, tied(names)).unwrap();
+        let said = convert(&from, &to, &[&["--force"], more].concat()).unwrap();
+        assert_eq!(said["tensors"], 1);
+        let ties = said["tied"].as_object().unwrap();
+        assert_eq!(ties.len(), names.len() - 1);
+        assert!(ties.values().all(|name| name == kept), "{said}");
+        // All names are there again, as one tensor, and survive the way back.
+        let found = hashes(&to);
+        assert_eq!(found, hashes(&from));
+        let back = folder.path().join("back.pt");
+        let said = convert(&to, &back, &["--force"]).unwrap();
+        assert_eq!((&said["tensors"], hashes(&back)), (&1.into(), found));
+    }
+    std::fs::write(&from, tied(&["b", "a"])).unwrap();
+    let said = convert(&from, &to, &["--force", "--keep-all"]).unwrap();
+    assert_eq!((&said["tensors"], &said["bytes"]), (&2.into(), &32.into()));
+    let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+    let wrong = tensorlift(&["convert", from, to, "--force", "--keep", "x"]);
+    assert_eq!(wrong.status.code(), Some(1));
+}
+
+#[test]
+fn conversions_take_little_memory_beside_the_largest_tensor() {
+    const LEN: u64 = 256 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let side = 1 << 13;
+    for (strides, name) in [(vec![side, 1], "rows"), (vec![1, side], "columns")] {
+        let view = StorageView {
+            storage: 0,
+            offset: 0,
+            strides,
+            conjugated: false,
+            negated: false,
+        };
+        let spec = CheckpointSpec::new(Format::torch_zip())
+            .storage(Dtype::F32, side * side)
+            .view("w", [side, side], view);
+        let from = folder.path().join(format!("{name}.pt"));
+        std::fs::write(&from, spec.to_bytes()).unwrap();
+        for end in ["safetensors", "pth"] {
+            let to = folder.path().join(format!("{name}.{end}"));
+            let said = convert(&from, &to, &[]).unwrap();
+            assert_eq!(said["bytes"], LEN);
+            let peak = said["peak_memory_bytes"].as_u64().unwrap();
+            assert!(peak == 0 || peak < LEN + (64 << 20), "{name}.{end}: {peak}");
+            assert_eq!(hashes(&to), hashes(&from));
+            std::fs::remove_file(to).unwrap();
+        }
+        std::fs::remove_file(from).unwrap();
+    }
+}
+
+#[test]
+fn a_view_far_larger_than_its_storage_takes_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let spread = |elements: usize| {
+        let view = StorageView {
+            storage: 0,
+            offset: 0,
+            strides: vec![0],
+            conjugated: false,
+            negated: false,
+        };
+        CheckpointSpec::new(Format::torch_zip())
+            .storage(Dtype::U8, 1)
+            .view("w", [elements], view)
+            .to_bytes()
+    };
+    let from = folder.path().join("a.pt");
+    std::fs::write(&from, spread(1 << 28)).unwrap();
+    let to = folder.path().join("a.safetensors");
+    let said = convert(&from, &to, &[]).unwrap();
+    assert_eq!(said["bytes"], 1 << 28);
+    let peak = said["peak_memory_bytes"].as_u64().unwrap();
+    assert!(peak < 64 << 20, "{peak}");
+    assert_eq!(hashes(&from), hashes(&to));
 }

@@ -3,6 +3,7 @@
 mod convert;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
+mod field;
 mod options;
 
 use std::path::Path;
