@@ -108,31 +108,29 @@ impl Rows<'_> {
         if self.shape.contains(&0) {
             return Ok(());
         }
-        let mut piece: Vec<u8> = Vec::with_capacity(PIECE_BYTES);
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut filled = 0;
         let mut row = vec![0; outer.len()];
         let mut start = 0;
         loop {
             let mut done = 0;
             while done < width {
-                let count = ((PIECE_BYTES - piece.len()) / N).min(width - done);
-                let first = start + done * step;
-                for position in 0..count {
-                    let at = (first + position * step) * N;
-                    piece.extend_from_slice(&self.bytes[at..at + N]);
-                }
+                let count = ((PIECE_BYTES - filled) / N).min(width - done);
+                let to = &mut piece[filled..filled + count * N];
+                self.copy::<N>(start + done * step, step, to);
                 done += count;
-                if piece.len() + N > PIECE_BYTES {
-                    take(&piece)?;
-                    piece.clear();
+                filled += count * N;
+                if filled + N > PIECE_BYTES {
+                    take(&piece[..filled])?;
+                    filled = 0;
                 }
             }
             let mut dimension = outer.len();
             loop {
                 let Some(next) = dimension.checked_sub(1) else {
-                    return if piece.is_empty() {
-                        Ok(())
-                    } else {
-                        take(&piece)
+                    return match filled {
+                        0 => Ok(()),
+                        _ => take(&piece[..filled]),
                     };
                 };
                 dimension = next;
@@ -143,6 +141,23 @@ impl Rows<'_> {
                 }
                 start -= outer_strides[dimension] * outer[dimension];
                 row[dimension] = 0;
+            }
+        }
+    }
+
+    /// Copies elements of one row, from the one at `first` on.
+    fn copy<const N: usize>(&self, first: usize, step: usize, to: &mut [u8]) {
+        let from = &self.bytes[first * N..];
+        match step {
+            0 => to
+                .chunks_exact_mut(N)
+                .for_each(|to| to.copy_from_slice(&from[..N])),
+            1 => to.copy_from_slice(&from[..to.len()]),
+            _ => {
+                let elements = from.chunks_exact(N).step_by(step);
+                for (to, from) in to.chunks_exact_mut(N).zip(elements) {
+                    to.copy_from_slice(from);
+                }
             }
         }
     }

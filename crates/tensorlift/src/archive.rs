@@ -26,11 +26,8 @@ pub(crate) fn read(storage: &dyn Storage) -> Option<Archive> {
 }
 
 /// The names in a zip directory: that of the last end record.
-pub(crate) fn read_zip(storage: &dyn Storage) -> Option<Vec<String>> {
-    let tail = storage.len().min(MOST_END_BYTES);
-    let tail = bytes(storage, storage.len() - tail, tail)?;
-    let end = tail.windows(4).rposition(|bytes| bytes == b"PK\x05\x06")?;
-    let end = tail.get(end..end + 22)?;
+fn read_zip(storage: &dyn Storage) -> Option<Vec<String>> {
+    let end = zip_end(storage)?;
     let field = |at: usize| {
         u64::from(u32::from_le_bytes([
             end[at],
@@ -55,6 +52,14 @@ pub(crate) fn read_zip(storage: &dyn Storage) -> Option<Vec<String>> {
         rest = rest.get(46 + name + extra + comment..).unwrap_or(&[]);
     }
     Some(names)
+}
+
+/// The last end record of a zip archive, wherever its directory may be.
+pub(crate) fn zip_end(storage: &dyn Storage) -> Option<Vec<u8>> {
+    let len = storage.len().min(MOST_END_BYTES);
+    let tail = bytes(storage, storage.len() - len, len)?;
+    let end = tail.windows(4).rposition(|bytes| bytes == b"PK\x05\x06")?;
+    tail.get(end..end + 22).map(<[u8]>::to_vec)
 }
 
 /// The names of a tar archive's files.

@@ -106,7 +106,7 @@ pub(crate) fn identify(prefix: &[u8], storage: &dyn Storage) -> Foreign {
             false => Foreign::ZerosFirst(first),
         };
     }
-    match archive::read_zip(storage) {
+    match archive::zip_end(storage) {
         Some(_) => Foreign::ZipWithoutBeginning,
         None => Foreign::Unknown,
     }

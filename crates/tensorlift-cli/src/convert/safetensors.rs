@@ -45,6 +45,7 @@ pub(super) fn write(
         .write(true)
         .open(path)
         .map_err(fail)?;
+    let expected = file.metadata().map_err(fail)?.len();
     let mut header = [0; 8];
     file.read_exact(&mut header).map_err(fail)?;
     let data = u64::from_le_bytes(header).saturating_add(8);
@@ -53,10 +54,7 @@ pub(super) fn write(
     for_each_tensor(checkpoint, &entries, |_, tensor| {
         row_major(tensor, |piece| file.write_all(piece).map_err(fail))
     })?;
-    let (written, expected) = (
-        file.stream_position().map_err(fail)?,
-        file.metadata().map_err(fail)?.len(),
-    );
+    let written = file.stream_position().map_err(fail)?;
     if written != expected {
         let found = format!("expected a file of {expected} bytes, wrote {written}");
         return Err(Error::new(ErrorKind::Misuse, found).with_path(path));
