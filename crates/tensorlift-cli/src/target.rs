@@ -46,12 +46,14 @@ pub(crate) struct Target {
 /// A ceiling to set.
 #[derive(Clone, Debug)]
 struct Limit {
-    set: fn(&mut Limits, u64),
+    set: SetLimit,
     value: u64,
 }
 
+type SetLimit = fn(&mut Limits, u64);
+
 /// Every field of [`Limits`], by its name.
-const LIMITS: [(&str, fn(&mut Limits, u64)); 16] = [
+const LIMITS: [(&str, SetLimit); 16] = [
     ("header_bytes", |limits, value| limits.header_bytes = value),
     ("tensors", |limits, value| limits.tensors = whole(value)),
     ("metadata_entries", |limits, value| {
