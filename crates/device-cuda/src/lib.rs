@@ -52,3 +52,8 @@ pub use report::{CudaReport, GdsReport, Survey, survey};
 
 /// The cudarc that this crate was built with: its types stand in the interface.
 pub use cudarc;
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -49,6 +49,31 @@ pub fn check(device: &dyn Device, bytes: impl Fn(&dyn Group) -> Vec<u8>) {
     }
     drop_half_filled(device);
     scatter(device, &bytes);
+    if rules.one_dtype {
+        every_dtype(device, &bytes);
+    }
+}
+
+/// Groups of each dtype that the device takes; which ones is its own affair, if there is one.
+fn every_dtype(device: &dyn Device, bytes: &impl Fn(&dyn Group) -> Vec<u8>) {
+    let mut taken = 0;
+    for &dtype in Dtype::ALL {
+        // Whole elements of every width, packed ones too.
+        for len in [0, 48, 16 * 1000] {
+            let request = GroupRequest::new(len).dtype(dtype);
+            let Ok(mut group) = device.allocate(&request) else {
+                continue;
+            };
+            assert_eq!(group.len(), len, "a group of {dtype}");
+            fill(group.as_mut(), &|i| pattern(i, 1) & 1);
+            group.finish().expect("every copy was good");
+            let expected: Vec<u8> = (0..len).map(|i| pattern(i, 1) & 1).collect();
+            let found = bytes(group.as_ref());
+            assert!(found == expected, "{len} bytes of {dtype} differ");
+            taken += 1;
+        }
+    }
+    assert!(taken > 0, "no group of any dtype");
 }
 
 fn allocate(device: &dyn Device, bytes: usize) -> Box<dyn Group> {

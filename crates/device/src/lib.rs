@@ -34,3 +34,8 @@ pub use host::HostDevice;
 pub use lanes::LanePool;
 pub use null::NullDevice;
 pub use pool::HostPool;
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -19,7 +19,8 @@ pub fn arbitrary_spec() -> impl Strategy<Value = CheckpointSpec> {
 /// [`arbitrary_spec`] in one format.
 pub fn arbitrary_spec_of(format: Format) -> impl Strategy<Value = CheckpointSpec> {
     let dtypes: Vec<Dtype> = Dtype::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|&dtype| format.holds(dtype))
         .collect();
     let shared: Vec<Dtype> = dtypes

@@ -96,7 +96,7 @@ pub fn assorted(format: Format) -> CheckpointSpec {
         .view("shared.transposed", [6, 4], StorageView::new(0, 0, [1, 6]))
         .view("shared.expanded", [3, 6], StorageView::new(0, 12, [0, 1]))
         .tied("head.weight", "embed.weight");
-    for dtype in Dtype::ALL {
+    for &dtype in Dtype::ALL {
         if spec.format.holds(dtype) {
             spec = spec.tensor(format!("dtypes.{dtype}"), dtype, [3, 8]);
         }

@@ -32,3 +32,8 @@ pub use header::{is_safetensors, read};
 pub use safetensors::Dtype as FormatDtype;
 pub use safetensors::tensor::{TensorView, View};
 pub use write::{to_bytes, write_file};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

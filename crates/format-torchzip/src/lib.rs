@@ -86,3 +86,8 @@ pub use open::{Format, ReadOptions, TorchFile, read};
 pub use pickle::{PickleProblem, Policy};
 pub use state::{CallPart, ObjectId, Part, State};
 pub use tensors::TensorProblem;
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -85,3 +85,8 @@ pub use index::{BadShardName, Index, IndexError, ShardNameFault};
 pub use merge::{HeldTensor, Merged, merge};
 pub use options::{Environment, IndexUse, ResolveOptions, Sniff, Sniffed};
 pub use resolve::{Resolved, resolve, resolve_files};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

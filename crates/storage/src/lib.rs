@@ -36,3 +36,8 @@ pub use map::MapStorage;
 pub use memory::MemoryStorage;
 pub use reader_kind::ReaderKind;
 pub use storage::{LocalFile, Storage, StorageExt};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

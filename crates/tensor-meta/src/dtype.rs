@@ -71,7 +71,7 @@ pub enum Dtype {
 
 impl Dtype {
     /// Every dtype, by growing width.
-    pub const ALL: [Dtype; 30] = [
+    pub const ALL: &[Dtype] = &[
         Dtype::QUInt2x4,
         Dtype::F4,
         Dtype::QUInt4x2,
@@ -201,7 +201,10 @@ impl Dtype {
     /// The dtype of this name, if there is one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Dtype> {
-        Dtype::ALL.into_iter().find(|dtype| dtype.as_str() == name)
+        Dtype::ALL
+            .iter()
+            .copied()
+            .find(|dtype| dtype.as_str() == name)
     }
 }
 
@@ -229,7 +232,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_lead_back() {
-        for dtype in Dtype::ALL {
+        for &dtype in Dtype::ALL {
             assert_eq!(Dtype::from_name(dtype.as_str()), Some(dtype));
         }
         assert_eq!(Dtype::from_name("f32"), None);

@@ -35,3 +35,8 @@ pub use layout::{ByteOrder, Layout, LayoutError};
 pub use limits::Limits;
 pub use name_index::NameIndex;
 pub use slice::Slice;
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

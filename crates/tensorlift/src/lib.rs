@@ -4,7 +4,6 @@
 //! use tensorlift::{Checkpoint, HostDevice};
 //!
 //! # fn main() -> tensorlift::Result<()> {
-//! # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
 //! let checkpoint = Checkpoint::open("fixtures/tiny-model")?; // file, folder, index or hub name
 //! let loaded = checkpoint
 //!     .loader()
@@ -91,7 +90,6 @@ use std::path::Path;
 ///
 /// ```
 /// # fn main() -> tensorlift::Result<()> {
-/// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
 /// let loaded = tensorlift::load("fixtures/tiny-model")?;
 /// assert!(loaded.report().bytes_wanted > 0);
 /// # Ok(())
@@ -115,5 +113,5 @@ const _: fn() = || {
 
 /// The README's example is a test.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

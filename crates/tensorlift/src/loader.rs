@@ -190,7 +190,6 @@ impl Loader<'_> {
     /// use tensorlift::Checkpoint;
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let mut parameters: Vec<(String, Vec<u8>)> = checkpoint
     ///     .catalog()

@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn every_dtype_but_these_can_be_written() {
         let lacking: Vec<Dtype> = Dtype::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|&dtype| !is_writable(dtype, &[2]))
             .collect();
         let expected = [

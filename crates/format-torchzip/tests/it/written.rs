@@ -41,7 +41,7 @@ fn every_dtype_and_rank_is_read_back() {
         &[1, 1, 1, 1, 300],
     ];
     let (mut state_dict, mut storages, mut expected) = (StateDict::new(), Vec::new(), Vec::new());
-    for dtype in Dtype::ALL {
+    for &dtype in Dtype::ALL {
         for shape in shapes.iter().filter(|shape| is_writable(dtype, shape)) {
             let name = format!("{dtype}.{shape:?}");
             let bytes = vec![storages.len() as u8; bytes_of(dtype, shape) as usize];
