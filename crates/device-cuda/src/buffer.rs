@@ -216,6 +216,7 @@ impl CudaBuffer {
     fn no_slice(&self, error: NoSlice, range: &Range<usize>, element: usize) -> DeviceError {
         let found = match error {
             NoSlice::Context => "the stream is not of the device's primary context".into(),
+            NoSlice::Owner => "the memory belongs to the caller already".into(),
             NoSlice::Range => format!(
                 "bytes {range:?} of {} are no whole, aligned elements of {element} bytes",
                 self.len()

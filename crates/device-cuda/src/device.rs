@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tensorlift_device::{Device, DeviceError, Group, GroupRequest, GroupRules};
 
-use crate::driver::{Context, DeviceMemory, Stream};
+use crate::driver::{CallerMemory, Context, DeviceMemory, Stream};
 use crate::error::{device_name, failed, opening};
 use crate::files::Files;
 use crate::group::CudaGroup;
@@ -109,6 +109,24 @@ impl CudaDevice {
     pub fn free_bytes(&self) -> Result<u64, DeviceError> {
         let free = self.inner.context()?.free_bytes();
         free.map_err(failed(self.ordinal(), "tell its free memory"))
+    }
+}
+
+/// # Filling memory of the caller's
+impl CudaDevice {
+    /// A group in memory that the caller holds: for a [`Device`] that gives it out where the
+    /// loader allocates, and so reads weights again to the same addresses.
+    ///
+    /// It waits for what the memory is to come after, and allocates nothing on the device.
+    /// If the load fails, or is cancelled, what the memory then holds is unspecified.
+    ///
+    /// # Errors
+    /// If the driver does not start, or the wait fails: nothing was written then.
+    pub fn group_in(&self, memory: CallerMemory) -> Result<CudaGroup, DeviceError> {
+        let home = &self.inner.started()?.home;
+        let memory = DeviceMemory::of_caller(home, memory);
+        let wait = failed(self.ordinal(), "wait for the caller's memory");
+        Ok(CudaGroup::new(&self.inner, memory.map_err(wait)?))
     }
 }
 

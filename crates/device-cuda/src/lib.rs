@@ -44,6 +44,7 @@ mod start;
 pub use buffer::CudaBuffer;
 pub use device::CudaDevice;
 pub use driver::CallError;
+pub use driver::CallerMemory;
 pub use driver::DeviceInfo;
 pub use driver::interop::SharedSlice;
 pub use group::CudaGroup;

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
+use crate::gate;
 use crate::state::{DeviceState, Fault, state};
 use crate::stream::wait_for_all;
 
@@ -113,6 +114,28 @@ extern "C" fn fake_cuda_calls(to: *mut u8, room: usize) -> usize {
         .map(|(call, count)| format!("{call} {count}\n"))
         .collect();
     copy_out(&lines, to, room)
+}
+
+/// Writes a line `thread name bytes` for every call so far, in order, and returns how many bytes
+/// that takes.
+#[unsafe(no_mangle)]
+extern "C" fn fake_cuda_log(to: *mut u8, room: usize) -> usize {
+    let lines: String = (state().log.iter())
+        .map(|logged| format!("{} {} {}\n", logged.thread, logged.call, logged.bytes))
+        .collect();
+    copy_out(&lines, to, room)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn fake_cuda_forget_log() {
+    state().log.clear();
+}
+
+/// Keeps the calls of this name waiting; an empty one lets all through.
+#[unsafe(no_mangle)]
+extern "C" fn fake_cuda_gate(call: *const c_char) {
+    let call = text(call);
+    gate::close((!call.is_empty()).then_some(call));
 }
 
 /// Writes a line for every misuse so far, and returns how many bytes that takes.

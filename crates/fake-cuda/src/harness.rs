@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use libloading::{Library, Symbol};
 
 use crate::Counts;
+use crate::costs::Call;
 
 /// Set in a child process only; its value names the test that the child is there for.
 const CHILD: &str = "TENSORLIFT_FAKE_CUDA_CHILD";
@@ -264,10 +265,38 @@ impl Control {
         assert!(counts.is_clean(), "{counts:?}\n{}", self.violations());
     }
 
+    /// Every call since the log was last forgotten, in order.
+    #[must_use]
+    pub fn log(&self) -> Vec<Call> {
+        let text = self.text("fake_cuda_log");
+        text.lines().filter_map(Call::parse).collect()
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget_log(&self) {
+        let call: Symbol<'_, extern "C" fn()> = self.symbol("fake_cuda_forget_log");
+        call();
+    }
+
+    /// Keeps calls of this name waiting until [`open_gate`](Self::open_gate); a call that waits
+    /// for 20 s fails.
+    pub fn close_gate(&self, call: &str) {
+        let gate: Symbol<'_, extern "C" fn(*const i8)> = self.symbol("fake_cuda_gate");
+        let text = CString::new(call).expect("a name without zeros");
+        gate(text.as_ptr().cast());
+    }
+
+    /// Lets all calls through.
+    pub fn open_gate(&self) {
+        self.close_gate("");
+    }
+
     fn text(&self, name: &str) -> String {
         let call: Symbol<'_, extern "C" fn(*mut u8, usize) -> usize> = self.symbol(name);
-        let mut bytes = vec![0; 1 << 16];
+        // The text may grow between the calls.
+        let mut bytes = vec![0; call(std::ptr::null_mut(), 0) + (1 << 16)];
         let len = call(bytes.as_mut_ptr(), bytes.len());
+        assert!(len <= bytes.len(), "{name} grows too fast");
         bytes.truncate(len);
         String::from_utf8(bytes).expect("text")
     }

@@ -3,7 +3,9 @@
 //! The shared library of this crate exports the driver calls that tensorlift makes, and those of
 //! cuFile. Device memory is host memory behind made-up addresses, each stream is a thread, and
 //! copies take effect when that thread comes to them, so code that forgets to wait moves wrong
-//! bytes. It runs no kernels and says nothing about speed.
+//! bytes. It runs no kernels and says nothing about speed;
+//! its log of calls, priced by a table that was measured on a GPU, tells what a load costs beside
+//! the bytes ([`costs`]).
 //!
 //! What it is strict about:
 //! - copies are checked against live allocations twice, when they are enqueued and when they run;
@@ -33,9 +35,11 @@
 #![cfg(target_os = "linux")]
 
 mod control;
+pub mod costs;
 mod cufile;
 mod driver;
 mod event;
+mod gate;
 pub mod harness;
 mod memory;
 mod settings;

@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::event::Event;
+use crate::gate;
 use crate::memory::Memory;
 use crate::settings::Settings;
 use crate::stream::Stream;
@@ -29,9 +31,13 @@ pub(crate) const NOT_SUPPORTED: Code = 801;
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| Mutex::new(State::new()));
 
+static THREADS: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
     /// The handle of the context that is current to this thread; 0: none.
     static CURRENT: Cell<usize> = const { Cell::new(0) };
+    /// Tells threads apart.
+    static THREAD: u64 = THREADS.fetch_add(1, Ordering::Relaxed);
 }
 
 pub(crate) struct State {
@@ -48,6 +54,8 @@ pub(crate) struct State {
     pub(crate) buffers_registered: u64,
     pub(crate) violations: Vec<String>,
     pub(crate) calls: BTreeMap<&'static str, u64>,
+    /// Every call in order.
+    pub(crate) log: Vec<Logged>,
     faults: Vec<Fault>,
     next_handle: usize,
 }
@@ -59,6 +67,14 @@ pub(crate) struct DeviceState {
     pub(crate) retained: u64,
     pub(crate) lost: Option<Code>,
     pub(crate) default_stream: Option<Arc<Stream>>,
+}
+
+/// A call as it was made.
+pub(crate) struct Logged {
+    /// The thread, by a number of its own.
+    pub(crate) thread: u64,
+    pub(crate) call: &'static str,
+    pub(crate) bytes: u64,
 }
 
 /// A planned failure.
@@ -77,6 +93,7 @@ pub(crate) fn state() -> MutexGuard<'static, State> {
 
 /// Begins a call: counts it, and fails where that is planned or the device is lost.
 pub(crate) fn enter(call: &'static str) -> Result<MutexGuard<'static, State>, Code> {
+    gate::pass(call)?;
     let mut state = state();
     match state.count(call) {
         None => Ok(state),
@@ -118,6 +135,7 @@ impl State {
             buffers_registered: 0,
             violations: Vec::new(),
             calls: BTreeMap::new(),
+            log: Vec::new(),
             faults: Vec::new(),
             next_handle: 0x1000,
         }
@@ -138,7 +156,19 @@ impl State {
         self.faults.clear();
     }
 
+    /// Tells how many bytes the call is about that was entered last.
+    pub(crate) fn about(&mut self, bytes: usize) {
+        if let Some(last) = self.log.last_mut() {
+            last.bytes += bytes as u64;
+        }
+    }
+
     fn count(&mut self, call: &'static str) -> Option<Code> {
+        self.log.push(Logged {
+            thread: THREAD.with(|thread| *thread),
+            call,
+            bytes: 0,
+        });
         let count = self.calls.entry(call).or_default();
         *count += 1;
         let number = *count;

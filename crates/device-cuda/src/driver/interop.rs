@@ -51,6 +51,8 @@ impl<T> fmt::Debug for SharedSlice<T> {
 pub(crate) enum NoSlice {
     /// The stream is of another context.
     Context,
+    /// The memory is the caller's own.
+    Owner,
     /// The range does not lie inside, or not on whole elements.
     Range,
 }
@@ -82,6 +84,9 @@ pub(crate) fn give<T: DeviceRepr + Pod>(
         Ok(elements) => elements,
         Err(error) => return Err((memory, Some(error))),
     };
+    if memory.is_callers() {
+        return Err((memory, Some(NoSlice::Owner)));
+    }
     // Somebody else still shares it.
     let memory = Arc::try_unwrap(memory).map_err(|memory| (memory, None))?;
     // SAFETY: as for `share`; `hand_over` leaves freeing to the slice. The driver takes memory of

@@ -1,5 +1,6 @@
 //! Device memory that is freed when nobody can touch it any more.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -8,6 +9,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use tensorlift_device::CopyRun;
 
 use super::call::{CallError, check, note};
+use super::caller::CallerMemory;
 use super::context::Context;
 use super::stream::Stream;
 
@@ -22,6 +24,8 @@ pub(crate) struct DeviceMemory {
     exposed: AtomicBool,
     /// Whether another owner frees it.
     handed_over: AtomicBool,
+    /// The caller's own, whose memory it is and stays.
+    owner: Option<Arc<dyn Any + Send + Sync>>,
     /// The first copy into it that failed.
     failure: OnceLock<CallError>,
 }
@@ -45,8 +49,28 @@ impl DeviceMemory {
             stream: Arc::clone(stream),
             exposed: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
+            owner: None,
             failure: OnceLock::new(),
         })
+    }
+
+    /// Memory of the caller's, once it may be written to.
+    pub(crate) fn of_caller(stream: &Arc<Stream>, memory: CallerMemory) -> Result<Self, CallError> {
+        memory.wait(stream.context())?;
+        Ok(Self {
+            address: memory.address,
+            len: memory.len,
+            stream: Arc::clone(stream),
+            exposed: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
+            owner: Some(memory.owner),
+            failure: OnceLock::new(),
+        })
+    }
+
+    /// Whether it is the caller's, and never freed here.
+    pub(crate) fn is_callers(&self) -> bool {
+        self.owner.is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -142,7 +166,8 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        if self.address == 0 || self.handed_over.load(Ordering::Acquire) {
+        let stays = self.is_callers() || self.handed_over.load(Ordering::Acquire);
+        if self.address == 0 || stays {
             return;
         }
         let _bound = self.context().bind_anyhow();

@@ -15,6 +15,7 @@
 #![allow(unsafe_code)]
 
 mod call;
+mod caller;
 mod context;
 #[cfg(target_os = "linux")]
 pub(crate) mod cufile;
@@ -28,6 +29,7 @@ mod rows;
 mod stream;
 
 pub use call::CallError;
+pub use caller::CallerMemory;
 pub use context::DeviceInfo;
 pub(crate) use context::{Bound, Context, OpenError, devices, version};
 pub(crate) use lane::Lane;

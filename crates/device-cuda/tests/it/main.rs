@@ -16,6 +16,8 @@ mod loads;
 #[cfg(target_os = "linux")]
 mod opening;
 #[cfg(target_os = "linux")]
+mod path;
+#[cfg(target_os = "linux")]
 mod through_loader;
 #[cfg(target_os = "linux")]
 mod waits;

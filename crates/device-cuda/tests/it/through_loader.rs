@@ -23,14 +23,14 @@ use crate::files::file_of;
 const DTYPES: [Dtype; 4] = [Dtype::U8, Dtype::BF16, Dtype::F32, Dtype::F64];
 
 /// A checkpoint in two files.
-struct Checkpoint {
+pub(crate) struct Checkpoint {
     catalog: Arc<Catalog>,
-    shards: [Vec<u8>; 2],
+    pub(crate) shards: [Vec<u8>; 2],
     files: [Arc<File>; 2],
 }
 
 /// Entries as (shard, dtype, elements, bytes of gap before).
-type Entries = Vec<(usize, usize, usize, usize)>;
+pub(crate) type Entries = Vec<(usize, usize, usize, usize)>;
 
 fn entries() -> impl Strategy<Value = Entries> {
     let gap = prop_oneof![Just(0usize), 0usize..20, 0usize..6000];
@@ -38,7 +38,7 @@ fn entries() -> impl Strategy<Value = Entries> {
 }
 
 impl Checkpoint {
-    fn new(entries: &Entries) -> Self {
+    pub(crate) fn new(entries: &Entries) -> Self {
         let mut builder = Catalog::builder();
         let mut ends = [0, 0];
         for (number, &(shard, dtype, elements, gap)) in entries.iter().enumerate() {
@@ -69,7 +69,7 @@ impl Checkpoint {
     }
 
     /// Loads, with entries spread evenly over the devices.
-    fn load(
+    pub(crate) fn load(
         &self,
         devices: &[Arc<dyn Device>],
         options: &LoadOptions,
@@ -90,11 +90,14 @@ impl Checkpoint {
         )?;
         let filled = execute(&plan, &self.catalog, &shards, devices, options, control)?;
         let catalog = Arc::clone(&self.catalog);
-        Ok(Loaded::new(catalog, &plan, filled, LoadReport::default()))
+        let mut report = LoadReport::default();
+        report.threads = filled.outcome.counts.threads;
+        report.peak_staging_bytes = filled.outcome.counts.peak_staging_bytes;
+        Ok(Loaded::new(catalog, &plan, filled, report))
     }
 
     /// Compares every tensor with the file's own bytes.
-    fn check(&self, loaded: &Loaded, alignment: usize) {
+    pub(crate) fn check(&self, loaded: &Loaded, alignment: usize) {
         assert_eq!(loaded.tensors().len(), self.catalog.len());
         for tensor in loaded {
             let extent = tensor.entry().extent();

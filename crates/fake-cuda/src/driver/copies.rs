@@ -25,6 +25,7 @@ fn upload(
             HostBytes::Taken(unsafe { std::slice::from_raw_parts(from as *const u8, len) }.to_vec())
         }
     };
+    state.about(len);
     stream.enqueue(Work::Upload { to, from });
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::stream::Work;
 extern "C" fn cuMemAlloc_v2(address: *mut u64, len: usize) -> Code {
     done(enter("cuMemAlloc_v2").and_then(|mut state| {
         let device = state.needs_context()?;
+        state.about(len);
         let total = state.settings.memory;
         give(address, state.memory.allocate(device, len, total, None)?)
     }))
@@ -80,6 +81,7 @@ extern "C" fn cuMemFreeHost(start: usize) -> Code {
 extern "C" fn cuMemHostRegister_v2(start: usize, len: usize, _flags: c_uint) -> Code {
     done(enter("cuMemHostRegister_v2").and_then(|mut state| {
         state.needs_context()?;
+        state.about(len);
         match state.settings.host_register {
             0 => Err(NOT_SUPPORTED),
             _ if state.memory.pinned_live().1 + len as u64 > state.settings.register_most => {

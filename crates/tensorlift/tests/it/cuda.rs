@@ -67,6 +67,27 @@ fn both_formats_arrive_whole_single_and_sharded() {
 }
 
 #[test]
+fn files_are_opened_and_parsed_while_the_driver_starts() {
+    Fake::new("cuda::files_are_opened_and_parsed_while_the_driver_starts").run(|control| {
+        for format in [Format::safetensors(), Format::torch_zip()] {
+            let spec = presets::many_tiny(format, 200).shards(3);
+            let folder = folder();
+            let written = spec.write(folder.path()).unwrap();
+            // The context is there only once the headers were read; one that is waited for before
+            // fails.
+            control.close_gate("cuDevicePrimaryCtxRetain");
+            let device = device(Gds::Auto);
+            let checkpoint = Checkpoint::open(&written.path).unwrap();
+            assert_eq!(checkpoint.entries().len(), 200);
+            let loader = checkpoint.loader().place_on(device);
+            loader.plan().unwrap();
+            control.open_gate();
+            check(&loader.load().unwrap(), &spec.expected());
+        }
+    });
+}
+
+#[test]
 fn a_checkpoint_that_does_not_fit_is_refused_before_a_byte_is_read() {
     Fake::new("cuda::a_checkpoint_that_does_not_fit_is_refused_before_a_byte_is_read")
         .set("memory", 1 << 20)
