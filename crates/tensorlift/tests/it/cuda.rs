@@ -78,7 +78,7 @@ fn files_are_opened_and_parsed_while_the_driver_starts() {
             control.close_gate("cuDevicePrimaryCtxRetain");
             let device = device(Gds::Auto);
             let checkpoint = Checkpoint::open(&written.path).unwrap();
-            assert_eq!(checkpoint.entries().len(), 200);
+            assert_eq!(checkpoint.catalog().len(), 200);
             let loader = checkpoint.loader().place_on(device);
             loader.plan().unwrap();
             control.open_gate();
