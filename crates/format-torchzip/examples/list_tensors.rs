@@ -30,5 +30,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     println!("{} tensors, {}", catalog.entries().len(), file.format());
+    println!("the model begins at {:?}", file.automatic_root().prefix());
+    for other in file.other_models() {
+        println!("{:?} could be a model too", other.prefix());
+    }
     Ok(())
 }

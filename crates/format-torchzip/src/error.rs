@@ -125,7 +125,7 @@ pub enum Error {
         bytes: u64,
     },
     /// A value has no form in [`serde_pickle::Value`].
-    #[error("the state cannot be given out: {0}")]
+    #[error("the state has no form as a value: {0}")]
     State(String),
 }
 

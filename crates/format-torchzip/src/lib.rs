@@ -2,7 +2,7 @@
 //!
 //! [`read`] takes the zip archives that `torch.save` writes since 1.6, its older formats,
 //! TorchScript archives and bare pickles.
-//! It gives a [`TorchFile`]: a catalog of all tensors under the paths that lead to them, and
+//! It returns a [`TorchFile`]: a catalog of all tensors under the paths that lead to them, and
 //! everything else as plain values.
 //! The pickle inside is run by a machine that knows every opcode and calls nothing.
 //!
@@ -33,11 +33,11 @@
 //!
 //! A tensor is named by the path to it, joined with dots: keys of dicts, attributes of objects,
 //! positions in lists, tuples and sets.
-//! Keys that are no text stand as Python prints them (`1`, `None`, `(1, a)`, `b'a'`); a lone
-//! surrogate stands as its escape.
+//! Keys that are no text are written as Python prints them (`1`, `None`, `(1, a)`, `b'a'`); a lone
+//! surrogate is written as its escape.
 //!
 //! - A `torch.nn.Module` is seen through: its tensors bear the names of its state dict.
-//! - What a constructor or an unknown function got stands under `args`, a state that is no dict
+//! - What a constructor or an unknown function got is under `args`, a state that is no dict
 //!   under `state`.
 //! - Parts of sparse tensors are `indices`, `crow_indices`, `values` and so on below the
 //!   tensor's name; a quantized tensor has `scale` and `zero_point`, or `scales` and
@@ -55,7 +55,7 @@
 //!
 //! Nothing in a file is called, and nothing recurses on the stack without a bound.
 //! Every ceiling of [`Limits`](tensorlift_tensor_meta::Limits) holds before memory is spent.
-//! An archive is refused if a name in it stands twice, climbs out of its folder, or differs from
+//! An archive is refused if a name in it is there twice, climbs out of its folder, or differs from
 //! the local header's, if two entries share bytes, or if one is encrypted.
 //! An archive is what its end record says, whole: the directory reaches the end records, and the
 //! entries fill the file up to the directory.

@@ -157,7 +157,7 @@ impl Target {
         match self.root.as_deref() {
             None => Ok(checkpoint),
             Some("auto") => {
-                let root = checkpoint.automatic_root().to_owned();
+                let root = checkpoint.automatic_root();
                 match root.as_str() {
                     "" => eprintln!("root: the file's own"),
                     root => eprintln!("root: {root}"),

@@ -212,7 +212,7 @@ impl Checkpoint {
             let checkpoint = open()?;
             match root {
                 Some(root) if root == "auto" => {
-                    let root = checkpoint.automatic_root().to_owned();
+                    let root = checkpoint.automatic_root();
                     checkpoint.root(&root)
                 }
                 Some(root) => checkpoint.root(&root),

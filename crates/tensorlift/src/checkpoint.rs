@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_pickle::{HashableValue, Value};
+use tensorlift_format_torchzip as torch;
 use tensorlift_loader::{Phases, Shard};
 use tensorlift_shard_index::{Choice, Companions};
 use tensorlift_storage::{MemoryStorage, Storage};
@@ -194,11 +195,14 @@ impl Checkpoint {
 
     /// The path below which the names are likely the model's own, as in `state_dict`; empty where
     /// they are so already.
+    ///
+    /// What wrappers of a model put before all names (`module`, `_orig_mod`) is such a path in
+    /// every format.
     #[must_use]
-    pub fn automatic_root(&self) -> &str {
+    pub fn automatic_root(&self) -> String {
         match &self.extras[..] {
-            [extras] => &extras.automatic_root,
-            _ => "",
+            [extras] if !extras.automatic_root.is_empty() => extras.automatic_root.clone(),
+            _ => torch::wrapper_prefix(self.catalog.entries().iter().map(Entry::name)),
         }
     }
 

@@ -65,6 +65,26 @@ fn object(count: i64, view: impl FnOnce(&mut Writer)) -> Vec<u8> {
     writer.finish()
 }
 
+/// The pickle of two tensors, each of two elements of the storage under the key of a view.
+fn two_views(views: [(&str, i64); 2]) -> Vec<u8> {
+    pickled(|writer| {
+        writer.empty_dict().mark();
+        for (name, (key, offset)) in ["a", "b"].into_iter().zip(views) {
+            writer.text(name);
+            TensorPickle::float("7", &[2]).write_with(writer, |writer, tensor| {
+                writer
+                    .mark()
+                    .text("storage")
+                    .global("torch", "FloatStorage");
+                writer.text(&tensor.key).text("cpu").int(4);
+                writer.text(key).int(offset).int(2).tuple_of(3);
+                writer.tuple().persistent_id();
+            });
+        }
+        writer.set_items();
+    })
+}
+
 pub(super) fn storage(count: i64, bytes: &[u8]) -> Vec<u8> {
     let mut storage = count.to_le_bytes().to_vec();
     storage.extend_from_slice(bytes);
@@ -454,6 +474,22 @@ fn views(group: &mut Group<'_>) {
     for (name, why, view) in odd {
         group.refused(name, why, move || {
             file(|parts| parts.object = object(4, view))
+        });
+    }
+    for (name, why, views) in [
+        (
+            "view-twice",
+            "one key is two parts of the storage",
+            [("9", 0), ("9", 2)],
+        ),
+        (
+            "view-is-root",
+            "a part of the storage has the storage's key",
+            [("9", 0), ("7", 2)],
+        ),
+    ] {
+        group.refused(name, why, move || {
+            file(|parts| parts.object = two_views(views))
         });
     }
 }

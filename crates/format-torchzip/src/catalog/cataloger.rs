@@ -200,7 +200,7 @@ impl TreeCataloger<'_, '_> {
         self.entry(tensor, dtype, layout, view)
     }
 
-    /// A storage that stands alone: all of its elements, in one dimension.
+    /// A storage without a tensor: all of its elements, in one dimension.
     fn whole_storage(&mut self, tensor: &Found<'_>, id: Id) -> Result<()> {
         let storage = self.storage(tensor.name, id)?;
         let dense = Dense {
@@ -216,7 +216,7 @@ impl TreeCataloger<'_, '_> {
         self.dense(tensor, dense)
     }
 
-    /// A number that stands beside a tensor.
+    /// A number beside a tensor.
     fn number(&mut self, tensor: &Found<'_>, dtype: Dtype, bytes: [u8; 8]) -> Result<()> {
         let record = self.all.inline(tensor.name, bytes.as_slice().into())?;
         let layout = Layout::contiguous([]);

@@ -23,7 +23,7 @@ const VIEW_BYTES: u64 = 128;
 
 /// # Storages
 impl TreeCataloger<'_, '_> {
-    /// The storage that an object stands for.
+    /// The storage that an object represents.
     pub(super) fn storage(&mut self, name: &str, id: Id) -> Result<Resolved> {
         let fail = |problem: TensorProblem| Error::tensor(name, problem);
         match self.objects.arena.node(id) {
@@ -64,7 +64,7 @@ impl TreeCataloger<'_, '_> {
         }
     }
 
-    /// The first mention of a storage tells its type, for PyTorch too: another type later would
+    /// The first mention of a storage decides its type, for PyTorch too: another type later would
     /// show the same bytes as other numbers here and there.
     fn check_type(
         &self,
@@ -84,7 +84,7 @@ impl TreeCataloger<'_, '_> {
         }
     }
 
-    /// A key of a view stands for one part of one storage. PyTorch takes the first that it meets,
+    /// A view's key names one part of one storage. PyTorch takes the first that it meets,
     /// whatever later ones say.
     fn check_view(
         &mut self,
@@ -287,7 +287,7 @@ impl TreeCataloger<'_, '_> {
         }
     }
 
-    /// The bytes an object stands for: where they lie in the file, or decoded.
+    /// The bytes that an object represents: where they lie in the file, or decoded.
     fn raw_bytes(&mut self, name: &str, id: Id) -> Result<Raw> {
         let Objects { arena, pickle } = self.objects;
         let wrong = || {

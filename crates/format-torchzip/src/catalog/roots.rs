@@ -32,7 +32,7 @@ pub(crate) struct ModelRoot {
 
 /// Keys that hold a model's state dict whatever stands beside them, the likelier first.
 const STATE_DICTS: [&str; 4] = ["state_dict", "model_state_dict", "model_state", "params"];
-/// Keys that hold a model unless tensors stand beside them, the likelier first.
+/// Keys that hold a model unless tensors are beside them, the likelier first.
 const MODELS: [&str; 5] = ["model", "module", "net", "network", "weights"];
 
 impl Root {
@@ -90,7 +90,7 @@ pub(super) fn below<'n>(prefix: &str, name: &'n str) -> Option<&'n str> {
 
 /// Puts roots in file order, outer before inner.
 ///
-/// Sequences stay for [`choose`], which looks at what they hold; [`Root::is_mapping`] tells them.
+/// Sequences stay for [`choose`], which looks at what they hold; [`Root::is_mapping`] excludes them.
 pub(crate) fn sort(roots: &mut [Root]) {
     roots.sort_by(|a, b| (a.first, b.tensors).cmp(&(b.first, a.tensors)));
 }
@@ -133,8 +133,8 @@ pub(crate) fn choose(roots: &[Root], catalog: &Catalog) -> ModelRoot {
 
 /// The child of a dict that is the model that the dict was made for.
 ///
-/// - A key such as `state_dict` says so, whatever stands beside it.
-/// - A key such as `model` says so, if no tensors stand beside it but scalars and training state.
+/// - A key such as `state_dict` says so, whatever is beside it.
+/// - A key such as `model` says so, if no tensors are beside it but scalars and training state.
 /// - An only child is the model, if there is nothing beside it but scalars and training state,
 ///   or averages of its weights; where all are averages, the only one of them.
 ///

@@ -14,7 +14,7 @@ pub struct Tie {
 }
 
 /// The tied entries of a catalog of any format: those that show the same bytes of the same record
-/// as the same elements. Ties stand in the order of their first entries.
+/// as the same elements. Ties are in the order of their first entries.
 ///
 /// Kept is the first name in file order that a state dict would have: a name through a private
 /// list, such as `rnn._flat_weights.0`, comes after `rnn.weight_ih_l0`.
@@ -45,7 +45,7 @@ pub fn ties(catalog: &Catalog) -> Vec<Tie> {
 }
 
 impl Tie {
-    /// Adds an entry that stands behind all others in the file.
+    /// Adds an entry that is behind all others in the file.
     fn add(&mut self, position: usize, entries: &[Entry]) {
         let is_internal = |position: usize| is_internal(entries[position].name());
         if is_internal(self.kept) && !is_internal(position) {

@@ -16,7 +16,7 @@ const WRAPPERS: [&str; 5] = [
 /// The wrappers that all names begin with, joined with dots; empty where there is none.
 ///
 /// Wrappers nest in any order: `module._orig_mod`, `_orig_mod.module`.
-/// It works on the names of any format; those of an inner root are given without its prefix.
+/// It works on the names of any format; names below an inner root are passed without its prefix.
 ///
 /// ```
 /// use tensorlift_format_torchzip::wrapper_prefix;

@@ -13,7 +13,7 @@ use crate::pickle::display_text;
 use super::file::{Format, TorchFile};
 use super::reader::{Parsed, TorchReader};
 
-/// From so many entries on, their headers are read beside the pickles.
+/// From this number of entries on, their headers are read beside the pickles.
 const ENTRIES_WORTH_A_THREAD: usize = 2048;
 
 /// The pickles of an archive, each with its entry.
@@ -158,7 +158,7 @@ fn inside(folder: &[u8], name: &str) -> Vec<u8> {
 
 /// The root folder of an archive, with its slash, and the pickle in it.
 ///
-/// The folder is that of the first entry, as for PyTorch; archives packed anew may begin with
+/// The folder is that of the first entry, as for PyTorch; archives that were packed again may begin with
 /// another, so any folder at the top will do.
 fn find_pickle(archive: &Archive<'_>) -> Result<(Vec<u8>, ZipEntry)> {
     let folder_of = |name: &[u8]| {

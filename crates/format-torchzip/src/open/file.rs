@@ -1,4 +1,4 @@
-//! What reading a file gives, and how it is asked for.
+//! What reading a file returns, and its options.
 
 use std::fmt;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl TorchFile {
         &self.automatic_root
     }
 
-    /// What stands beside the [`automatic_root`](Self::automatic_root) and could be a model too,
+    /// What is beside the [`automatic_root`](Self::automatic_root) and could be a model too,
     /// in file order: moving averages of the weights, a second network.
     #[must_use]
     pub fn other_models(&self) -> &[Root] {

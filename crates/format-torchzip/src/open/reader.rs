@@ -108,7 +108,7 @@ impl TorchReader<'_> {
         self.list(parsed, &storages, Some(tar.pickle.offset), Format::Tar)
     }
 
-    /// Looks at what stands behind the last part of a file.
+    /// Looks at what is behind the last part of a file.
     fn read_behind(&mut self, end: u64, place: UnclaimedPlace) -> Result<()> {
         let limits = &self.options.limits;
         let behind = legacy::behind(self.storage, end, place, limits, self.budget.clone())?;
@@ -164,7 +164,7 @@ impl TorchReader<'_> {
         Ok((arena, root, len))
     }
 
-    /// Looks at what stands behind a pickle of `len` bytes that was read from `at`.
+    /// Looks at what is behind a pickle of `len` bytes that was read from `at`.
     pub(super) fn check_behind(&mut self, bytes: &[u8], len: usize, at: u64) -> Result<()> {
         let rest = &bytes[len..];
         let offset = at + len as u64;
@@ -272,7 +272,7 @@ impl Parsed {
     }
 }
 
-/// Runs a pickle at the beginning of `bytes`; gives its objects and its length.
+/// Runs a pickle at the beginning of `bytes`; returns its objects and its length.
 fn run(
     bytes: &[u8],
     name: &'static str,

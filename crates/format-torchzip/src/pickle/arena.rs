@@ -8,99 +8,7 @@ use std::collections::HashMap;
 use crate::pickle::globals::Known;
 
 use super::budget::{DescriptionBudget, OutOfBudget};
-
-/// Names a node of its arena.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Id(u32);
-
-impl Id {
-    pub(crate) const NONE: Id = Id(0);
-    pub(crate) const TRUE: Id = Id(1);
-    pub(crate) const FALSE: Id = Id(2);
-    pub(crate) const EMPTY_TUPLE: Id = Id(3);
-    /// No node has this number.
-    pub(crate) const NOWHERE: Id = Id(u32::MAX);
-
-    pub(crate) const fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    /// One of the integers that every arena holds from the start.
-    pub(crate) const fn small(value: u8) -> Id {
-        Id(4 + value as u32)
-    }
-}
-
-/// A run of bytes: in the pickle, or past its end in the arena's own text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) start: u32,
-    pub(crate) len: u32,
-}
-
-/// A Python object.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Node {
-    None,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    /// An integer beyond `i64`: little-endian two's complement.
-    BigInt(Span),
-    /// An integer beyond `i64`: decimal digits.
-    BigText(Span),
-    /// UTF-8, lone surrogates included.
-    Text(Span),
-    Bytes(Span),
-    /// A `str` of Python 2: bytes or text, nobody knows.
-    Str8(Span),
-    Tuple {
-        start: u32,
-        len: u32,
-    },
-    List(Seq),
-    Set(Seq),
-    /// Keys and values in turn.
-    Dict(Seq),
-    Global(u32),
-    Persistent(Id),
-    Object(u32),
-}
-
-/// Names a growing run of ids; empty ones cost nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seq(u32);
-
-impl Seq {
-    pub(crate) const EMPTY: Seq = Seq(u32::MAX);
-}
-
-/// A class or function, by name alone.
-#[derive(Clone, Debug)]
-pub(crate) struct Global {
-    pub(crate) module: Box<str>,
-    pub(crate) name: Box<str>,
-    pub(crate) known: Known,
-}
-
-impl Global {
-    /// The dotted name.
-    pub(crate) fn path(&self) -> String {
-        format!("{}.{}", self.module, self.name)
-    }
-}
-
-/// What a call would have made: the callable, its arguments, and what was put in afterwards.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Object {
-    pub(crate) class: Id,
-    pub(crate) args: Id,
-    /// What the last BUILD set, and what those before it did.
-    pub(crate) state: Option<Id>,
-    pub(crate) earlier_states: Seq,
-    pub(crate) list: Seq,
-    pub(crate) dict: Seq,
-}
+use super::node::{Global, Id, Node, Object, Seq, Span};
 
 /// All objects of one pickle.
 #[derive(Debug, Default)]
@@ -112,7 +20,7 @@ pub(crate) struct Arena {
     objects: Vec<Object>,
     globals: Vec<Global>,
     global_numbers: HashMap<(Box<str>, Box<str>), u32>,
-    /// States given to containers by BUILD.
+    /// States that BUILD sets on containers.
     attributes: HashMap<Id, Id>,
     /// The class and the arguments of containers that a call made.
     origins: HashMap<Id, (Id, Id)>,
@@ -357,7 +265,7 @@ impl Arena {
         }
     }
 
-    /// The keys and values of a dict, in turn.
+    /// The keys and values of a dict, alternating.
     pub(crate) fn pairs(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
             Node::Dict(seq) => Some(self.seq(seq)),
@@ -397,7 +305,7 @@ impl Arena {
             .map_or(Known::Unknown, |global| global.known)
     }
 
-    /// The object a node stands for, and what its callable means.
+    /// The object that a node represents, and what its callable means.
     pub(crate) fn as_object(&self, id: Id) -> Option<(&Object, Known)> {
         match self.node(id) {
             Node::Object(number) => {
@@ -463,25 +371,5 @@ impl Arena {
     /// All nodes, in the order they were made.
     pub(crate) fn ids(&self) -> impl Iterator<Item = Id> {
         (0..self.nodes.len() as u32).map(Id)
-    }
-}
-
-impl Node {
-    pub(crate) const fn kind(self) -> &'static str {
-        match self {
-            Node::None => "None",
-            Node::Bool(_) => "bool",
-            Node::Int(_) | Node::BigInt(_) | Node::BigText(_) => "int",
-            Node::Float(_) => "float",
-            Node::Text(_) | Node::Str8(_) => "str",
-            Node::Bytes(_) => "bytes",
-            Node::Tuple { .. } => "tuple",
-            Node::List(_) => "list",
-            Node::Set(_) => "set",
-            Node::Dict(_) => "dict",
-            Node::Global(_) => "class or function",
-            Node::Persistent(_) => "storage",
-            Node::Object(_) => "object",
-        }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct DescriptionBudget {
 pub(crate) enum OutOfBudget {
     /// The ceiling and what was wanted, in bytes.
     Budget { total: u64, wanted: u64 },
-    /// An allocation of so many bytes failed.
+    /// An allocation of this size failed.
     Memory { bytes: u64 },
 }
 

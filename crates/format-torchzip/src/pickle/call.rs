@@ -1,8 +1,9 @@
 //! What calls leave behind: containers for the few classes that are containers, an inert note
 //! for every other.
 
-use super::arena::{Arena, Id, Node, Seq};
+use super::arena::Arena;
 use super::globals::Known;
+use super::node::{Id, Node, Seq};
 use super::problem::PickleProblem;
 
 type Made<T> = Result<T, PickleProblem>;
@@ -71,7 +72,7 @@ impl Arena {
         }
     }
 
-    /// Gives an object's constructor its keyword arguments: they are kept like items of a dict.
+    /// Adds the keyword arguments of an object's constructor: they are kept like items of a dict.
     pub(super) fn keyword_arguments(&mut self, id: Id, kwargs: Id) -> Made<()> {
         let Some(pairs) = self.pairs(kwargs).map(<[Id]>::to_vec) else {
             return match self.node(kwargs) {
@@ -96,7 +97,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Gives `target` its state.
+    /// Sets the state of `target`.
     pub(super) fn build(&mut self, target: Id, state: Id) -> Made<()> {
         match self.node(target) {
             Node::Object(number) => {

@@ -1,4 +1,4 @@
-//! The opcodes of pickle protocols 0 to 5, by the names that Python's `pickletools` gives them.
+//! The opcodes of pickle protocols 0 to 5, by their names in Python's `pickletools`.
 
 macro_rules! opcodes {
     ($($name:ident = $byte:literal,)*) => {

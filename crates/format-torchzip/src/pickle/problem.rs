@@ -15,7 +15,7 @@ pub enum PickleProblem {
     /// No protocol has this opcode.
     #[error("{0:#04x} is no opcode of protocols 0 to 5")]
     UnknownOpcode(u8),
-    /// The opcode stands for something outside the file.
+    /// The opcode needs something outside the file.
     #[error("opcode {0} needs data from outside the file")]
     Outside(&'static str),
     /// The file asks for a protocol that does not exist.
@@ -38,7 +38,7 @@ pub enum PickleProblem {
         /// What it was applied to.
         found: String,
     },
-    /// A dict was given a key without a value.
+    /// A dict gets a key without a value.
     #[error("opcode {0} needs as many values as keys")]
     OddPairs(&'static str),
     /// A text is no UTF-8.

@@ -1,7 +1,7 @@
 //! The part of a checkpoint that is not tensors, as plain values.
 
-mod give;
 mod part;
+mod values;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::pickle::{Arena, Id, Node};
 use crate::tensors::objects::Objects;
 use crate::tensors::text::push_key_text;
 
-use give::Giver;
+use values::ValueBuilder;
 
 pub use part::{CallPart, ObjectId, Part};
 
@@ -32,7 +32,7 @@ pub struct State {
     pickle: Anonymous,
     root: Id,
     names: FirstNames,
-    /// Objects that may be given out, and the memory for that.
+    /// The objects that a value may have, and the memory for it.
     nodes: usize,
     memory: u64,
 }
@@ -86,7 +86,7 @@ impl State {
             arena: &self.arena,
             pickle: &self.pickle,
         };
-        Giver::new(objects, &names, self.nodes, self.memory).value(self.root)
+        ValueBuilder::new(objects, &names, self.nodes, self.memory).value(self.root)
     }
 
     /// What the root object is, in a few words.

@@ -18,7 +18,7 @@ pub(crate) struct Array {
     pub(crate) bytes: Id,
 }
 
-/// The array that an object stands for, or `None` for arrays of objects, records, texts and
+/// The array that an object represents, or `None` for arrays of objects, records, texts and
 /// dates.
 pub(crate) fn array(
     objects: &Objects<'_>,
@@ -65,7 +65,7 @@ pub(crate) fn array(
     }))
 }
 
-/// The dtype that a `numpy.dtype` object stands for, where we have it.
+/// The dtype that a `numpy.dtype` object represents, where we have it.
 pub(crate) fn plain_dtype(objects: &Objects<'_>, id: Id) -> Option<(Dtype, ByteOrder)> {
     let arena = objects.arena;
     let (object, known) = arena.as_object(id)?;
@@ -193,7 +193,7 @@ fn half_float(bits: u16) -> f64 {
     }
 }
 
-/// The bytes an object stands for: raw ones, or a text that `_codecs.encode` would turn into
+/// The bytes that an object represents: raw ones, or a text that `_codecs.encode` would make
 /// bytes.
 pub(crate) fn encoded_text(objects: &Objects<'_>, id: Id) -> Option<Id> {
     match objects.arena.as_object(id)? {

@@ -14,7 +14,7 @@ pub enum TensorProblem {
         function: &'static str,
         /// What it takes.
         expected: &'static str,
-        /// What the file gives.
+        /// What the file has.
         found: String,
     },
     /// The type of a storage is not known.
@@ -63,14 +63,14 @@ pub enum TensorProblem {
         /// How long the storage is.
         len: u64,
     },
-    /// A key stands for two storages that are not the same.
+    /// A key names two storages that are not the same.
     #[error("the key {key:?} is {first} at first and {found} later")]
     Contradiction {
         /// The key.
         key: String,
-        /// What it stands for where it is met first.
+        /// What it names where it is met first.
         first: String,
-        /// What it stands for later.
+        /// What it names later.
         found: String,
     },
     /// The tensor is another dtype than the file holds, and elements are not converted.

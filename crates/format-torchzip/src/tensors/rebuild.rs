@@ -48,7 +48,7 @@ pub(crate) enum TensorKind {
 /// A strided view of a storage.
 #[derive(Clone, Debug)]
 pub(crate) struct Dense {
-    /// The object that stands for the storage; a meta tensor has none.
+    /// The object that represents the storage; a meta tensor has none.
     pub(crate) storage: Option<Id>,
     /// Taken from the storage's type where the call does not say.
     pub(crate) dtype: Option<TorchDtype>,
@@ -72,7 +72,7 @@ pub(crate) enum Quantizer {
 struct Call<'a> {
     known: Known,
     args: &'a [Id],
-    /// `None` where a wrapper gives function and arguments apart.
+    /// `None` where a wrapper has function and arguments apart.
     object: Option<&'a Object>,
 }
 
@@ -89,7 +89,7 @@ enum Layer<'a> {
 
 /// # Tensors
 impl<'a> Objects<'a> {
-    /// The tensor that an object stands for, if it is one as nearly all are: a view of a storage
+    /// The tensor that an object represents, if it is one as nearly all are: a view of a storage
     /// that no class wraps and nobody added an attribute to.
     pub(crate) fn plain_tensor(&self, id: Id) -> Described<Option<Dense>> {
         match self.arena.as_object(id) {
@@ -101,7 +101,7 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// The tensor that an object stands for, or `None` for objects of other kinds.
+    /// The tensor that an object represents, or `None` for objects of other kinds.
     pub(crate) fn tensor(&self, id: Id) -> Described<Option<Tensor>> {
         let Some(mut call) = self.call(id) else {
             return Ok(None);

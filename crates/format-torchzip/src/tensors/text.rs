@@ -31,7 +31,10 @@ pub(crate) fn push_key_text(
         Node::Bool(true) => out.write_str("True"),
         Node::Bool(false) => out.write_str("False"),
         Node::Int(value) => write!(out, "{value}"),
-        Node::Float(value) => write!(out, "{value:?}"),
+        Node::Float(value) => {
+            push_float(value, out);
+            Ok(())
+        }
         Node::Text(span) | Node::Str8(span) => {
             let bytes = arena.bytes(pickle, span);
             let within = &bytes[..bytes.len().min(ceiling)];
@@ -99,6 +102,25 @@ fn push_key_texts(
     }
 }
 
+/// Writes a float as Python prints it: with an exponent below 1e-4 and from 1e16 on.
+fn push_float(value: f64, out: &mut String) {
+    if value.is_nan() {
+        return out.push_str("nan");
+    }
+    let scientific = format!("{value:e}");
+    // Writing into a string cannot fail.
+    let _ = match scientific.split_once('e').map(|(digits, exponent)| {
+        let exponent: i32 = exponent.parse().unwrap_or(0);
+        (digits, exponent)
+    }) {
+        Some((digits, exponent @ (..-4 | 16..))) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => write!(out, "{value:?}"),
+    };
+}
+
 /// Writes bytes as Python prints them, so that `b'a'` and `'a'` are told apart.
 fn push_bytes(bytes: &[u8], ceiling: usize, out: &mut String) {
     let within = &bytes[..bytes.len().min(ceiling)];
@@ -142,6 +164,27 @@ pub(crate) fn decimal(objects: &Objects<'_>, id: Id) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn floats_are_printed_as_python_prints_them() {
+        let cases = [
+            (1.0, "1.0"),
+            (-0.0, "-0.0"),
+            (0.1, "0.1"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (-1.5e300, "-1.5e+300"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (f64::NAN, "nan"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (value, expected) in cases {
+            let mut out = String::new();
+            push_float(value, &mut out);
+            assert_eq!(out, expected);
+        }
+    }
 
     #[test]
     fn bytes_are_printed_as_python_prints_them() {

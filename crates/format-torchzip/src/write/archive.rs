@@ -12,7 +12,7 @@ use super::state_dict::StateDict;
 const ROOT: &str = "archive";
 /// What PyTorch aligns storages to, in bytes.
 const ALIGNMENT: u16 = 64;
-/// From so many bytes on, an entry needs the wider fields of zip64.
+/// From this size on, an entry needs the wider fields of zip64.
 const LARGE: u64 = u32::MAX as u64;
 /// What a tensor's description can take in a pickle beside its name, in bytes: 64 dimensions of
 /// two numbers of ten bytes, and some words.
@@ -107,7 +107,7 @@ impl<W: Write + Seek> ArchiveWriter<W> {
         Ok(())
     }
 
-    /// Writes the last records and the directory, and gives the output back, not flushed.
+    /// Writes the last records and the directory, and returns the output, not flushed.
     ///
     /// # Errors
     /// If a storage is missing, or the output refuses.

@@ -39,7 +39,7 @@ pub enum WriteError {
         /// The bytes of its storage.
         found: u64,
     },
-    /// A name was given before.
+    /// A name is taken.
     #[error("the name is given to two tensors")]
     DuplicateName {
         /// The name.

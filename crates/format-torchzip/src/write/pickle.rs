@@ -84,7 +84,7 @@ impl<W: Write> Pickler<W> {
         self.memorised(("", text), |pickler| pickler.text(text))
     }
 
-    /// Writes what stands for `key`, or a reference to where it was written.
+    /// Writes the object of `key`, or a reference to where it was written.
     fn memorised(
         &mut self,
         key: (&'static str, &'static str),

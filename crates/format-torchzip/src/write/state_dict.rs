@@ -40,7 +40,7 @@ impl StateDict {
         Self::default()
     }
 
-    /// Announces a storage of so many bytes; storages are written in the order in which they are
+    /// Announces a storage of this size in bytes; storages are written in the order in which they are
     /// announced.
     pub fn storage(&mut self, bytes: u64) -> StorageId {
         self.storages.push(bytes);

@@ -29,7 +29,7 @@ fn a_training_state_fills_a_struct() {
 #[test]
 fn a_root_gives_the_models_own_names() {
     let checkpoint = Checkpoint::open(committed::one("torch-objects/lightning.ckpt").path).unwrap();
-    let root = checkpoint.automatic_root().to_owned();
+    let root = checkpoint.automatic_root();
     assert_eq!(root, "state_dict");
     let full: Vec<String> = checkpoint
         .catalog()
@@ -46,6 +46,28 @@ fn a_root_gives_the_models_own_names() {
     }
     let error = own.root("nowhere").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn wrappers_of_a_model_are_a_root_in_every_format() {
+    let names = ["module._orig_mod.a.weight", "module._orig_mod.b.weight"];
+    for format in [Format::safetensors(), Format::torch_zip()] {
+        let spec = CheckpointSpec::new(format);
+        let spec = names
+            .iter()
+            .fold(spec, |spec, name| spec.tensor(*name, Dtype::U8, [1]));
+        let checkpoint = Checkpoint::from_bytes(spec.to_bytes()).unwrap();
+        let root = checkpoint.automatic_root();
+        assert_eq!(root, "module._orig_mod");
+        let own = checkpoint.root(&root).unwrap();
+        let own: Vec<&str> = own
+            .catalog()
+            .entries()
+            .iter()
+            .map(|entry| entry.name())
+            .collect();
+        assert_eq!(own, ["a.weight", "b.weight"]);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tensors whose arguments cannot be true, and odd ones that can.
 
 mod arguments;
+mod close;
 mod names;
 
 use tensorlift_tensor_meta::Dtype;
@@ -20,6 +21,7 @@ pub(super) fn add(all: &mut Vec<Case>) {
     layouts(&mut group);
     sound(&mut group);
     arguments::add(&mut group);
+    close::add(&mut group);
     names::add(&mut group);
 }
 

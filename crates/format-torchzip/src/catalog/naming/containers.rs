@@ -186,7 +186,7 @@ const MODULE_DICTS: [&[u8]; 3] = [b"_parameters", b"_buffers", b"_modules"];
 fn is_module(arena: &Arena, pickle: &[u8], state: Id) -> bool {
     let pairs = arena.pairs(state).unwrap_or(&[]);
     MODULE_DICTS.iter().all(|dict| {
-        // They stand near the front.
+        // They are near the front.
         pairs
             .chunks_exact(2)
             .take(64)

@@ -23,7 +23,7 @@ impl<'a> Walk<'a> {
         if pairs.len() <= 2 {
             return Cow::Borrowed(pairs);
         }
-        // Where the pair of each key stands among those that are kept.
+        // The position of each key's pair among those that are kept.
         let mut seen: HashMap<Key<'a>, usize> = HashMap::with_capacity(pairs.len() / 2);
         let mut kept: Option<Vec<Id>> = None;
         let (mut key_bytes, mut dropped) = (0, 0);

@@ -34,7 +34,7 @@ const MAX_FRAME_BYTES: usize = 8 << 20;
 pub(super) struct Found<'w> {
     /// Its path from the root.
     pub(super) name: &'w str,
-    /// The object; a number that stands beside a tensor has none.
+    /// The object; a number beside a tensor has none.
     pub(super) object: Option<Id>,
     pub(super) requires_grad: bool,
     /// The dtype that a wrapper converts the tensor to.
@@ -106,7 +106,7 @@ struct Frame<'a> {
     leaves: Option<Leaves>,
 }
 
-/// Where a node stands.
+/// The position of a node.
 #[derive(Clone, Copy)]
 struct Position {
     path_len: usize,
@@ -130,7 +130,7 @@ enum Way {
     Items,
     /// The same, one level down.
     Args,
-    /// Keys and values in turn.
+    /// Keys and values, alternating.
     Pairs,
     /// The same, of a module: its dicts of parameters, buffers and modules are seen through.
     Module,
@@ -327,7 +327,7 @@ impl<'a> Walk<'a> {
         Ok(Stepped::On(self.visit(child, at)?))
     }
 
-    /// The number beside a quantized tensor that a frame stands for.
+    /// The number beside a quantized tensor that a frame represents.
     fn number(&mut self, way: Way, at: Position) -> Option<Named> {
         let (segment, content) = match way {
             Way::Scale(scale) => ("scale", Content::Scale(scale)),

@@ -1,6 +1,6 @@
 //! The arguments of opcodes: fixed numbers, counted runs of bytes, lines.
 
-use super::super::arena::Span;
+use super::super::node::Span;
 use super::super::problem::PickleProblem;
 use super::{Machine, Step, limit};
 

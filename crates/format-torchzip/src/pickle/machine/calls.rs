@@ -1,7 +1,7 @@
 //! Opcodes that name classes and functions, make objects of them, and refer to storages.
 
-use super::super::arena::Node;
 use super::super::globals::Known;
+use super::super::node::Node;
 use super::super::opcode as op;
 use super::super::policy::Policy;
 use super::super::problem::PickleProblem;

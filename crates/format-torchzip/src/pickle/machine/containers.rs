@@ -1,6 +1,6 @@
 //! Opcodes that make tuples, lists, sets and dicts, or put objects into them.
 
-use super::super::arena::{Id, Node, Seq};
+use super::super::node::{Id, Node, Seq};
 use super::super::opcode as op;
 use super::super::problem::PickleProblem;
 use super::{Machine, Step, target};

@@ -10,9 +10,10 @@ use std::collections::HashMap;
 
 use tensorlift_tensor_meta::Limits;
 
-use super::arena::{Arena, Id};
+use super::arena::Arena;
 use super::budget::{DescriptionBudget, OutOfBudget};
 use super::limits::Ceilings;
+use super::node::Id;
 use super::opcode as op;
 use super::policy::Policy;
 use super::problem::{PickleError, PickleProblem};

@@ -1,6 +1,6 @@
 //! The machine's stack, marks and memo, and the opcodes that move objects between them.
 
-use super::super::arena::Id;
+use super::super::node::Id;
 use super::super::opcode as op;
 use super::super::problem::PickleProblem;
 use super::{Machine, Step, limit, literal};

@@ -1,6 +1,6 @@
 //! Opcodes that push one value: constants, numbers, texts and bytes.
 
-use super::super::arena::{Id, Node, Span};
+use super::super::node::{Id, Node, Span};
 use super::super::opcode as op;
 use super::super::problem::PickleProblem;
 use super::super::text;

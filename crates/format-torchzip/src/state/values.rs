@@ -12,7 +12,7 @@ use crate::tensors::objects::Objects;
 use crate::tensors::rebuild::{Quantizer, TensorKind};
 use crate::tensors::text::{decimal, push_key_text};
 
-/// Nesting of a value that is given out; dropping one recurses, so it is bounded for good.
+/// Nesting of a value; dropping one recurses, so it is bounded for good.
 const MAX_DEPTH: usize = 256;
 /// What a value costs in memory, in bytes.
 const VALUE_BYTES: u64 = size_of::<Value>() as u64;
@@ -23,7 +23,7 @@ const DICT_BYTES: u64 = 11 * PAIR_BYTES / 2 + BLOCK_BYTES;
 /// What the allocator takes for a text or a list beside its content.
 const BLOCK_BYTES: u64 = 16;
 
-pub(super) struct Giver<'a> {
+pub(super) struct ValueBuilder<'a> {
     objects: Objects<'a>,
     names: &'a HashMap<Id, &'a str>,
     budget: DescriptionBudget,
@@ -35,8 +35,8 @@ pub(super) struct Giver<'a> {
 
 type Dict = BTreeMap<HashableValue, Value>;
 
-impl<'a> Giver<'a> {
-    /// Gives out at most `nodes` objects, shared ones each time they are met, in `memory` bytes.
+impl<'a> ValueBuilder<'a> {
+    /// Builds at most `nodes` objects, shared ones each time they are met, in `memory` bytes.
     pub(super) fn new(
         objects: Objects<'a>,
         names: &'a HashMap<Id, &'a str>,
