@@ -62,7 +62,7 @@ impl Device for CandleCuda {
         self.device.reserve(bytes)
     }
 
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         Ok(Box::new(CandleCudaGroup {
             group: Some(self.device.allocate(request)?),
             bytes: request.bytes,

@@ -33,14 +33,14 @@ use candle_nn::VarBuilder;
 
 pub use weights::{ShardedVarBuilder, Weights};
 
-/// Loads every tensor of a checkpoint, for models that are built by a [`VarBuilder`].
+/// Loads every tensor of a checkpoint in a dtype, for models that are built by a [`VarBuilder`].
 ///
 /// # Errors
-/// As [`Weights::load`].
+/// As [`Weights::load_as`].
 pub fn var_builder(
     target: impl AsRef<Path>,
     dtype: DType,
     device: &Device,
 ) -> Result<VarBuilder<'static>, tensorlift::Error> {
-    Ok(Weights::load(target, device)?.var_builder(dtype, device))
+    Ok(Weights::load_as(target, dtype, device)?.var_builder(dtype, device))
 }

@@ -87,7 +87,7 @@ impl Device for CandleMemory {
         HostDevice::new().reserve(bytes)
     }
 
-    fn allocate(&self, request: &GroupRequest) -> Result<Box<dyn Group>, DeviceError> {
+    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         let storage = request.dtype.and_then(|dtype| zeros(dtype, request.bytes));
         let storage = storage.ok_or_else(|| DeviceError::Unavailable {
             device: self.name(),

@@ -6,7 +6,10 @@ use candle_core::{DType, Device, Error as CandleError, Result as CandleResult, S
 use candle_nn::var_builder::{Shard, SimpleBackend, VarBuilderArgs};
 use candle_nn::{Init, VarBuilder, var_builder::Backend};
 use tensorlift::device::Device as _;
-use tensorlift::{Checkpoint, Dtype, Entry, Error, ErrorKind, HostDevice, LoadReport, Loader};
+use tensorlift::{
+    Checkpoint, Dtype, DtypePolicy, Entry, Error, ErrorKind, HostDevice, LoadOptions, LoadReport,
+    Loader,
+};
 
 use crate::memory;
 
@@ -43,6 +46,24 @@ impl Weights {
     pub fn load(target: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let checkpoint = Checkpoint::open(target)?;
         Self::from_loader(&checkpoint, checkpoint.loader(), device)
+    }
+
+    /// The same in a dtype: floating-point tensors are converted while they are loaded, all others
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_as(target: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::open(target)?;
+        let policy = match dtype {
+            DType::F64 => DtypePolicy::To(Dtype::F64),
+            DType::F32 => DtypePolicy::To(Dtype::F32),
+            DType::F16 => DtypePolicy::To(Dtype::F16),
+            DType::BF16 => DtypePolicy::To(Dtype::BF16),
+            _ => DtypePolicy::Keep,
+        };
+        let options = LoadOptions::default().dtype(policy);
+        Self::from_loader(&checkpoint, checkpoint.loader().options(options), device)
     }
 
     /// Loads with options of your own; the loader's placement is replaced.

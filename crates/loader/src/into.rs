@@ -8,6 +8,7 @@ use tensorlift_device::{Destination, DeviceError, Group, GroupRules};
 use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Error, ErrorKind, Source};
 
 use crate::control::Control;
+use crate::dtype::Casts;
 use crate::element::Element;
 use crate::execute::fill;
 use crate::options::{LoadOptions, Mode};
@@ -100,7 +101,8 @@ where
         .into_iter()
         .map(|(name, memory)| (name.into(), memory.into()))
         .collect();
-    let mut matched = Matched::new(catalog, is_selected, parameters)?;
+    let casts = options.dtype.casts(catalog)?;
+    let mut matched = Matched::new(catalog, is_selected, parameters, &casts)?;
     if options.strict {
         matched.check_complete()?;
     }
@@ -155,6 +157,7 @@ impl<'d> Matched<'d> {
         catalog: &Catalog,
         is_selected: impl Fn(&Entry) -> bool,
         parameters: Vec<(String, ParameterMemory<'d>)>,
+        casts: &Casts,
     ) -> Result<Self, Error> {
         let (mut found, mut missing, mut faults) = (HashMap::new(), Vec::new(), Vec::new());
         let mut given = HashSet::new();
@@ -166,7 +169,8 @@ impl<'d> Matched<'d> {
             match catalog.get(&name) {
                 None => missing.push(name),
                 Some(entry) => {
-                    faults.extend(memory.fault(catalog, entry));
+                    let dtype = casts.of_entry(catalog, entry);
+                    faults.extend(memory.fault(catalog, entry, dtype));
                     found.insert(name, memory);
                 }
             }
@@ -237,13 +241,14 @@ impl ParameterMemory<'_> {
         }
     }
 
-    /// What is wrong with it for a tensor.
-    fn fault(&self, catalog: &Catalog, entry: &Entry) -> Option<String> {
-        let (name, dtype) = (entry.name(), entry.dtype());
+    /// What is wrong with it for a tensor that has this dtype once it is loaded.
+    fn fault(&self, catalog: &Catalog, entry: &Entry, dtype: Dtype) -> Option<String> {
+        let name = entry.name();
         if let Source::Absent { .. } = catalog.record(entry).source {
             return Some(format!("{name:?} has no bytes in the checkpoint"));
         }
-        let (expected, found) = (entry.bytes(), self.byte_len());
+        let expected = entry.layout().contiguous_bytes(dtype).unwrap_or(u64::MAX);
+        let found = self.byte_len();
         if expected != found as u64 {
             let shape = entry.shape();
             return Some(format!(

@@ -60,8 +60,8 @@ pub use options::{LoadOptions, Mode, PageCache, PlanOptions, Reader, Verify};
 pub use pattern::Pattern;
 pub use placement::Placement;
 pub use plan::{
-    GroupMemory, Place, Plan, PlannedGroup, Repeat, Segment, SegmentSource, Selection, Transform,
-    plan,
+    Assembly, GroupMemory, Place, Plan, PlannedGroup, Repeat, Segment, SegmentSource, Selection,
+    Transform, plan,
 };
 pub use report::{
     Alternative, Bytes, Counts, FileReport, LoadReport, PaceStep, Phases, RefusedReader,

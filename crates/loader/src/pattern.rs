@@ -43,22 +43,46 @@ impl Pattern {
     /// Whether it matches exactly this name.
     #[must_use]
     pub fn matches_whole(&self, name: &str) -> bool {
+        self.captures(name).is_some()
+    }
+
+    /// What each `*` stands for in exactly this name, each but the last as short as possible.
+    #[must_use]
+    pub fn captures<'n>(&self, name: &'n str) -> Option<Vec<&'n str>> {
         let mut parts = self.0.split('*');
         // Splitting gives one part at least.
-        let first = parts.next().unwrap_or("");
-        let Some(mut rest) = name.strip_prefix(first) else {
-            return false;
-        };
+        let mut rest = name.strip_prefix(parts.next().unwrap_or(""))?;
         let Some(last) = parts.next_back() else {
-            return rest.is_empty();
+            return rest.is_empty().then(Vec::new);
         };
+        let mut captures = Vec::new();
         for part in parts {
-            match rest.find(part) {
-                Some(at) => rest = &rest[at + part.len()..],
-                None => return false,
-            }
+            let at = rest.find(part)?;
+            captures.push(&rest[..at]);
+            rest = &rest[at + part.len()..];
         }
-        rest.ends_with(last)
+        captures.push(rest.strip_suffix(last)?);
+        Some(captures)
+    }
+
+    /// The name that the pattern is with each `*` replaced in turn.
+    #[must_use]
+    pub fn expand(&self, captures: &[&str]) -> String {
+        let mut name = String::with_capacity(self.0.len());
+        let mut captures = captures.iter();
+        for (index, part) in self.0.split('*').enumerate() {
+            if index > 0 {
+                name.push_str(captures.next().copied().unwrap_or(""));
+            }
+            name.push_str(part);
+        }
+        name
+    }
+
+    /// How many `*` it has.
+    #[must_use]
+    pub fn wildcards(&self) -> usize {
+        self.0.matches('*').count()
     }
 }
 
@@ -99,5 +123,16 @@ mod tests {
             let found = Pattern::new(pattern).matches(name);
             assert_eq!(found, expected, "{pattern:?} {name:?}");
         }
+    }
+
+    #[test]
+    fn what_stars_stand_for_goes_into_another_pattern() {
+        let from = Pattern::new("encoder.*.attn.*");
+        let captures = from.captures("encoder.3.attn.q.weight").unwrap();
+        assert_eq!(captures, ["3", "q.weight"]);
+        let to = Pattern::new("layers.*.attention.*");
+        assert_eq!(to.expand(&captures), "layers.3.attention.q.weight");
+        assert_eq!(from.captures("encoder.3.mlp"), None);
+        assert_eq!(Pattern::new("x").captures("x"), Some(Vec::new()));
     }
 }

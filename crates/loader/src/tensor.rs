@@ -21,6 +21,7 @@ pub struct Tensor {
     entry: u32,
     /// Whether the elements are in row-major order, whatever strides the entry has.
     row_major: bool,
+    dtype: Dtype,
     group: Arc<dyn Group>,
     offset: usize,
 }
@@ -33,6 +34,7 @@ impl Tensor {
             // A catalog has at most `u32::MAX` entries, and offsets into memory fit.
             entry: place.entry as u32,
             row_major: place.row_major,
+            dtype: place.dtype,
             group,
             offset: place.offset as usize,
         }
@@ -50,10 +52,10 @@ impl Tensor {
         self.entry().name()
     }
 
-    /// The type of the elements.
+    /// The type of the elements: the entry's, unless the load converted them.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
-        self.entry().dtype()
+        self.dtype
     }
 
     /// The size of each dimension, in elements.
@@ -94,14 +96,13 @@ impl Tensor {
     /// The bytes from its first to its last element.
     #[must_use]
     pub fn span_bytes(&self) -> usize {
-        let entry = self.entry();
-        let bytes = if self.row_major {
-            entry.bytes()
-        } else {
-            entry.span_bytes()
+        let layout = self.entry().layout();
+        let bytes = match self.row_major {
+            true => layout.contiguous_bytes(self.dtype),
+            false => layout.span_bytes(self.dtype),
         };
         // It is in memory, so it has a size.
-        bytes as usize
+        bytes.unwrap_or(u64::MAX) as usize
     }
 }
 
@@ -180,7 +181,8 @@ impl Tensor {
 
     /// Host memory for a row-major copy.
     fn allocate_row_major(&self) -> Result<Box<dyn Group>, Error> {
-        let bytes = self.entry().bytes();
+        let bytes = self.entry().layout().contiguous_bytes(self.dtype);
+        let bytes = bytes.unwrap_or(u64::MAX);
         let host = HostDevice::new();
         let request = GroupRequest::new(usize::try_from(bytes).unwrap_or(usize::MAX));
         let group = host.reserve(bytes).and_then(|()| host.allocate(&request));

@@ -3,6 +3,7 @@
 mod batches;
 mod convert;
 mod device;
+mod device_map;
 mod doctor;
 mod failure;
 mod inspect;

@@ -35,6 +35,7 @@
 
 mod aliases;
 mod archive;
+pub mod bundle;
 mod checkpoint;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -44,6 +45,8 @@ mod loader;
 mod notes;
 mod open;
 mod parallel;
+pub mod settings;
+pub mod skeleton;
 
 pub use checkpoint::Checkpoint;
 pub use loader::Loader;
@@ -67,10 +70,11 @@ pub use tensorlift_device as device;
 pub use tensorlift_device::{Device, DeviceError, HostDevice, HostPool, NullDevice};
 pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
-    Alternative, Budget, BudgetLimits, Bytes, CancelToken, Element, FileReport, LoadIntoError,
-    LoadOptions, LoadReport, Loaded, LoadedInto, Mode, PaceStep, PageCache, ParameterMemory,
-    Phases, Placement, Plan, Progress, Reader, RefusedReader, Resolution, Shard, Tensor, Verified,
-    Verify,
+    Alternative, Budget, BudgetLimits, Bytes, CancelToken, Cast, DeviceKey, DeviceMap,
+    DeviceMapOptions, DeviceMemory, DeviceUse, Division, DtypePolicy, Element, FileReport,
+    LoadIntoError, LoadOptions, LoadReport, Loaded, LoadedInto, Mode, PaceStep, PageCache,
+    ParameterMemory, Pattern, Phases, PlacedUnit, Placement, Plan, Progress, Reader, RefusedReader,
+    Resolution, Shard, Tensor, Verified, Verify, parse_size,
 };
 pub use tensorlift_shard_index::{Choice, Companions, Form, IndexUse, PassedOver, Reason, Route};
 /// All that implementing a [`Storage`] needs.

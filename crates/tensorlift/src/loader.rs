@@ -20,7 +20,7 @@ const LISTED_NAMES: usize = 10;
 /// What to load of a checkpoint, where to, and how.
 #[must_use = "a loader does nothing before `load`"]
 pub struct Loader<'a> {
-    checkpoint: &'a Checkpoint,
+    pub(crate) checkpoint: &'a Checkpoint,
     selections: Vec<Box<Selection<'a>>>,
     /// Whether names were selected, if only none.
     named: bool,
@@ -28,9 +28,9 @@ pub struct Loader<'a> {
     missing: Vec<String>,
     /// Selected names of tensors without bytes.
     without_bytes: Vec<String>,
-    placement: Placement,
-    options: LoadOptions,
-    control: Control,
+    pub(crate) placement: Placement,
+    pub(crate) options: LoadOptions,
+    pub(crate) control: Control,
 }
 
 /// Whether an entry is wanted.

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, candle_model, tensorlift_model};
@@ -21,11 +20,11 @@ struct Measured {
 }
 
 /// Loads once and prints what that took.
-pub(crate) fn measure(loader: &str, folder: &Path, dtype: DType) -> Result<()> {
+pub(crate) fn measure(loader: &str, folder: &Path) -> Result<()> {
     let clock = Instant::now();
     let model = match loader {
-        "tensorlift" => tensorlift_model(folder, dtype)?,
-        "candle" => candle_model(folder, dtype)?,
+        "tensorlift" => tensorlift_model(folder)?,
+        "candle" => candle_model(folder)?,
         _ => return Err(format!("expected one of {LOADERS:?}, found {loader:?}").into()),
     };
     let measured = Measured {
@@ -38,15 +37,13 @@ pub(crate) fn measure(loader: &str, folder: &Path, dtype: DType) -> Result<()> {
 }
 
 /// Prints the median time and the peak memory of each loader.
-pub(crate) fn compare(folder: &Path, dtype: DType) -> Result<()> {
+pub(crate) fn compare(folder: &Path) -> Result<()> {
     let program = std::env::current_exe()?;
     let mut measured: [Vec<Measured>; 2] = Default::default();
     for _ in 0..ROUNDS {
         for (loader, measured) in LOADERS.iter().zip(&mut measured) {
             let mut child = Command::new(&program);
-            child
-                .arg(folder)
-                .args(["--only", loader, "--dtype", dtype.as_str()]);
+            child.arg(folder).args(["--only", loader]);
             let output = child.output()?;
             if !output.status.success() {
                 return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! MODEL_DIR holds weights, `config.json` and `tokenizer.json`.
-//! `--json` prints a list of `{"text", "embedding"}`, `--dtype bf16` computes in another dtype,
-//! `--bench` loads the model by candle's own loader too and compares time and peak memory.
+//! `--json` prints a list of `{"text", "embedding"}`; `--bench` loads the model by candle's own
+//! loader too and compares time and peak memory.
+//! Weights of any floating-point dtype are computed with in F32.
 
 mod bench;
 
@@ -26,7 +27,6 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 struct Arguments {
     folder: PathBuf,
     texts: Vec<String>,
-    dtype: DType,
     json: bool,
     bench: bool,
     /// The loader that `--bench` measures in this process.
@@ -42,12 +42,12 @@ struct Embedding<'a> {
 fn main() -> Result<()> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     if let Some(loader) = &arguments.only {
-        return bench::measure(loader, &arguments.folder, arguments.dtype);
+        return bench::measure(loader, &arguments.folder);
     }
     if arguments.bench {
-        return bench::compare(&arguments.folder, arguments.dtype);
+        return bench::compare(&arguments.folder);
     }
-    let (model, tokenizer) = load(&arguments.folder, arguments.dtype)?;
+    let (model, tokenizer) = load(&arguments.folder)?;
     let mut embeddings = Vec::new();
     for text in &arguments.texts {
         let embedding = embed(&model, &tokenizer, text)?;
@@ -68,10 +68,10 @@ fn main() -> Result<()> {
 }
 
 /// The model and its tokenizer, which are loaded side by side.
-fn load(folder: &Path, dtype: DType) -> Result<(BertModel, Tokenizer)> {
+fn load(folder: &Path) -> Result<(BertModel, Tokenizer)> {
     thread::scope(|scope| {
         let tokenizer = scope.spawn(|| tokenizer(&folder.join("tokenizer.json")));
-        let weights = tensorlift_candle::var_builder(folder, dtype, &Device::Cpu)?;
+        let weights = tensorlift_candle::var_builder(folder, DType::F32, &Device::Cpu)?;
         let model = BertModel::load(weights, &config(folder)?)?;
         let tokenizer = tokenizer.join().map_err(|_| "the tokenizer panicked")??;
         Ok((model, tokenizer))
@@ -96,32 +96,31 @@ fn embed(model: &BertModel, tokenizer: &Tokenizer, text: &str) -> Result<Vec<f32
     let encoding = tokenizer.encode(text, true)?;
     let ids = Tensor::new(encoding.get_ids(), &model.device)?.unsqueeze(0)?;
     let types = ids.zeros_like()?;
-    let hidden = model.forward(&ids, &types, None)?.to_dtype(DType::F32)?;
+    let hidden = model.forward(&ids, &types, None)?;
     let mean = hidden.mean(1)?.squeeze(0)?;
     let length = mean.sqr()?.sum_all()?.sqrt()?;
     Ok(mean.broadcast_div(&length)?.to_vec1()?)
 }
 
 /// A model by candle's own loader, from the same folder.
-fn candle_model(folder: &Path, dtype: DType) -> Result<BertModel> {
+fn candle_model(folder: &Path) -> Result<BertModel> {
     let files = [folder.join("model.safetensors")];
     // SAFETY: nobody changes the file while the benchmark runs.
-    let weights = unsafe { VarBuilder::from_mmaped_safetensors(&files, dtype, &Device::Cpu)? };
+    let weights = unsafe { VarBuilder::from_mmaped_safetensors(&files, DType::F32, &Device::Cpu)? };
     Ok(BertModel::load(weights, &config(folder)?)?)
 }
 
-fn tensorlift_model(folder: &Path, dtype: DType) -> Result<BertModel> {
-    let weights = tensorlift_candle::var_builder(folder, dtype, &Device::Cpu)?;
+fn tensorlift_model(folder: &Path) -> Result<BertModel> {
+    let weights = tensorlift_candle::var_builder(folder, DType::F32, &Device::Cpu)?;
     Ok(BertModel::load(weights, &config(folder)?)?)
 }
 
 impl Arguments {
     fn parse(mut given: impl Iterator<Item = String>) -> Result<Self> {
-        let usage = "usage: embeddings MODEL_DIR TEXT... [--json] [--dtype f32|f16|bf16] [--bench]";
+        let usage = "usage: embeddings MODEL_DIR TEXT... [--json] [--bench]";
         let mut arguments = Self {
             folder: PathBuf::new(),
             texts: Vec::new(),
-            dtype: DType::F32,
             json: false,
             bench: false,
             only: None,
@@ -131,7 +130,6 @@ impl Arguments {
             match argument.as_str() {
                 "--json" => arguments.json = true,
                 "--bench" => arguments.bench = true,
-                "--dtype" => arguments.dtype = given.next().ok_or(usage)?.parse()?,
                 "--only" => arguments.only = Some(given.next().ok_or(usage)?),
                 option if option.starts_with("--") => return Err(usage.into()),
                 _ => positional.push(argument),

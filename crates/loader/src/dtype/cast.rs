@@ -47,7 +47,14 @@ impl Cast {
     #[must_use]
     pub const fn converted_len(self, len: u64) -> u64 {
         // Widths are whole bytes.
-        len / (self.from.bits() / 8) * (self.to.bits() / 8)
+        let elements = len / (self.from.bits() / 8);
+        elements.saturating_mul(self.to.bits() / 8)
+    }
+
+    /// Whether elements become shorter.
+    #[must_use]
+    pub const fn narrows(self) -> bool {
+        self.to.bits() < self.from.bits()
     }
 
     /// Converts elements from one buffer to another; both hold as many.

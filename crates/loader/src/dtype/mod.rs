@@ -70,6 +70,20 @@ impl DtypePolicy {
     }
 }
 
+/// Functions are equal if they are the same function.
+impl PartialEq for DtypePolicy {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Keep, Self::Keep) => true,
+            (Self::To(one), Self::To(other)) => one == other,
+            (Self::By(one), Self::By(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for DtypePolicy {}
+
 impl fmt::Debug for DtypePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -120,6 +134,17 @@ impl Casts {
         self.casts.get(position).copied().flatten()
     }
 
+    /// The dtype of an entry once it is loaded.
+    #[must_use]
+    pub fn of_entry(&self, catalog: &Catalog, entry: &Entry) -> Dtype {
+        let position = match self.is_empty() {
+            true => None,
+            false => catalog.position(entry.name()),
+        };
+        let cast = position.and_then(|position| self.of(position));
+        cast.map_or(entry.dtype(), Cast::to)
+    }
+
     /// The entries that keep a dtype other than the one asked for, by position in the catalog.
     #[must_use]
     pub fn kept(&self) -> &[usize] {
@@ -147,6 +172,7 @@ impl<'a> Scales<'a> {
         let entries = catalog.entries().iter().filter(quantized);
         // A quantized PyTorch tensor has its scale below its own name.
         let modules = entries.flat_map(|entry| [entry.name(), module(entry.name()).0]);
+        let modules = modules.filter(|module| !module.is_empty());
         Self {
             modules: modules.collect(),
         }

@@ -109,6 +109,12 @@ impl Part<'_> {
 
     /// Whether the bytes arrive as they are in the source.
     pub(super) fn is_verbatim(&self) -> bool {
-        self.segment.selection.is_none() && self.segment.transform.is_none()
+        let Segment {
+            selection,
+            transform,
+            cast,
+            ..
+        } = self.segment;
+        selection.is_none() && transform.is_none() && cast.is_none()
     }
 }

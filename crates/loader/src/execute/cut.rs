@@ -126,13 +126,16 @@ fn source_bytes(source: &ChunkSource<'_>) -> u64 {
 
 /// How many bytes have arrived once the source was read up to `at`.
 fn arrived(segment: &Segment, at: u64) -> u64 {
-    match &segment.selection {
+    let selected = match &segment.selection {
         None => at,
         Some(selection) if selection.is_ordered() => selection.bytes_before(at),
         // Read whole, so `at` is the beginning or the end.
         Some(selection) if at > 0 => selection.byte_len(),
         Some(_) => 0,
-    }
+    };
+    segment
+        .cast
+        .map_or(selected, |cast| cast.converted_len(selected))
 }
 
 /// The length of the chunk that begins `at` bytes into a segment's source.
@@ -146,8 +149,8 @@ fn chunk_len(segment: &Segment, source: &ChunkSource<'_>, at: u64, total: u64, c
         return left;
     };
     match (&segment.selection, &segment.transform) {
-        (None, None) => left.min(chunk - (segment.to + at) % chunk),
-        (None, Some(_)) => left.min(chunk),
+        (None, None) if segment.cast.is_none() => left.min(chunk - (segment.to + at) % chunk),
+        (None, _) => left.min(chunk),
         (Some(selection), _) if selection.is_ordered() => {
             let to_boundary = chunk - (extent.offset + at) % chunk;
             let whole = to_boundary - to_boundary % ELEMENT_BYTES;

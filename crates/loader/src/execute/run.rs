@@ -12,6 +12,7 @@ use super::inflate::inflate;
 use super::lane::HeldLane;
 use super::scratch::{Scratch, zeroed};
 use super::verify::Sums;
+use crate::dtype::Cast;
 use crate::plan::{Segment, Selection, Transform};
 
 /// Direct reads land in place where file offset and address agree modulo this many bytes.
@@ -80,7 +81,7 @@ fn run_stored<'a>(
     if let [part] = &mut parts[..] {
         match &mut part.target {
             Target::Mapping => return populate(extent, tools),
-            Target::Host(memory) if part.segment.selection.is_none() => {
+            Target::Host(memory) if part.segment.is_same_len() => {
                 let bounced = tools.read_into(extent, memory)?;
                 transform_bytes(part.segment.transform.as_ref(), memory, part.at);
                 return Ok(Ran {
@@ -88,7 +89,7 @@ fn run_stored<'a>(
                     ..Ran::IN_PLACE
                 });
             }
-            Target::Staged { staging, to, len } if is_cut(part.segment.selection.as_ref()) => {
+            Target::Staged { staging, to, len } if fits_slot(part.segment) => {
                 let (staging, to, len) = (*staging, *to, *len);
                 return run_staged(extent, part, (staging, to, len), tools);
             }
@@ -98,9 +99,10 @@ fn run_stored<'a>(
     scatter(extent, parts, tools)
 }
 
-/// Whether a chunk of the source gives a run of what arrives.
-fn is_cut(selection: Option<&Selection>) -> bool {
-    selection.is_none_or(Selection::is_ordered)
+/// Whether a chunk of the source gives a run of what arrives, and that is not longer.
+fn fits_slot(segment: &Segment) -> bool {
+    let is_cut = segment.selection.as_ref().is_none_or(Selection::is_ordered);
+    is_cut && segment.cast.is_none_or(Cast::narrows)
 }
 
 /// Brings one part through a staging slot, or lets the device read it.
@@ -121,13 +123,16 @@ fn run_staged<'a>(
         let lane = tools.lane.for_group(part.segment.group, staging)?;
         let slot = lane.slot(extent.len as usize)?;
         source.read(extent, slot)?;
-        let transform = part.segment.transform.as_ref();
+        let Segment {
+            transform, cast, ..
+        } = part.segment;
+        let is_changed = transform.is_some() || cast.is_some();
         match &part.segment.selection {
-            None => transform_bytes(transform, slot, part.at),
-            Some(selection) if transform.is_some() || is_narrow(selection) => {
+            None => change_bytes(part.segment, slot, part.at),
+            Some(selection) if is_changed || is_narrow(selection) => {
                 let arriving = selection.compact(slot, part.at);
                 let before = selection.bytes_before(part.at);
-                transform_bytes(transform, &mut slot[..arriving], before);
+                change_bytes(part.segment, &mut slot[..arriving], before);
             }
             Some(selection) => {
                 lane.copy(&copy_runs(selection, part.at, extent.len, to))?;
@@ -154,7 +159,7 @@ fn scatter<'a>(
 ) -> Result<Ran, Failure> {
     let is_whole = |part: &Part<'_>| {
         let host = matches!(part.target, Target::Host(_));
-        host && part.segment.selection.is_none() && part.len == extent.len
+        host && part.segment.is_same_len() && part.len == extent.len
     };
     // One target gets the read itself, the others copies of it.
     if let Some(position) = parts.iter().position(is_whole)
@@ -232,7 +237,7 @@ fn deliver<'a>(part: Part<'a>, bytes: &[u8], lane: &mut HeldLane<'a>) -> Result<
     } = part;
     let bytes = &bytes[..len as usize];
     match target {
-        Target::Host(memory) => fill(segment, at, bytes, memory),
+        Target::Host(memory) => fill(segment, at, bytes, memory)?,
         Target::Staged { staging, to, len } => {
             let size = staging.slot_bytes().max(1);
             let lane = lane.for_group(segment.group, staging)?;
@@ -240,7 +245,7 @@ fn deliver<'a>(part: Part<'a>, bytes: &[u8], lane: &mut HeldLane<'a>) -> Result<
                 return stage(lane, size, to, bytes);
             }
             let mut arriving = zeroed(len as u64)?;
-            fill(segment, at, bytes, &mut arriving);
+            fill(segment, at, bytes, &mut arriving)?;
             stage(lane, size, to, &arriving)?;
         }
         Target::Mapping => {}
@@ -249,7 +254,24 @@ fn deliver<'a>(part: Part<'a>, bytes: &[u8], lane: &mut HeldLane<'a>) -> Result<
 }
 
 /// Fills `to` with what a part of a segment's source, which begins at byte `at`, has for it.
-fn fill(segment: &Segment, at: u64, bytes: &[u8], to: &mut [u8]) {
+fn fill(segment: &Segment, at: u64, bytes: &[u8], to: &mut [u8]) -> Result<(), Failure> {
+    match segment.cast {
+        None => fill_unconverted(segment, at, bytes, to),
+        Some(cast) if segment.selection.is_none() && segment.transform.is_none() => {
+            cast.convert(bytes, to);
+        }
+        Some(cast) => {
+            let elements = to.len() / cast.to().alignment();
+            let mut selected = zeroed((elements * cast.from().alignment()) as u64)?;
+            fill_unconverted(segment, at, bytes, &mut selected);
+            cast.convert(&selected, to);
+        }
+    }
+    Ok(())
+}
+
+/// As [`fill`], in the dtype of the source.
+fn fill_unconverted(segment: &Segment, at: u64, bytes: &[u8], to: &mut [u8]) {
     let before = match &segment.selection {
         None => {
             to.copy_from_slice(bytes);
@@ -266,6 +288,14 @@ fn fill(segment: &Segment, at: u64, bytes: &[u8], to: &mut [u8]) {
     transform_bytes(segment.transform.as_ref(), to, before);
 }
 
+/// Changes the bytes of a part where they are; converted elements are at the front then.
+fn change_bytes(segment: &Segment, bytes: &mut [u8], at: u64) {
+    transform_bytes(segment.transform.as_ref(), bytes, at);
+    if let Some(cast) = segment.cast {
+        cast.convert_in_place(bytes);
+    }
+}
+
 fn transform_bytes(transform: Option<&Transform>, bytes: &mut [u8], at: u64) {
     if let Some(transform) = transform {
         transform.apply(bytes, at);
@@ -280,7 +310,7 @@ fn decode<'a>(
     decode_into: impl Fn(&mut [u8]) -> Result<(), Failure>,
 ) -> Result<Ran, Failure> {
     if let [part] = &mut parts[..]
-        && part.segment.selection.is_none()
+        && part.segment.is_same_len()
         && let Target::Host(memory) = &mut part.target
     {
         decode_into(memory)?;

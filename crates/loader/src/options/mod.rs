@@ -3,6 +3,7 @@ mod choices;
 use std::sync::Arc;
 
 use crate::budget::Budget;
+use crate::dtype::DtypePolicy;
 
 pub use choices::{Mode, PageCache, Reader, Verify};
 
@@ -16,6 +17,8 @@ pub struct PlanOptions {
     pub merge_gap_bytes: u64,
     /// See [`LoadOptions::row_major`].
     pub row_major: bool,
+    /// See [`LoadOptions::dtype`].
+    pub dtype: DtypePolicy,
 }
 
 /// The options of a load; the defaults suit local disks.
@@ -52,6 +55,10 @@ pub struct LoadOptions {
     /// yet, in bytes; a larger tensor is read alone. Larger windows overlap reading and handling
     /// better. Default: 256 MiB.
     pub window_bytes: u64,
+    /// The dtypes that floating-point tensors have once they are loaded. They are converted chunk
+    /// by chunk on the host; behind staging slots before the copy to the device, if they become
+    /// narrower. Default: those of the files.
+    pub dtype: DtypePolicy,
     /// The most memory that the load may allocate for tensors, in bytes; staging buffers count
     /// towards [`BudgetLimits`](crate::BudgetLimits) instead. Default: what the devices have free.
     pub memory_bytes: Option<u64>,
@@ -72,6 +79,7 @@ impl Default for LoadOptions {
             row_major: false,
             strict: false,
             window_bytes: 256 << 20,
+            dtype: DtypePolicy::Keep,
             memory_bytes: None,
             budget: None,
         }
@@ -149,6 +157,13 @@ impl LoadOptions {
         self
     }
 
+    /// Sets [`dtype`](Self::dtype).
+    #[must_use]
+    pub fn dtype(mut self, dtype: DtypePolicy) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
     /// Sets [`memory_bytes`](Self::memory_bytes).
     #[must_use]
     pub const fn memory_bytes(mut self, bytes: u64) -> Self {
@@ -169,11 +184,12 @@ impl LoadOptions {
 
     /// The part that planning needs.
     #[must_use]
-    pub const fn planning(&self) -> PlanOptions {
+    pub fn planning(&self) -> PlanOptions {
         PlanOptions {
             mode: self.mode,
             merge_gap_bytes: self.merge_gap_bytes,
             row_major: self.row_major,
+            dtype: self.dtype.clone(),
         }
     }
 }
@@ -190,6 +206,13 @@ impl PlanOptions {
     #[must_use]
     pub const fn merge_gap_bytes(mut self, bytes: u64) -> Self {
         self.merge_gap_bytes = bytes;
+        self
+    }
+
+    /// Sets [`dtype`](Self::dtype).
+    #[must_use]
+    pub fn dtype(mut self, dtype: DtypePolicy) -> Self {
+        self.dtype = dtype;
         self
     }
 

@@ -10,6 +10,7 @@ use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Error, Extent, RecordId, Sha
 use super::open_group::OpenGroup;
 use super::runs::{covering, runs, split};
 use super::{GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource};
+use crate::dtype::{Cast, Casts};
 use crate::options::{Mode, PlanOptions};
 
 /// How often the entries left are searched for the alignment that suits most of them.
@@ -37,8 +38,9 @@ impl<'a> Wanted<'a> {
         self.entry.extent()
     }
 
-    pub(super) fn place(&self, group: usize, offset: u64, row_major: bool) -> Place {
+    pub(super) fn place(&self, group: usize, offset: u64, row_major: bool, casts: &Casts) -> Place {
         Place {
+            dtype: self.dtype(casts),
             entry: self.position as usize,
             group,
             offset,
@@ -46,16 +48,26 @@ impl<'a> Wanted<'a> {
         }
     }
 
+    /// How its elements are converted.
+    pub(super) fn cast(&self, casts: &Casts) -> Option<Cast> {
+        casts.of(self.position as usize)
+    }
+
+    /// Its dtype once it is loaded.
+    pub(super) fn dtype(&self, casts: &Casts) -> Dtype {
+        self.cast(casts).map_or(self.entry.dtype(), Cast::to)
+    }
+
     /// Sorts entries that share memory next to each other, in the order of the shard.
-    pub(super) fn sort_key(&self, rules: &[GroupRules]) -> (GroupKey, u64, u64) {
+    pub(super) fn sort_key(&self, rules: &[GroupRules], casts: &Casts) -> (GroupKey, u64, u64) {
         let Extent { offset, len, .. } = self.extent();
-        (self.group_key(rules), offset, len)
+        (self.group_key(rules, casts), offset, len)
     }
 
     /// Entries for which this is the same share a group.
-    pub(super) fn group_key(&self, rules: &[GroupRules]) -> GroupKey {
+    pub(super) fn group_key(&self, rules: &[GroupRules], casts: &Casts) -> GroupKey {
         let one_dtype = rules[self.device as usize].one_dtype;
-        let dtype = one_dtype.then_some(self.entry.dtype());
+        let dtype = one_dtype.then_some(self.dtype(casts));
         (self.extent().shard, self.device, dtype)
     }
 }
@@ -68,11 +80,12 @@ pub(super) struct Terms<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) rules: &'a GroupRules,
     pub(super) options: &'a PlanOptions,
+    pub(super) casts: &'a Casts,
 }
 
 impl Terms<'_> {
     pub(super) fn alignment(&self, wanted: &Wanted<'_>) -> u64 {
-        let own = wanted.entry.dtype().alignment();
+        let own = wanted.dtype(self.casts).alignment();
         own.max(self.rules.tensor_alignment) as u64
     }
 
@@ -86,7 +99,8 @@ impl Terms<'_> {
     fn is_plain(&self, wanted: &Wanted<'_>) -> bool {
         let entry = wanted.entry;
         let is_stored = matches!(self.catalog.record(entry).source, Source::Stored(_));
-        is_stored && entry.layout().is_plain(entry.dtype()) && !self.gathers(wanted)
+        let is_changed = self.gathers(wanted) || wanted.cast(self.casts).is_some();
+        is_stored && entry.layout().is_plain(entry.dtype()) && !is_changed
     }
 
     /// Whether an entry can be viewed where it lies in a mapping of its shard.
@@ -133,7 +147,7 @@ pub(super) fn lay_out(
     let (shard, device, dtype) = key;
     let (mapped, rest) = split(wanted, |wanted| terms.views_in_place(wanted));
     if !mapped.is_empty() {
-        add_mapped(plan, shard, &mapped, terms.options);
+        add_mapped(plan, shard, &mapped, terms);
     }
     if rest.is_empty() {
         return Ok(());
@@ -203,7 +217,7 @@ pub(super) fn union_bytes(
 }
 
 /// Views into a mapping: nothing moves, and the segments say what to populate.
-fn add_mapped(plan: &mut Plan, shard: ShardId, wanted: &[Wanted<'_>], options: &PlanOptions) {
+fn add_mapped(plan: &mut Plan, shard: ShardId, wanted: &[Wanted<'_>], terms: &Terms<'_>) {
     let group = plan.groups.len();
     plan.groups.push(PlannedGroup {
         memory: GroupMemory::Mapped(shard),
@@ -212,7 +226,7 @@ fn add_mapped(plan: &mut Plan, shard: ShardId, wanted: &[Wanted<'_>], options: &
         entry: None,
         page_offset: 0,
     });
-    for run in runs(wanted, options.merge_gap_bytes, u64::MAX) {
+    for run in runs(wanted, terms.options.merge_gap_bytes, u64::MAX) {
         let extent = covering(run);
         if !extent.is_empty() {
             plan.segments.push(Segment {
@@ -222,12 +236,13 @@ fn add_mapped(plan: &mut Plan, shard: ShardId, wanted: &[Wanted<'_>], options: &
                 len: extent.len,
                 selection: None,
                 transform: None,
+                cast: None,
             });
         }
     }
     plan.places.extend(
         wanted
             .iter()
-            .map(|wanted| wanted.place(group, wanted.extent().offset, false)),
+            .map(|wanted| wanted.place(group, wanted.extent().offset, false, terms.casts)),
     );
 }

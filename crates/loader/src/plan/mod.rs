@@ -1,5 +1,6 @@
 //! What will be read, and where to: a pure function of the catalog, the placement and the options.
 
+mod assembled;
 mod display;
 mod layout;
 mod open_group;
@@ -15,10 +16,12 @@ use tensorlift_tensor_meta::{
     Catalog, Dtype, Entry, Error, ErrorKind, Extent, RecordId, ShardId, Source,
 };
 
+use crate::dtype::Cast;
 use crate::options::PlanOptions;
 
 use layout::{Terms, Wanted};
 
+pub use assembled::Assembly;
 pub use selection::{Repeat, Selection};
 pub use transform::Transform;
 
@@ -34,6 +37,10 @@ pub struct Plan {
     pub places: Vec<Place>,
     /// Entries left out because they have no bytes: meta tensors, by position in the catalog.
     pub absent: Vec<usize>,
+    /// Entries that keep their dtype though the load asks for another, by position in the
+    /// catalog: those that are no floats, and those that are quantized.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<usize>,
     /// The bytes of the selected tensors; bytes that several share count once.
     pub bytes_wanted: u64,
     /// The bytes that the segments read, each segment counted: those wanted and the gaps between
@@ -92,6 +99,9 @@ pub struct Segment {
     /// How the bytes that arrive change on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transform: Option<Transform>,
+    /// How elements are converted after that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cast: Option<Cast>,
 }
 
 /// Where the bytes of a segment come from.
@@ -124,6 +134,8 @@ pub struct Place {
     pub offset: u64,
     /// Whether its elements are in row-major order, whatever strides the entry has.
     pub row_major: bool,
+    /// The type of its elements once it is loaded.
+    pub dtype: Dtype,
 }
 
 /// Plans a load of the entries for which `assign` names a device, by position in `rules`.
@@ -154,6 +166,7 @@ pub(crate) fn plan_positions(
     options: &PlanOptions,
 ) -> Result<Plan, Error> {
     let mut plan = Plan::default();
+    let casts = options.dtype.casts(catalog)?;
     let mut wanted = Vec::new();
     for (position, entry) in catalog.entries().iter().enumerate() {
         let Some(device) = assign(position, entry) else {
@@ -171,22 +184,32 @@ pub(crate) fn plan_positions(
         }
     }
     // Stable, so that entries of the same bytes keep their order.
-    if !wanted.is_sorted_by_key(|wanted| wanted.sort_key(rules)) {
-        wanted.sort_by_key(|wanted| wanted.sort_key(rules));
+    if !wanted.is_sorted_by_key(|wanted| wanted.sort_key(rules, &casts)) {
+        wanted.sort_by_key(|wanted| wanted.sort_key(rules, &casts));
     }
     plan.places.reserve_exact(wanted.len());
     let mut decoded = HashSet::new();
-    for wanted in wanted.chunk_by(|one, other| one.group_key(rules) == other.group_key(rules)) {
+    let group_key = |wanted: &Wanted<'_>| wanted.group_key(rules, &casts);
+    for wanted in wanted.chunk_by(|one, other| group_key(one) == group_key(other)) {
         let terms = Terms {
             catalog,
             rules: &rules[wanted[0].device as usize],
             options,
+            casts: &casts,
         };
         plan.readers = plan.readers.max(terms.rules.readers);
-        layout::lay_out(&mut plan, wanted, wanted[0].group_key(rules), &terms)?;
+        layout::lay_out(&mut plan, wanted, group_key(&wanted[0]), &terms)?;
         plan.bytes_wanted += layout::union_bytes(wanted, &terms, &mut decoded);
     }
     plan.places.sort_unstable_by_key(|place| place.entry);
+    let kept = casts.kept().iter().copied();
+    let is_placed = |position: &usize| {
+        let places = &plan.places;
+        places
+            .binary_search_by_key(position, |place| place.entry)
+            .is_ok()
+    };
+    plan.kept = kept.filter(is_placed).collect();
     plan.bytes_to_read = plan.segments.iter().map(Segment::bytes_to_read).sum();
     for group in &plan.groups {
         // Room for the alignment of the memory.
@@ -233,6 +256,20 @@ impl Plan {
     }
 }
 
+impl Place {
+    /// The place of row-major elements from the first byte of a group on.
+    #[must_use]
+    pub const fn whole(entry: usize, group: usize, dtype: Dtype) -> Self {
+        Self {
+            entry,
+            group,
+            offset: 0,
+            row_major: true,
+            dtype,
+        }
+    }
+}
+
 impl PlannedGroup {
     /// Whether it is a mapping.
     #[must_use]
@@ -249,6 +286,11 @@ impl Segment {
             SegmentSource::Stored(extent) | SegmentSource::Deflated { extent, .. } => Some(extent),
             SegmentSource::Inline(_) => None,
         }
+    }
+
+    /// Whether all bytes of the source arrive, and no others.
+    pub(crate) const fn is_same_len(&self) -> bool {
+        self.selection.is_none() && self.cast.is_none()
     }
 
     /// How many bytes it reads from a shard.

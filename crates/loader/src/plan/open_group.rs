@@ -7,6 +7,7 @@ use tensorlift_tensor_meta::{Dtype, Error, ErrorKind, Extent, Layout, RecordId, 
 use super::layout::{Terms, Wanted};
 use super::runs::covering;
 use super::{GroupMemory, Plan, PlannedGroup, Segment, SegmentSource, Selection, Transform};
+use crate::dtype::Cast;
 
 /// Direct reads need file offset and address to agree modulo this many bytes.
 const DIRECT_ALIGNMENT: u64 = 4096;
@@ -27,13 +28,14 @@ struct Arrival {
     from: SegmentSource,
     selection: Option<Selection>,
     transform: Option<Transform>,
+    cast: Option<Cast>,
     len: u64,
     /// Where the entry begins among the bytes that arrive.
     start: u64,
 }
 
 /// Entries for which this is the same share a place: record, first byte and, where elements are
-/// gathered, what is gathered.
+/// gathered or converted, what is.
 type Shared<'a> = (RecordId, u64, Option<(&'a Layout, Dtype)>);
 
 impl<'p, 't> OpenGroup<'p, 't> {
@@ -98,11 +100,12 @@ impl<'p, 't> OpenGroup<'p, 't> {
                 len: extent.len,
                 selection: None,
                 transform: None,
+                cast: None,
             });
         }
         self.plan.places.extend(run.iter().map(|wanted| {
             let distance = wanted.extent().offset - extent.offset;
-            wanted.place(group, to.saturating_add(distance), false)
+            wanted.place(group, to.saturating_add(distance), false, self.terms.casts)
         }));
     }
 
@@ -119,7 +122,8 @@ impl<'p, 't> OpenGroup<'p, 't> {
                 continue;
             };
             let residue = arrival.start.wrapping_neg() % alignment;
-            let shared = match gathers {
+            let is_own = gathers || arrival.cast.is_some();
+            let shared = match is_own {
                 true => (
                     view.record,
                     view.offset,
@@ -127,7 +131,7 @@ impl<'p, 't> OpenGroup<'p, 't> {
                 ),
                 false => (view.record, residue, None),
             };
-            let can_share = arrival.transform.is_none() || gathers;
+            let can_share = arrival.transform.is_none() || is_own;
             let known = placed.get(&shared).filter(|_| can_share);
             let start = arrival.start;
             let (group, to) = match known {
@@ -142,7 +146,7 @@ impl<'p, 't> OpenGroup<'p, 't> {
                     place
                 }
             };
-            let place = wanted.place(group, to.saturating_add(start), gathers);
+            let place = wanted.place(group, to.saturating_add(start), gathers, self.terms.casts);
             self.plan.places.push(place);
         }
         Ok(())
@@ -154,11 +158,13 @@ impl<'p, 't> OpenGroup<'p, 't> {
             return Ok(());
         };
         self.start();
-        let place = wanted.place(self.plan.groups.len() - 1, 0, true);
+        let place = wanted.place(self.plan.groups.len() - 1, 0, true, self.terms.casts);
         if let Some(group) = self.plan.groups.last_mut() {
             group.bytes = arrival.len;
             group.entry = Some(place.entry);
-            if let (SegmentSource::Stored(extent), None) = (arrival.from, &arrival.selection) {
+            if let (SegmentSource::Stored(extent), None, None) =
+                (arrival.from, &arrival.selection, arrival.cast)
+            {
                 group.page_offset = (extent.offset % DIRECT_ALIGNMENT) as usize;
             }
         }
@@ -184,6 +190,8 @@ impl<'p, 't> OpenGroup<'p, 't> {
             _ => return Ok(None),
         };
         let transform = Transform::of(entry);
+        let cast = wanted.cast(self.terms.casts);
+        let cast_len = |len| cast.map_or(len, |cast| cast.converted_len(len));
         if self.terms.gathers(wanted) {
             let selection = Selection::of(entry.layout(), entry.dtype(), start);
             let selection = selection.ok_or_else(|| {
@@ -197,18 +205,21 @@ impl<'p, 't> OpenGroup<'p, 't> {
                 from,
                 selection: Some(selection),
                 transform: transform.map(|transform| Transform { len, ..transform }),
-                len,
+                cast,
+                len: cast_len(len),
                 start: 0,
             }));
         }
         let span = entry.span_bytes();
-        let is_part = self.terms.rules.exact && (start > 0 || span < whole);
+        let is_alone = self.terms.rules.exact || cast.is_some();
+        let is_part = is_alone && (start > 0 || span < whole);
         Ok(Some(match is_part {
             true => Arrival {
                 from,
                 selection: Some(Selection::run(start, span)),
                 transform,
-                len: span,
+                cast,
+                len: cast_len(span),
                 start: 0,
             },
             false => Arrival {
@@ -218,7 +229,8 @@ impl<'p, 't> OpenGroup<'p, 't> {
                     from: start,
                     ..transform
                 }),
-                len: whole,
+                cast,
+                len: cast_len(whole),
                 start,
             },
         }))
@@ -230,6 +242,7 @@ impl<'p, 't> OpenGroup<'p, 't> {
             from,
             selection,
             transform,
+            cast,
             len,
             ..
         } = arrival;
@@ -244,6 +257,7 @@ impl<'p, 't> OpenGroup<'p, 't> {
                 len,
                 selection,
                 transform,
+                cast,
             });
             return;
         };
@@ -252,6 +266,7 @@ impl<'p, 't> OpenGroup<'p, 't> {
         let mut to = to;
         for piece in selection.pieces(max_gap) {
             let len = piece.byte_len();
+            let arriving = cast.map_or(len, |cast| cast.converted_len(len));
             let offset = extent.offset + piece.start;
             let piece = Selection { start: 0, ..piece };
             let from = Extent::new(extent.shard, offset, piece.span_bytes());
@@ -260,11 +275,12 @@ impl<'p, 't> OpenGroup<'p, 't> {
                 from: SegmentSource::Stored(from),
                 group,
                 to,
-                len,
+                len: arriving,
                 selection: (!piece.dims.is_empty()).then_some(piece),
                 transform,
+                cast,
             });
-            to += len;
+            to += arriving;
         }
     }
 

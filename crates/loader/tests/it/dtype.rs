@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-use tensorlift_loader::Cast;
-use tensorlift_tensor_meta::Dtype;
+use tensorlift_device::{Device, HostDevice};
+use tensorlift_loader::{Cast, DtypePolicy, LoadOptions, plan};
+use tensorlift_tensor_meta::{Catalog, Dtype, ErrorKind, Extent, Layout, Record, ShardId, View};
 
 const FLOATS: [Dtype; 9] = [
     Dtype::F64,
@@ -150,4 +151,71 @@ proptest! {
         cast.convert_in_place(&mut room[shift..]);
         prop_assert_eq!(&room[shift..][..expected.len()], &expected[..]);
     }
+}
+
+/// Quantized tensors, their scales and integers are kept, and the plan lists them.
+#[test]
+fn what_is_no_plain_float_is_kept_and_listed() {
+    let mut builder = Catalog::builder();
+    let tensors = [
+        ("a.weight", Dtype::F8E4M3),
+        ("a.weight_scale_inv", Dtype::F32),
+        ("a.bias", Dtype::F32),
+        ("q", Dtype::QInt8),
+        ("q.scale", Dtype::F64),
+        ("logit_scale", Dtype::F32),
+        ("ids", Dtype::I64),
+        ("half", Dtype::BF16),
+    ];
+    let mut offset = 0;
+    for (name, dtype) in tensors {
+        let layout = Layout::contiguous([4]).unwrap();
+        let len = layout.span_bytes(dtype).unwrap();
+        let record = Record::stored(Extent::new(ShardId::FIRST, offset, len));
+        let record = builder.record(record).unwrap();
+        builder
+            .entry(name, dtype, layout, View::whole(record))
+            .unwrap();
+        offset += len;
+    }
+    let catalog = builder.finish();
+    let options = LoadOptions::default()
+        .dtype(DtypePolicy::To(Dtype::BF16))
+        .planning();
+    let rules = [HostDevice::new().rules()];
+    let plan = plan(&catalog, |_| Some(0), &rules, &options).unwrap();
+    let names = |positions: &[usize]| -> Vec<String> {
+        let name = |position: &usize| catalog.entries()[*position].name().to_owned();
+        positions.iter().map(name).collect()
+    };
+    assert_eq!(
+        names(&plan.kept),
+        ["a.weight", "a.weight_scale_inv", "q", "q.scale", "ids"]
+    );
+    let converted = plan
+        .places
+        .iter()
+        .filter(|place| place.dtype != catalog.entries()[place.entry].dtype());
+    let converted: Vec<usize> = converted.map(|place| place.entry).collect();
+    assert_eq!(names(&converted), ["a.bias", "logit_scale"]);
+}
+
+#[test]
+fn conversions_that_make_no_sense_are_refused() {
+    let mut builder = Catalog::builder();
+    let record = builder
+        .record(Record::stored(Extent::new(ShardId::FIRST, 0, 8)))
+        .unwrap();
+    let layout = Layout::contiguous([1]).unwrap();
+    builder
+        .entry("ids", Dtype::I64, layout, View::whole(record))
+        .unwrap();
+    let catalog = builder.finish();
+    let error = DtypePolicy::To(Dtype::F8E4M3).casts(&catalog).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse);
+    let error = DtypePolicy::by(|_| Dtype::F32).casts(&catalog).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.tensor()),
+        (ErrorKind::Unsupported, Some("ids"))
+    );
 }

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 use tensorlift_device::double::{StagedDevice, VecDevice};
 use tensorlift_device::{GroupRules, HostDevice};
-use tensorlift_loader::{LoadOptions, Loaded, Mode};
+use tensorlift_loader::{Cast, DtypePolicy, LoadOptions, Loaded, Mode};
 use tensorlift_storage::wrap::Chopped;
 use tensorlift_tensor_meta::{ByteOrder, Catalog, Dtype, Entry, Source};
 
@@ -117,8 +117,22 @@ pub(crate) fn expected(sample: &Sample, entry: &Entry) -> Vec<u8> {
     bytes
 }
 
+/// The same in the dtype that the policy asks for, which is the second.
+fn expected_as(sample: &Sample, entry: &Entry, policy: &DtypePolicy) -> (Vec<u8>, Dtype) {
+    let bytes = expected(sample, entry);
+    let position = sample.catalog.position(entry.name()).unwrap();
+    match policy.casts(&sample.catalog).unwrap().of(position) {
+        None => (bytes, entry.dtype()),
+        Some(cast) => {
+            let mut converted = vec![0; cast.converted_len(bytes.len() as u64) as usize];
+            cast.convert(&bytes, &mut converted);
+            (converted, cast.to())
+        }
+    }
+}
+
 /// Every tensor of the catalog is there, in order, with the bytes of the plainest way.
-fn check(sample: &Sample, loaded: &Loaded) {
+fn check(sample: &Sample, loaded: &Loaded, options: &LoadOptions) {
     let catalog: &Catalog = &sample.catalog;
     let has_bytes = |entry: &&Entry| !matches!(catalog.record(entry).source, Source::Absent { .. });
     let entries: Vec<&Entry> = catalog.entries().iter().filter(has_bytes).collect();
@@ -134,19 +148,41 @@ fn check(sample: &Sample, loaded: &Loaded) {
     for entry in entries {
         let tensor = loaded.tensor(entry.name()).unwrap();
         let contiguous = tensor.to_contiguous().unwrap();
-        assert_eq!(
-            contiguous.as_bytes().unwrap(),
-            expected(sample, entry),
-            "{entry:?}"
-        );
+        let (expected, dtype) = expected_as(sample, entry, &options.dtype);
+        assert_eq!(contiguous.as_bytes().unwrap(), expected, "{entry:?}");
+        assert_eq!((tensor.dtype(), contiguous.dtype()), (dtype, dtype));
         let address = tensor.as_bytes().unwrap().as_ptr().addr();
         if !tensor.as_bytes().unwrap().is_empty() {
             assert!(
-                address.is_multiple_of(entry.dtype().alignment()),
+                address.is_multiple_of(dtype.alignment()),
                 "{entry:?} at {address}"
             );
         }
     }
+}
+
+fn dtypes() -> impl Strategy<Value = DtypePolicy> {
+    let common = prop::sample::select(vec![Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16]);
+    // Any float to any other, by its shape.
+    let by_shape = |entry: &Entry| {
+        let targets = [
+            Dtype::F64,
+            Dtype::F8E4M3,
+            Dtype::BF16,
+            Dtype::F32,
+            Dtype::F16,
+        ];
+        let target = targets[entry.shape().iter().sum::<usize>() % targets.len()];
+        match Cast::between(entry.dtype(), target) {
+            Some(_) => target,
+            None => entry.dtype(),
+        }
+    };
+    prop_oneof![
+        2 => Just(DtypePolicy::Keep),
+        1 => common.prop_map(DtypePolicy::To),
+        1 => Just(DtypePolicy::by(by_shape)),
+    ]
 }
 
 fn options() -> impl Strategy<Value = LoadOptions> {
@@ -157,14 +193,18 @@ fn options() -> impl Strategy<Value = LoadOptions> {
         1usize..5,
         prop_oneof![Just(4096usize), 1usize..20_000],
         gap,
+        dtypes(),
     )
-        .prop_map(|(mode, read_threads, chunk_bytes, merge_gap_bytes)| {
-            LoadOptions::default()
-                .mode(mode)
-                .read_threads(read_threads)
-                .chunk_bytes(chunk_bytes)
-                .merge_gap_bytes(merge_gap_bytes)
-        })
+        .prop_map(
+            |(mode, read_threads, chunk_bytes, merge_gap_bytes, dtype)| {
+                LoadOptions::default()
+                    .dtype(dtype)
+                    .mode(mode)
+                    .read_threads(read_threads)
+                    .chunk_bytes(chunk_bytes)
+                    .merge_gap_bytes(merge_gap_bytes)
+            },
+        )
 }
 
 proptest! {
@@ -178,7 +218,7 @@ proptest! {
     ) {
         let host = HostDevice::new().with_tensor_alignment(alignment);
         let loaded = sample.load(&sample.shards(), host, &options).unwrap();
-        check(&sample, &loaded);
+        check(&sample, &loaded, &options);
         for tensor in &loaded {
             let empty = tensor.as_bytes().unwrap().is_empty();
             let address = tensor.as_bytes().unwrap().as_ptr().addr();
@@ -195,7 +235,8 @@ proptest! {
     ) {
         let options = options.mode(Mode::Copy);
         let shards = sample.shards_through(|storage| Arc::new(Chopped::new(storage, most)));
-        check(&sample, &sample.load(&shards, HostDevice::new(), &options).unwrap());
+        let loaded = sample.load(&shards, HostDevice::new(), &options).unwrap();
+        check(&sample, &loaded, &options);
     }
 
     #[test]
@@ -212,7 +253,7 @@ proptest! {
         rules.max_bytes = max_bytes;
         let device = StagedDevice::new(buffers, buffer_bytes).with_rules(rules);
         let loaded = sample.load(&sample.shards(), device.clone(), &options).unwrap();
-        check(&sample, &loaded);
+        check(&sample, &loaded, &options);
         drop(loaded);
         prop_assert_eq!((device.live_groups(), device.free_lanes()), (0, buffers));
     }
@@ -225,7 +266,8 @@ proptest! {
         let loaded = loaded.unwrap();
         for tensor in &loaded {
             let contiguous = tensor.to_contiguous().unwrap();
-            prop_assert_eq!(contiguous.as_bytes().unwrap(), expected(&sample, tensor.entry()));
+            let (expected, _) = expected_as(&sample, tensor.entry(), &options.dtype);
+            prop_assert_eq!(contiguous.as_bytes().unwrap(), expected);
         }
     }
 }

@@ -4,6 +4,7 @@ mod convert;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
 mod field;
+mod device_map;
 mod options;
 
 use std::path::Path;

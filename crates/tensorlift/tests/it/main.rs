@@ -1,6 +1,7 @@
 //! Whole checkpoints, through the facade.
 
 mod assembled;
+mod bundle;
 mod committed;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
@@ -13,6 +14,7 @@ mod pool;
 mod replaced;
 mod round_trip;
 mod shares;
+mod skeleton;
 mod state;
 
 use sha2::{Digest, Sha256};

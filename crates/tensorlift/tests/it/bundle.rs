@@ -1,0 +1,112 @@
+//! Configuration, tokenizer and weights side by side.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Deserialize;
+use tensorlift::bundle::Bundle;
+use tensorlift::{Error, ErrorKind};
+
+const TINY_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny-model");
+
+/// A copy of the tiny model that a test can spoil.
+fn tiny_model() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(Path::new(TINY_MODEL).join(name), folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn everything_is_there_and_the_report_says_when() {
+    #[derive(Deserialize)]
+    struct Config {
+        hidden_size: usize,
+    }
+
+    let folder = tiny_model();
+    fs::write(folder.path().join("vocab.txt"), "[PAD]\n[UNK]\n").unwrap();
+    let mut bundle = Bundle::options()
+        .weights(|loader| loader.select(|entry| entry.name().ends_with("bias")))
+        .component("words", |files| {
+            let vocabulary = files.read("vocab.txt")?.unwrap_or_default();
+            Ok(vocabulary.split(|byte| *byte == b'\n').count() - 1)
+        })
+        .open(folder.path())
+        .unwrap();
+    assert!(bundle.weights().tensors().len() < bundle.checkpoint().catalog().len());
+    let config: Config = bundle.config_as().unwrap();
+    let bias = bundle
+        .weights()
+        .tensor("embeddings.LayerNorm.bias")
+        .unwrap();
+    assert_eq!(bias.shape(), [config.hidden_size]);
+    assert!(bundle.generation_config().is_none() && bundle.adapter_config().is_none());
+    let tokenizer = bundle.tokenizer();
+    let expected = fs::read(folder.path().join("tokenizer.json")).unwrap();
+    assert_eq!(tokenizer.tokenizer.as_ref(), Some(&expected));
+    assert_eq!(
+        tokenizer.vocabulary_text.as_deref(),
+        Some(&b"[PAD]\n[UNK]\n"[..])
+    );
+    assert!(bundle.take_component::<String>("words").is_none());
+    assert_eq!(bundle.take_component::<usize>("words"), Some(2));
+    assert!(bundle.component::<usize>("words").is_none());
+    let report = bundle.report();
+    assert_eq!(report.spans.len(), 6);
+    assert!(
+        report
+            .spans
+            .iter()
+            .all(|span| span.start <= span.end && span.end <= report.wall)
+    );
+    assert!(report.to_string().contains("weights"));
+}
+
+#[test]
+fn a_configuration_that_is_no_json_is_named() {
+    let folder = tiny_model();
+    fs::write(folder.path().join("config.json"), "{").unwrap();
+    let error = Bundle::open(folder.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert!(error.path().unwrap().ends_with("config.json"));
+}
+
+#[test]
+fn a_component_that_fails_stops_the_rest() {
+    let refused = Bundle::options()
+        .component::<()>("adapter", |_| {
+            Err(Error::new(
+                ErrorKind::Unsupported,
+                "an adapter of another model",
+            ))
+        })
+        .open(TINY_MODEL)
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    let calls = AtomicUsize::new(0);
+    let options =
+        Bundle::options().component("panic", |_| match calls.fetch_add(1, Ordering::Relaxed) {
+            0 => panic!("this is part of the test"),
+            calls => Ok(calls),
+        });
+    let error = options.open(TINY_MODEL).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse);
+    assert!(error.to_string().contains("panicked"), "{error}");
+    // A failure leaves nothing behind.
+    let bundle = options.open(TINY_MODEL).unwrap();
+    assert_eq!(bundle.component::<usize>("panic"), Some(&1));
+}
+
+#[test]
+fn names_are_given_once() {
+    let options = Bundle::options().component("weights", |_| Ok(()));
+    assert_eq!(
+        options.open(TINY_MODEL).unwrap_err().kind(),
+        ErrorKind::Misuse
+    );
+    let error = Bundle::open("no/such/folder").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
