@@ -3,8 +3,8 @@
 mod convert;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
-mod field;
 mod device_map;
+mod field;
 mod options;
 
 use std::path::Path;
