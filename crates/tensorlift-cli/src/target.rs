@@ -30,7 +30,7 @@ pub(crate) struct Target {
     #[arg(long, value_name = "PATH|auto")]
     root: Option<String>,
     /// Refuse classes of PyTorch files that are no plain data, in place of keeping them as inert
-    /// data
+    /// data, and bytes that belong to no part of a PyTorch file, in place of naming them
     #[arg(long)]
     strict: bool,
     /// Raise or lower a ceiling for untrusted files, as in name_bytes=1000000

@@ -1,13 +1,14 @@
 //! Zip archives, each checked once as a whole.
 //!
 //! An archive is what its end record says, whole, or it is refused: [`end`] finds the directory,
-//! [`directory`] reads its entries, [`headers`] checks that they fill the file.
+//! [`directory`] reads its entries, [`headers`] and [`locate`] check that they fill the file.
 //! No name stands twice and nothing is ever extracted to a path.
 
 mod directory;
 mod end;
 mod fields;
 mod headers;
+mod locate;
 mod problem;
 
 use std::hash::BuildHasher;
@@ -23,7 +24,7 @@ use directory::{Directory, ListedEntry};
 use fields::{DEFLATED, STORED};
 use headers::Headers;
 
-pub(crate) use headers::Located;
+pub(crate) use locate::Located;
 pub use problem::ArchiveProblem;
 
 /// What an entry costs in memory beside its bytes in the directory.
@@ -119,7 +120,7 @@ impl<'a> Archive<'a> {
 
     /// Finds where each entry's data begin, and checks that the entries fill the file.
     pub(crate) fn locate(&self) -> Result<Located> {
-        headers::locate(self)
+        locate::locate(self)
     }
 
     /// Nothing of an entry lies past the beginning of the directory.

@@ -1,0 +1,135 @@
+//! Where the data of all entries begin: the entries' own headers, read in the order of the file.
+
+use std::ops::Range;
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
+
+use super::headers::{Headers, scan};
+use super::problem::ArchiveProblem;
+use super::{Archive, ZipEntry};
+use crate::container::unclaimed::{Unclaimed, UnclaimedPlace};
+use crate::error::{EntryProblem, Result};
+
+/// Headers that are read before it is known how long one takes.
+const FIRST_HEADERS: usize = 8;
+/// A header that takes this long was waited for, and not just read.
+const WAITED: Duration = Duration::from_micros(20);
+/// What one thread may wait for all headers.
+const LONG: Duration = Duration::from_millis(5);
+/// Threads that wait for headers.
+const HEADER_THREADS: usize = 32;
+
+/// Where the data of an archive's entries begin.
+#[derive(Debug, Default)]
+pub(crate) struct Located {
+    /// By place in the directory, in bytes from the start of the file.
+    pub(crate) data: Vec<u64>,
+    pub(crate) unclaimed: Vec<Unclaimed>,
+}
+
+/// Finds where each entry's data begin, and checks that the entries fill the file.
+pub(super) fn locate(archive: &Archive<'_>) -> Result<Located> {
+    let start_of = |place: &u32| archive.entries[*place as usize].header_start;
+    let mut order: Vec<u32> = (0..archive.len() as u32).collect();
+    if !order.is_sorted_by_key(start_of) {
+        order.sort_unstable_by_key(start_of);
+    }
+    let first = order.first().map_or(archive.directory.start, start_of);
+    if first != 0 {
+        return Err(ArchiveProblem::LateFirstEntry { offset: first }.into());
+    }
+    let mut located = Located {
+        data: vec![0; archive.len()],
+        unclaimed: Vec::new(),
+    };
+    let found = read_headers(archive, &order)?;
+    for (&place, &data) in order.iter().zip(&found.data) {
+        located.data[place as usize] = data;
+    }
+    located.unclaimed = found.unclaimed;
+    let archive_end = archive.archive_end;
+    if let Some(byte_len @ 1..) = archive.storage.len().checked_sub(archive_end) {
+        let zeros = scan(archive.storage, archive_end, byte_len)?;
+        located.unclaimed.push(Unclaimed {
+            offset: archive_end,
+            byte_len,
+            place: UnclaimedPlace::Archive,
+            zeros,
+        });
+    }
+    Ok(located)
+}
+
+/// Reads the headers of all entries, which are in the order of the file.
+///
+/// Entries of large tensors lie far apart, and where each read waits for a disk or a network,
+/// the time is that of the waiting: if the first few show that, several threads wait for the
+/// rest.
+fn read_headers(archive: &Archive<'_>, order: &[u32]) -> Result<Located> {
+    let first = order.len().min(FIRST_HEADERS);
+    let clock = Instant::now();
+    let mut found = read_part(archive, order, 0..first)?;
+    let each = clock.elapsed() / first.max(1) as u32;
+    let rest = order.len() - first;
+    if each < WAITED || each * rest as u32 <= LONG {
+        found.append(read_part(archive, order, first..order.len())?);
+        return Ok(found);
+    }
+    std::thread::scope(|scope| {
+        let part_len = rest.div_ceil(HEADER_THREADS);
+        let parts: Vec<_> = (first..order.len())
+            .step_by(part_len)
+            .map(|start| {
+                let part = start..order.len().min(start + part_len);
+                let read = move || read_part(archive, order, part.clone());
+                // Where the system refuses a thread, this one reads the part.
+                let thread = std::thread::Builder::new().spawn_scoped(scope, read.clone());
+                thread.map_err(|_| read)
+            })
+            .collect();
+        for part in parts {
+            found.append(match part {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic))?,
+                Err(read) => read()?,
+            });
+        }
+        Ok(found)
+    })
+}
+
+/// Reads the headers of some entries, and what stands behind the data of each.
+fn read_part(archive: &Archive<'_>, order: &[u32], part: Range<usize>) -> Result<Located> {
+    let mut headers = Headers::new(archive);
+    let mut found = Located {
+        data: Vec::with_capacity(part.len()),
+        unclaimed: Vec::new(),
+    };
+    for at in part {
+        let entry = ZipEntry(order[at] as usize);
+        let next = order.get(at + 1).map(|&next| ZipEntry(next as usize));
+        let end = next.map_or(archive.directory.start, |next| {
+            archive.listed(next).header_start
+        });
+        let header = headers.read(entry)?;
+        let data_end = header.data.saturating_add(archive.listed(entry).compressed);
+        archive.check_end(entry, data_end)?;
+        if data_end > end {
+            let other = next.map_or_else(String::new, |next| archive.shown_name(next));
+            let start = archive.listed(entry).header_start;
+            let end = data_end;
+            return Err(archive.error(entry, EntryProblem::Overlap { start, end, other }));
+        }
+        found.data.push(header.data);
+        found
+            .unclaimed
+            .extend(headers.behind(entry, &header, data_end..end)?);
+    }
+    Ok(found)
+}
+
+impl Located {
+    fn append(&mut self, other: Self) {
+        self.data.extend(other.data);
+        self.unclaimed.extend(other.unclaimed);
+    }
+}
