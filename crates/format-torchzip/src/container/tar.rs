@@ -46,7 +46,7 @@ pub(crate) fn open(
         let found = members.iter().find(|(found, _)| found == name.as_bytes());
         found
             .map(|(_, extent)| *extent)
-            .ok_or_else(|| Error::Layout(LayoutProblem::NoMember { name }))
+            .ok_or(Error::Layout(LayoutProblem::NoMember { name }))
     };
     let (storages, tensors) = (member("storages")?, member("tensors")?);
     let mut reader = TableReader {
@@ -83,7 +83,7 @@ fn members(storage: &dyn Storage) -> Result<Vec<(Vec<u8>, Extent)>> {
         let name = until_zero(&header[..100]);
         let name = name.strip_prefix(b"./").unwrap_or(name).to_vec();
         let size = octal(&header[124..136])
-            .ok_or_else(|| Error::Layout(LayoutProblem::NoHeader { offset: position }))?;
+            .ok_or(Error::Layout(LayoutProblem::NoHeader { offset: position }))?;
         let data = position + BLOCK;
         let end = data.checked_add(size).filter(|&end| end <= storage.len());
         let end = end.ok_or(Error::CutShort { len: storage.len() })?;

@@ -77,7 +77,7 @@ pub(super) fn add(group: &mut Group<'_>) {
         vec![expected("weight", Dtype::BF16, &[2], half)],
         || {
             file_of(&state_of(|writer| {
-                from_numpy(writer, [1.5, -2.0], "bfloat16")
+                from_numpy(writer, [1.5, -2.0], "bfloat16");
             }))
         },
     );
