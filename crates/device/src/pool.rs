@@ -29,7 +29,7 @@ pub struct HostPool {
 #[derive(Debug, Default)]
 struct Kept {
     memory: Vec<Anonymous>,
-    /// Whether a load was let in only because of what is kept, which may not have come yet.
+    /// True if the load was admitted on the promise of reusing pooled memory.
     counted_on: bool,
 }
 
@@ -40,7 +40,7 @@ impl Kept {
 }
 
 impl HostPool {
-    /// A pool that keeps at most so many bytes that no tensor uses.
+    /// A pool that keeps at most `most_bytes` bytes that no tensor uses.
     #[must_use]
     pub fn new(most_bytes: usize) -> Self {
         Self {

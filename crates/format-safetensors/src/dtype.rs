@@ -27,7 +27,7 @@ const PAIRS: [(FormatDtype, Dtype); 22] = [
     (FormatDtype::U64, Dtype::U64),
 ];
 
-/// The dtype that the format's one stands for; `None` for one newer than this crate.
+/// The dtype of the same name; `None` for one that is newer than this crate.
 #[must_use]
 pub fn from_format(dtype: FormatDtype) -> Option<Dtype> {
     PAIRS

@@ -16,7 +16,7 @@ const UNKNOWN_DEPTH: usize = 125;
 pub(crate) struct Tokens<'h> {
     header: &'h str,
     at: usize,
-    /// Whether every text stands for itself.
+    /// True if no text has escapes or control characters.
     is_plain: bool,
 }
 

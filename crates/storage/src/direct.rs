@@ -31,7 +31,7 @@ pub struct DirectStorage {
     refused: OnceLock<String>,
 }
 
-/// What does not land in place goes through so many bytes at a time.
+/// The size of the buffer for reads that cannot land in place, in bytes.
 const BOUNCE_BYTES: usize = 64 * PAGE_BYTES;
 
 /// Memory that can be read into directly.

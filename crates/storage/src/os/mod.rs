@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_file_is_told_by_its_number_or_by_the_time_of_its_last_change() {
         let first = stamp(1, 10, 5);
-        // Another link to it was made; the file system counts its files anew.
+        // Another link to it was made; the file system numbers its files again.
         for same in [stamp(1, 11, 5), stamp(2, 10, 5)] {
             assert!(first.is_same(&same));
         }
