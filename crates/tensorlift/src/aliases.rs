@@ -30,7 +30,7 @@ pub(crate) fn add(catalog: Arc<Catalog>) -> Result<Arc<Catalog>, CatalogError> {
 #[cfg(test)]
 mod tests {
     use tensorlift_fixture_kit::{CheckpointSpec, Format};
-    use tensorlift_tensor_meta::Dtype;
+    use tensorlift_tensor_meta::{Dtype, Entry};
 
     use crate::Checkpoint;
 
@@ -49,7 +49,7 @@ mod tests {
             .catalog()
             .entries()
             .iter()
-            .map(|e| e.name())
+            .map(Entry::name)
             .collect();
         assert_eq!(names, ["a", "b", "pt", "head"]);
         let loaded = checkpoint.loader().load().unwrap();
