@@ -421,9 +421,11 @@ fn variant(
     if variants.len() > 1 {
         let of_variants = candidates.iter().filter(|c| c.name.variant.is_some());
         let firsts = of_variants.filter_map(|candidate| candidate.files.values().next());
+        let mut firsts: Vec<_> = firsts.cloned().collect();
+        firsts.sort();
         return Err(Error::Ambiguous {
             folder: folder.to_owned(),
-            candidates: firsts.cloned().collect(),
+            candidates: firsts,
         });
     }
     Ok(variants.first().map(|&only| only.to_owned()))
