@@ -32,12 +32,13 @@ struct Flags {
     /// Rounds, in place of what the cases say
     #[arg(long)]
     rounds: Option<usize>,
-    /// About so many GiB for the large models, in place of 8
+    /// About so many GiB for the large models, in place of 4
     #[arg(long)]
     gib: Option<f64>,
-    /// Begin no run after so many seconds, and end the one that then runs
+    /// Take so many minutes, the writing of data included: begin no run that is expected to take
+    /// longer than what is left
     #[arg(long)]
-    seconds: Option<u64>,
+    minutes: Option<f64>,
     /// A folder in memory
     #[arg(long, default_value = "/dev/shm/tensorlift-bench")]
     tmpfs: PathBuf,
@@ -84,9 +85,9 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> Result<()> {
-    let deadline = flags
-        .seconds
-        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let minutes = |minutes: f64| Duration::try_from_secs_f64(minutes * 60.0);
+    let minutes = flags.minutes.map(minutes).transpose()?;
+    let deadline = minutes.map(|minutes| Instant::now() + minutes);
     let (cases, engines) = (cases(flags)?, engines(flags)?);
     if flags.list {
         cases.iter().for_each(|case| println!("{}", case.name()));

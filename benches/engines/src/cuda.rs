@@ -1,23 +1,25 @@
-//! tensorlift to a GPU, and the limit of the bus.
+//! tensorlift to a GPU, and the limits of the machine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use tensorlift::cuda::{CudaBuffer, CudaDevice, Gds};
-use tensorlift::{Checkpoint, Device, LoadOptions, LoadReport, Reader};
-use tensorlift_bench_protocol::{Request, Result, forget_peak, measure};
+use tensorlift::{Checkpoint, Device, LoadOptions, LoadReport, Loaded, Reader};
+use tensorlift_bench_protocol::{Checksum, Request, Result, measure};
 use tensorlift_device::{CopyRun, Destination, Group, GroupRequest};
 use tensorlift_storage::{FileStorage, ReaderKind, Storage, StorageExt, os};
 
 use crate::{facade, raw};
 
-/// How often the device is asked for its free memory: seldom enough not to be felt.
+/// How often the device is asked for its free memory.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// The parts in which pinned memory is copied to find the limit.
-const LIMIT_SLOT_BYTES: usize = 32 << 20;
+const LIMIT_SLOT_BYTES: usize = 64 << 20;
+/// The chunks of the bare pipeline.
+const PIPELINE_BYTES: usize = 2 << 20;
 
 /// A way to a GPU, as the definitions of engines call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,12 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
+    /// As tensorlift comes.
+    const DEFAULT: Self = Self {
+        reader: Reader::Auto,
+        gds: Gds::Auto,
+    };
+
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (reader, gds) = match name {
             "cuda" => (Reader::Auto, Gds::Auto),
@@ -40,43 +48,81 @@ impl Setting {
     }
 }
 
-/// Loads to the first GPU; the clock runs from before the driver starts.
+/// Loads to the first GPU, from nothing and again; nothing else runs meanwhile.
 pub(crate) fn run(request: &Request, setting: Setting) -> Result<()> {
-    let load = || {
-        let clock = Instant::now();
-        // As little as there can be, so that the driver's start shows apart from pinning.
-        let driver = CudaDevice::options(0).gds(Gds::Off).build()?;
-        let start_up = clock.elapsed();
-        // What the driver itself takes is not the load's.
-        let resident = os::memory().resident;
-        forget_peak();
-        let watch = Watch::start(driver)?;
-
-        let options = CudaDevice::options(0).gds(setting.gds);
-        let device = options.build()?;
-        let checkpoint = Checkpoint::open(&request.path)?;
-        let options = LoadOptions::default().reader(setting.reader);
-        let loader = checkpoint.loader().options(options).place_on(device);
-        let loaded = loader.load()?;
-        let device_growth = watch.stop()?;
-        Ok((loaded, start_up, resident, device_growth))
+    let start = || {
+        let device = CudaDevice::options(0).gds(setting.gds).build()?;
+        let loaded = load(request, setting, &device)?;
+        Ok((device, loaded))
     };
-    measure(request, load, |loaded, checksum, outcome| {
-        let (loaded, start_up, resident, device_growth) = loaded;
-        let mut bytes = Vec::new();
-        for tensor in loaded {
-            let buffer = CudaBuffer::of(&**tensor.group()).ok_or("a tensor is not on the GPU")?;
-            bytes.resize(tensor.span_bytes(), 0);
-            buffer.read(tensor.offset(), &mut bytes)?;
-            checksum.tensor(tensor.name(), &bytes);
-        }
-        outcome.phases = vec![facade::phase("start-up", *start_up)];
+    measure(request, start, |(device, loaded), checksum, outcome| {
+        sum(loaded, checksum)?;
+        let report = device.report()?;
+        outcome.phases = vec![
+            facade::phase("start-up", report.opening),
+            facade::phase("pinning", report.pinning),
+        ];
         outcome.phases.extend(facade::phases(loaded.report()));
         outcome.note = note(loaded.report());
-        outcome.resident_before = *resident;
-        outcome.device_growth = Some(*device_growth);
+        outcome.pinned = Some(report.pinned_bytes);
+        let clock = Instant::now();
+        let _again = load(request, setting, device)?;
+        outcome.again = Some(clock.elapsed().as_secs_f64());
         Ok(())
     })
+}
+
+/// Watches how much memory of the device a load takes; its time says nothing.
+pub(crate) fn watch(request: &Request, setting: Setting) -> Result<()> {
+    let start = || {
+        let device = CudaDevice::options(0).gds(setting.gds).build()?;
+        device.wait()?;
+        // What the driver itself takes is not the load's.
+        let resident = os::memory().resident;
+        let watch = Watch::start(device.clone())?;
+        let loaded = load(request, setting, &device)?;
+        Ok((loaded, resident, watch.stop()?))
+    };
+    measure(
+        request,
+        start,
+        |(loaded, resident, growth), checksum, outcome| {
+            outcome.resident_before = *resident;
+            outcome.device_growth = Some(*growth);
+            sum(loaded, checksum)
+        },
+    )
+}
+
+/// The driver's start alone: what no load of a fresh process can do without.
+pub(crate) fn start_alone(request: &Request) -> Result<()> {
+    let start = || {
+        let device = CudaDevice::new(0)?;
+        device.wait()?;
+        Ok(device)
+    };
+    measure(request, start, |device, checksum, _| {
+        let setting = Setting::DEFAULT;
+        sum(&load(request, setting, device)?, checksum)
+    })
+}
+
+fn load(request: &Request, setting: Setting, device: &CudaDevice) -> Result<Loaded> {
+    let checkpoint = Checkpoint::open(&request.path)?;
+    let options = LoadOptions::default().reader(setting.reader);
+    let loader = checkpoint.loader().options(options);
+    Ok(loader.place_on(device.clone()).load()?)
+}
+
+fn sum(loaded: &Loaded, checksum: &mut Checksum) -> Result<()> {
+    let mut bytes = Vec::new();
+    for tensor in loaded {
+        let buffer = CudaBuffer::of(&**tensor.group()).ok_or("a tensor is not on the GPU")?;
+        bytes.resize(tensor.span_bytes(), 0);
+        buffer.read(tensor.offset(), &mut bytes)?;
+        checksum.tensor(tensor.name(), &bytes);
+    }
+    Ok(())
 }
 
 /// The readers that ran, and what the device read itself or refused to.
@@ -107,21 +153,77 @@ pub(crate) fn pinned_copy(request: &Request) -> Result<()> {
     };
     measure(request, load, |(group, seconds), checksum, outcome| {
         outcome.seconds = *seconds;
-        let buffer = CudaBuffer::of(&**group).ok_or("the group is not on the GPU")?;
-        let bytes = buffer.to_host()?;
-        let (mut files, mut rest) = (Vec::new(), &bytes[..]);
-        for path in request.files()? {
-            let len = usize::try_from(path.metadata()?.len())?;
-            let (file, after) = rest.split_at(len);
-            files.push((path, file));
-            rest = after;
-        }
-        raw::sum(
-            request,
-            files.iter().map(|(path, file)| (path, *file)),
-            checksum,
-        )
+        sum_files(request, &**group, checksum)
     })
+}
+
+/// Reads into pinned slots, copies, and nothing else: what a load can be held against. The clock
+/// runs from before the driver starts; the second time it is warm.
+pub(crate) fn pipeline(request: &Request) -> Result<()> {
+    let start = || {
+        let device = CudaDevice::options(0).slot_bytes(PIPELINE_BYTES).build()?;
+        let group = bring_all(request, &device)?;
+        Ok((device, group))
+    };
+    measure(request, start, |(device, group), checksum, outcome| {
+        sum_files(request, &**group, checksum)?;
+        outcome.pinned = Some(device.report()?.pinned_bytes);
+        let clock = Instant::now();
+        let _again = bring_all(request, device)?;
+        outcome.again = Some(clock.elapsed().as_secs_f64());
+        Ok(())
+    })
+}
+
+fn bring_all(request: &Request, device: &CudaDevice) -> Result<Box<dyn Group>> {
+    let (mut chunks, mut to) = (Vec::new(), 0);
+    for path in request.files()? {
+        let file = Arc::new(FileStorage::open(path)?);
+        let mut start = 0;
+        while start < file.len() {
+            let len = (file.len() - start).min(PIPELINE_BYTES as u64) as usize;
+            chunks.push((Arc::clone(&file), start, CopyRun { from: 0, to, len }));
+            (start, to) = (start + len as u64, to + len);
+        }
+    }
+    device.reserve(to as u64)?;
+    let mut group = device.allocate(&GroupRequest::new(to))?;
+    let Destination::Staged(staging) = group.destination() else {
+        return Err("the GPU has no staging slots".into());
+    };
+    let next = AtomicUsize::new(0);
+    let read = || -> Result<()> {
+        let mut lane = staging.lane()?;
+        while let Some((file, start, run)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            file.read_exact_at(*start, lane.slot(run.len)?)?;
+            lane.copy(&[*run])?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let reader = |_| scope.spawn(|| read().map_err(|error| error.to_string()));
+        let readers: Vec<_> = (0..staging.lanes()).map(reader).collect();
+        let ends: Vec<_> = readers.into_iter().map(ScopedJoinHandle::join).collect();
+        let mut ends = ends.into_iter();
+        ends.try_for_each(|end| end.map_err(|_| "a reader panicked".to_owned())?)
+    })?;
+    group.finish()?;
+    Ok(group)
+}
+
+/// Sums up the tensors of files that lie in a group one after another.
+fn sum_files(request: &Request, group: &dyn Group, checksum: &mut Checksum) -> Result<()> {
+    let buffer = CudaBuffer::of(group).ok_or("the group is not on the GPU")?;
+    let bytes = buffer.to_host()?;
+    let (mut files, mut rest) = (Vec::new(), &bytes[..]);
+    for path in request.files()? {
+        let len = usize::try_from(path.metadata()?.len())?;
+        let (file, after) = rest.split_at(len);
+        files.push((path, file));
+        rest = after;
+    }
+    let files = files.iter().map(|(path, file)| (path, *file));
+    raw::sum(request, files, checksum)
 }
 
 /// The files one after another in one group, and how long the copies took.
@@ -135,10 +237,12 @@ fn copy_all(files: &[(PathBuf, FileStorage)]) -> Result<(Box<dyn Group>, f64)> {
         })
         .collect();
     let bytes = chunks.iter().map(|(_, _, len)| len).sum();
-    let device = CudaDevice::options(0)
-        .lanes(chunks.len())
-        .slot_bytes(LIMIT_SLOT_BYTES)
-        .build()?;
+    // A lane for each part, held until all are filled: made for as many bytes as they have slots.
+    let slot = chunks.iter().map(|(_, _, len)| *len).max().unwrap_or(1);
+    let slot = slot.next_multiple_of(4096);
+    let options = CudaDevice::options(0).lanes(chunks.len());
+    let device = options.slot_bytes(slot).build()?;
+    device.reserve((2 * slot * chunks.len()) as u64)?;
     let mut group = device.allocate(&GroupRequest::new(bytes))?;
     let Destination::Staged(staging) = group.destination() else {
         return Err("the GPU has no staging buffers".into());

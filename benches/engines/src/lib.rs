@@ -23,6 +23,12 @@ pub fn run(request: &Request) -> Result<()> {
     if let Some(setting) = cuda::Setting::parse(&request.engine) {
         return cuda::run(request, setting);
     }
+    #[cfg(feature = "cuda")]
+    if let Some(name) = request.engine.strip_suffix("+memory")
+        && let Some(setting) = cuda::Setting::parse(name)
+    {
+        return cuda::watch(request, setting);
+    }
     match request.engine.as_str() {
         "tensorlift" => facade::run(request, LoadOptions::default()),
         "tensorlift-map" => facade::run(request, LoadOptions::default().mode(Mode::Map)),
@@ -31,6 +37,10 @@ pub fn run(request: &Request) -> Result<()> {
         "tensorlift-uring" => facade::by(request, Reader::Uring),
         #[cfg(feature = "cuda")]
         "pinned-copy" => cuda::pinned_copy(request),
+        #[cfg(feature = "cuda")]
+        "pipeline" => cuda::pipeline(request),
+        #[cfg(feature = "cuda")]
+        "driver-start" => cuda::start_alone(request),
         "tensorlift-in-turn" => several::in_turn(request),
         "tensorlift-at-once" => several::at_once(request),
         "tensorlift-again" => several::again(request),

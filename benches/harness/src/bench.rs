@@ -1,7 +1,7 @@
 //! Cases, one after another.
 
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tensorlift_bench_protocol::Request;
 
@@ -25,7 +25,7 @@ pub struct Bench<'a> {
     pub rounds: Option<usize>,
     /// Whether only the bytes matter, and no time is shown.
     pub smoke: bool,
-    /// When the last run must have ended; rounds cut off by it do not count.
+    /// When the last run must have ended: none is begun that is expected to take longer.
     pub deadline: Option<Instant>,
 }
 
@@ -71,7 +71,11 @@ impl Bench<'_> {
         }
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.deadline.is_some_and(|end| Instant::now() >= end)
+    fn is_over(&self) -> bool {
+        !self.has_time_for(Duration::ZERO)
+    }
+
+    pub(crate) fn has_time_for(&self, time: Duration) -> bool {
+        self.deadline.is_none_or(|end| Instant::now() + time < end)
     }
 }

@@ -27,6 +27,9 @@ pub struct Engine {
     /// Whether it takes part in those cases alone that name it.
     #[serde(default)]
     only_named: bool,
+    /// Whether the memory that it takes of a device is watched, in a run of its own.
+    #[serde(default)]
+    pub(crate) watched: bool,
     /// Whether it is what others are held against.
     #[serde(default)]
     pub limit: bool,

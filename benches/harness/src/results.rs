@@ -51,6 +51,9 @@ pub(crate) struct Row {
     pub(crate) limit: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<String>,
+    /// The most memory of the device that a load took, in bytes: of a run of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) device_growth: Option<u64>,
     pub(crate) runs: Vec<Run>,
 }
 
@@ -160,16 +163,6 @@ impl Measured {
         }
     }
 
-    /// Forgets a round that did not come to its end.
-    pub(crate) fn keep_rounds_before(&mut self, round: usize) {
-        for row in &mut self.rows {
-            row.runs.retain(|run| run.round < round);
-        }
-        if round == 0 {
-            self.not_run = Some("the time was over before the first round was".into());
-        }
-    }
-
     pub(crate) fn good_runs(&self) -> usize {
         self.rows.iter().map(|row| row.runs.len()).sum()
     }
@@ -228,6 +221,7 @@ impl Row {
             mode: engine.mode,
             limit: engine.limit,
             failure: None,
+            device_growth: None,
             runs: Vec::new(),
         }
     }
@@ -293,6 +287,8 @@ pub(crate) mod tests {
                 resident_before: 0,
                 resident_peak: 2_000_000_000,
                 device_growth: None,
+                again: None,
+                pinned: None,
                 checksum: Checksum::default(),
             },
         };
@@ -303,6 +299,7 @@ pub(crate) mod tests {
             mode: Mode::Copy,
             limit: engine == "limit",
             failure: None,
+            device_growth: None,
             runs: seconds.iter().enumerate().map(run).collect(),
         }
     }
@@ -338,17 +335,6 @@ pub(crate) mod tests {
         let (one, other) = (row("a", "", &[2.0, 30.0]), row("b", "", &[1.0, 10.0]));
         let times = one.times(&other).unwrap();
         assert_eq!((times.median, times.min, times.max), (2.5, 2.0, 3.0));
-    }
-
-    #[test]
-    fn a_round_that_was_cut_off_does_not_count() {
-        let mut case = measured(vec![row("a", "", &[1.0, 2.0]), row("b", "", &[1.0])]);
-        case.keep_rounds_before(1);
-        assert_eq!(case.good_runs(), 2);
-        assert_eq!(case.not_run, None);
-        case.keep_rounds_before(0);
-        assert_eq!(case.good_runs(), 0);
-        assert!(case.not_run.is_some());
     }
 
     #[test]

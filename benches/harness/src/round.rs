@@ -1,5 +1,7 @@
 //! All engines of a case, in turn.
 
+use std::time::{Duration, Instant};
+
 use tensorlift_bench_protocol::{Outcome, Request};
 use tensorlift_storage::os;
 
@@ -16,8 +18,14 @@ const SPARE_BYTES: u64 = 64 << 20;
 /// Never primed, so that nothing has to make room.
 const LEFT_BYTES: u64 = 2 << 30;
 
-/// Runs every engine once in each round; each round begins with another one, so that none always
-/// follows the same.
+/// What the name of a setting ends with where its memory is watched and its time is not.
+const MEMORY: &str = "+memory";
+
+/// Runs every engine once in each round.
+///
+/// Each round begins with another one, so that none always follows the same; with a deadline, all
+/// rounds have the order in which the engines are listed, so that a round that is cut off has what
+/// matters most.
 pub(crate) fn run_all(bench: &Bench<'_>, case: &Case, checkpoint: &Checkpoint) -> Measured {
     let mut measured = Measured::new(case, checkpoint);
     let prime_bytes = prime_bytes(checkpoint, os::available_memory());
@@ -28,18 +36,19 @@ pub(crate) fn run_all(bench: &Bench<'_>, case: &Case, checkpoint: &Checkpoint) -
             measured.rows.push(Row::new(engine, setting));
         }
     }
+    // The longest that each has taken, the process as a whole.
+    let mut took = vec![Duration::ZERO; racers.len()];
     for round in 0..bench.rounds.unwrap_or(case.rounds) {
         for turn in 0..racers.len() {
-            if bench.is_over() {
-                println!("{}: the time is over in round {}", case.name(), round + 1);
-                measured.keep_rounds_before(round);
-                return measured;
-            }
-            let index = (round + turn) % racers.len();
+            let index = match bench.deadline {
+                Some(_) => turn,
+                None => (round + turn) % racers.len(),
+            };
             let row = &mut measured.rows[index];
-            if row.failure.is_some() {
+            if row.failure.is_some() || !bench.has_time_for(expected(&took, index)) {
                 continue;
             }
+            let begun = Instant::now();
             if let Err(error) = cache::bring_to(case.cache, &checkpoint.files) {
                 measured.not_run = Some(error.to_string());
                 println!("{}: not run: {error}", case.name());
@@ -53,9 +62,33 @@ pub(crate) fn run_all(bench: &Bench<'_>, case: &Case, checkpoint: &Checkpoint) -
                     row.failure = Some(failure);
                 }
             }
+            took[index] = took[index].max(begun.elapsed());
+        }
+    }
+    if measured.good_runs() == 0 && measured.rows.iter().all(|row| row.failure.is_none()) {
+        measured.not_run = Some("the time was over before the first run".into());
+    }
+    for (index, (engine, setting)) in racers.iter().enumerate() {
+        let row = &mut measured.rows[index];
+        let is_due = engine.watched && row.failure.is_none() && !row.runs.is_empty();
+        if is_due && bench.has_time_for(took[index]) {
+            let setting = format!("{setting}{MEMORY}");
+            match run_one(bench, engine, &setting, checkpoint, prime_bytes) {
+                Ok(outcome) => row.device_growth = outcome.device_growth,
+                Err(failure) => eprintln!("{}: {setting}: {failure}", case.name()),
+            }
         }
     }
     measured
+}
+
+/// How long the next run of an engine may take: as long as its longest, or, before its first, as
+/// the longest of any.
+fn expected(took: &[Duration], index: usize) -> Duration {
+    match took[index] {
+        Duration::ZERO => took.iter().copied().max().unwrap_or_default(),
+        longest => longest,
+    }
 }
 
 /// What each engine primes: the tensors twice, since many hold the file and copies of it, but no
@@ -85,7 +118,7 @@ fn run_one(
         prime_bytes,
     };
     let mut command = (bench.launch)(engine.program, &request);
-    child::run(&mut command, &checkpoint.expected, bench.deadline)
+    child::run(&mut command, &checkpoint.expected)
 }
 
 #[cfg(test)]
@@ -93,6 +126,14 @@ mod tests {
     use tensorlift_bench_protocol::Checksum;
 
     use super::*;
+
+    #[test]
+    fn a_run_is_expected_to_take_as_long_as_the_longest() {
+        let seconds = |all: [u64; 3]| all.map(Duration::from_secs);
+        assert_eq!(expected(&seconds([3, 0, 5]), 0).as_secs(), 3);
+        assert_eq!(expected(&seconds([3, 0, 5]), 1).as_secs(), 5);
+        assert_eq!(expected(&seconds([0, 0, 0]), 1).as_secs(), 0);
+    }
 
     #[test]
     fn twice_the_tensors_are_primed_where_the_page_cache_leaves_room() {

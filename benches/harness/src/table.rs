@@ -3,18 +3,21 @@
 use std::fmt::Write;
 
 use crate::engine::{Mode, Program};
-use crate::results::{Measured, Results, Row};
+use crate::results::{Measured, Results, Row, Run};
 use crate::stats::{Digits, Spread};
 
 /// Those that say nothing of any engine are left out.
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 12] = [
     "engine",
     "seconds",
+    "rounds",
+    "second load",
     "GB/s",
     "of the limit",
     "time / tensorlift's",
     "memory / bytes",
     "device memory / bytes",
+    "pinned, MB",
     "of it starting",
     "how",
 ];
@@ -138,18 +141,10 @@ fn cells(case: &Measured) -> Vec<[String; COLUMNS.len()]> {
     let none = String::new;
     let line = |row: &&Row| {
         let Some(seconds) = row.seconds() else {
-            let failure = row.failure.clone().unwrap_or_default();
-            return [
-                row.engine.clone(),
-                none(),
-                none(),
-                none(),
-                none(),
-                none(),
-                none(),
-                none(),
-                failure,
-            ];
+            let mut cells = std::array::from_fn(|_| none());
+            cells[0] = row.engine.clone();
+            cells[COLUMNS.len() - 1] = row.failure.clone().unwrap_or_default();
+            return cells;
         };
         let limit = case
             .limit(row.mode)
@@ -160,12 +155,15 @@ fn cells(case: &Measured) -> Vec<[String; COLUMNS.len()]> {
         [
             row.engine.clone(),
             seconds.to_string(),
+            row.runs.len().to_string(),
+            spread(row, |run| run.outcome.again),
             speed(case, row).map_or_else(none, |speed| speed.to_string()),
             limit.map_or_else(none, |limit| share(limit, row)),
             ours.and_then(|ours| row.times(ours))
                 .map_or_else(none, |times| times.to_string()),
             memory(case, row),
             device_memory(case, row),
+            spread(row, |run| Some(run.outcome.pinned? as f64 / 1e6)),
             starting(row),
             how(row),
         ]
@@ -201,23 +199,27 @@ fn memory(case: &Measured, row: &Row) -> String {
 }
 
 fn device_memory(case: &Measured, row: &Row) -> String {
-    let growth = row.runs.iter().filter_map(|run| run.outcome.device_growth);
-    let growth = Spread::of(growth.map(|bytes| bytes as f64));
-    growth.map_or_else(String::new, |growth| {
-        Digits(growth.median / case.bytes as f64).to_string()
+    let growth = row.device_growth;
+    growth.map_or_else(String::new, |bytes| {
+        Digits(bytes as f64 / case.bytes as f64).to_string()
     })
+}
+
+/// What some runs tell.
+fn spread(row: &Row, of: impl Fn(&Run) -> Option<f64>) -> String {
+    let told = Spread::of(row.runs.iter().filter_map(of));
+    told.map_or_else(String::new, |told| told.to_string())
 }
 
 /// The part of the time that the driver and pinned memory took to start, where the engine tells.
 fn starting(row: &Row) -> String {
-    let starting = row.runs.iter().filter_map(|run| {
+    spread(row, |run| {
         let phases = run.outcome.phases.iter();
         let parts = phases.filter(|phase| matches!(&*phase.name, "start-up" | "pinning"));
         parts
             .map(|phase| phase.seconds)
             .reduce(|sum, part| sum + part)
-    });
-    Spread::of(starting).map_or_else(String::new, |it| it.to_string())
+    })
 }
 
 fn how(row: &Row) -> String {

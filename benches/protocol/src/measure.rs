@@ -28,6 +28,8 @@ pub fn measure<L>(
         resident_before,
         resident_peak: os::memory().peak,
         device_growth: None,
+        again: None,
+        pinned: None,
         checksum: Checksum::default(),
     };
     let mut checksum = Checksum::default();

@@ -17,9 +17,15 @@ pub struct Outcome {
     pub resident_before: u64,
     /// The most memory that the process had from the call on, in bytes.
     pub resident_peak: u64,
-    /// The most memory of the device that the load took, in bytes, where there is a device.
+    /// The most memory of the device that the load took, in bytes, where that was watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_growth: Option<u64>,
+    /// Seconds of a second load in the same process, where the engine was asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<f64>,
+    /// Bytes of host memory that the engine pinned, where it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<u64>,
     /// What it loaded.
     pub checksum: Checksum,
 }

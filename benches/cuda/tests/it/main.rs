@@ -31,7 +31,7 @@ fn every_engine_of_ours_brings_the_right_bytes_in_every_case() {
     let folder = tempfile::tempdir_in(own.parent().unwrap()).unwrap();
     let results = bench(folder.path(), &["--smoke"]);
     let cases = results["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), (4 + 2) * 3);
+    assert_eq!(cases.len(), 2 + 2 + 1 + 2 + 2 + 1);
     for case in cases {
         // A bench that cannot cool files measures nothing cold, and says so.
         if case["cache"] == "cold" && case["not_run"].is_string() {
@@ -42,10 +42,11 @@ fn every_engine_of_ours_brings_the_right_bytes_in_every_case() {
             .iter()
             .map(|row| row["engine"].as_str().unwrap())
             .collect();
+        // Three limits, and what comes of ours.
         let expected = match case["cache"].as_str().unwrap() {
-            "tmpfs" => 2 + 2,
-            "warm" => 2 + 5,
-            _ => 2 + 5,
+            _ if case["name"].as_str().unwrap().starts_with("host") => 3 + 1,
+            "tmpfs" => 3 + 3,
+            _ => 3 + 6,
         };
         let mut names = engines.clone();
         names.dedup();
@@ -53,6 +54,15 @@ fn every_engine_of_ours_brings_the_right_bytes_in_every_case() {
         for row in rows {
             // The bytes were compared by the bench itself.
             assert_eq!(row["runs"].as_array().unwrap().len(), 1, "{row}");
+        }
+        // A load again, pinned memory, and the device's memory of a run of its own.
+        for row in rows.iter().filter(|row| row["engine"] == "tensorlift") {
+            assert!(row["runs"][0]["again"].is_number(), "{row}");
+            assert!(
+                row["runs"][0]["pinned"].as_u64().unwrap() <= 128 << 20,
+                "{row}"
+            );
+            assert!(row["device_growth"].is_number(), "{row}");
         }
         let own = |row: &&Value| row["setting"] == "cuda-gds";
         for row in rows.iter().filter(own) {
@@ -86,6 +96,6 @@ fn peers_that_are_not_there_and_time_that_is_over_end_nothing() {
             .all(|row| row["runs"].as_array().unwrap().len() == 1)
     );
     // What was measured before stays.
-    let again = bench(folder.path(), &["--seconds", "0"]);
+    let again = bench(folder.path(), &["--minutes", "0"]);
     assert_eq!(again["cases"], results["cases"]);
 }
