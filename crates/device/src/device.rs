@@ -2,6 +2,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
+use std::sync::Arc;
 
 use tensorlift_tensor_meta::{Dtype, Entry};
 
@@ -172,6 +173,32 @@ pub trait Group: Any + Send + Sync + fmt::Debug {
 
     /// All bytes, if the host can read them in place.
     fn as_host(&self) -> Option<&[u8]>;
+}
+
+/// Takes a group out of its shared pointer, as the type that its device made.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tensorlift_device::double::{VecDevice, VecGroup};
+/// use tensorlift_device::{Device, Group, GroupRequest, take_group};
+/// use tensorlift_tensor_meta::Dtype;
+///
+/// let request = GroupRequest::new(8).dtype(Dtype::F32);
+/// let group: Arc<dyn Group> = VecDevice.allocate(&request)?.into();
+/// let Ok(VecGroup::F32(values)) = take_group(group) else { panic!("F32 was asked for") };
+/// assert_eq!(values, [0.0, 0.0]);
+/// # Ok::<(), tensorlift_device::DeviceError>(())
+/// ```
+///
+/// # Errors
+/// The group itself, if it is of another type or has other owners.
+pub fn take_group<G: Group>(group: Arc<dyn Group>) -> Result<G, Arc<dyn Group>> {
+    let any: Arc<dyn Any + Send + Sync> = Arc::<dyn Group>::clone(&group);
+    let Ok(typed) = any.downcast::<G>() else {
+        return Err(group);
+    };
+    drop(group);
+    Arc::try_unwrap(typed).map_err(|shared| shared as Arc<dyn Group>)
 }
 
 /// How bytes get into a group.

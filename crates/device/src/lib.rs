@@ -28,6 +28,7 @@ mod pool;
 
 pub use device::{
     CopyRun, Destination, Device, Group, GroupRequest, GroupRules, Lane, Pull, Pulled, Staging,
+    take_group,
 };
 pub use error::DeviceError;
 pub use host::HostDevice;

@@ -53,8 +53,9 @@ impl Loaded {
     /// The memory of the tensors and where each of them is in it, for stacks with tensors of their
     /// own.
     ///
-    /// Unless tensors were cloned before, each group has one owner: `Arc::into_inner` of the
-    /// downcast group gives its memory away.
+    /// Unless tensors were cloned before, each group has one owner, and
+    /// [`take_group`](tensorlift_device::take_group) gives it back as the type that its device
+    /// made.
     ///
     /// ```
     /// # use std::sync::Arc;

@@ -18,7 +18,7 @@
 //! ```
 
 use tensorlift_loader::Tensor;
-use tensorlift_tensor_meta::{Error, ErrorKind, Result};
+use tensorlift_tensor_meta::{Error, ErrorKind, Layout, Result};
 
 pub use tensorlift_device_cuda::{
     CudaBuffer, CudaDevice, CudaOptions, CudaReport, DeviceInfo, Gds, GdsReport, Survey, cudarc,
@@ -38,6 +38,11 @@ pub fn contiguous(tensor: &Tensor) -> Result<CudaBuffer> {
             .with_tensor(tensor.name())
             .with_remedy("`Tensor::to_contiguous` copies in host memory")
     })?;
-    let (dtype, layout) = (tensor.dtype(), tensor.entry().layout());
-    Ok(buffer.contiguous(tensor.offset(), dtype, layout)?)
+    let row_major = Layout::contiguous(tensor.shape());
+    let layout = match tensor.is_contiguous() {
+        true => &row_major.map_err(|error| Error::new(ErrorKind::Unsupported, error))?,
+        // Views keep the strides of their entry.
+        false => tensor.entry().layout(),
+    };
+    Ok(buffer.contiguous(tensor.offset(), tensor.dtype(), layout)?)
 }

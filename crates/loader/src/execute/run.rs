@@ -181,17 +181,38 @@ fn scatter<'a>(
         });
     }
     if let Some((group, staging, runs)) = runs_of_one_group(extent, &parts) {
-        let source = tools.source()?;
-        let lane = tools.lane.for_group(group, staging)?;
-        source.read(extent, lane.slot(extent.len as usize)?)?;
-        lane.copy(&runs)?;
-        return Ok(Ran::IN_PLACE);
+        return stage_together(extent, group, staging, &runs, tools);
     }
     let bytes = tools.source()?.read_scratch(extent, tools.scratch)?;
     for part in parts {
         deliver_from(extent, part, bytes, tools.lane)?;
     }
     Ok(Ran::BOUNCED)
+}
+
+/// Brings small neighbours of one group through one staging slot, or lets the device read them.
+fn stage_together<'a>(
+    extent: Extent,
+    group: usize,
+    staging: &'a dyn Staging,
+    runs: &[CopyRun],
+    tools: &mut Tools<'_, 'a>,
+) -> Result<Ran, Failure> {
+    let source = tools.source()?;
+    let pull = match tools.sums {
+        None => pull(staging, source.storage, extent, runs)?,
+        // What is summed must pass through the host.
+        Some(_) => PullOutcome::NotAsked,
+    };
+    if !matches!(pull, PullOutcome::Done) {
+        let lane = tools.lane.for_group(group, staging)?;
+        source.read(extent, lane.slot(extent.len as usize)?)?;
+        lane.copy(runs)?;
+    }
+    Ok(Ran {
+        pull,
+        ..Ran::IN_PLACE
+    })
 }
 
 /// The copies out of one staging slot, if that is all that a chunk needs.
