@@ -22,6 +22,10 @@ pub(crate) fn agree(storage: &MemoryStorage, plain: &Result<TorchFile>) {
     strict.policy = Policy::Strict;
     match (plain, &read_bounded(storage, &strict)) {
         (Ok(plain), Ok(strict)) => same(plain, strict),
+        // The first bytes that nothing claims are refused, and nothing else is.
+        (Ok(plain), Err(Error::Unclaimed(first))) => {
+            assert_eq!(plain.unclaimed().first(), Some(first));
+        }
         (Ok(_), Err(error)) => assert!(is_forbidden(error), "{error:?}"),
         (Err(plain), Ok(strict)) => panic!("inert: {plain:?}; strict: {strict:?}"),
         (Err(_), Err(_)) => {}
@@ -56,6 +60,7 @@ fn same(one: &TorchFile, other: &TorchFile) {
     assert_eq!(one.roots(), other.roots());
     assert_eq!(one.automatic_root(), other.automatic_root());
     assert_eq!(one.aliases_omitted(), other.aliases_omitted());
+    assert_eq!(one.unclaimed(), other.unclaimed());
     // By their texts, since no number that is none equals itself.
     let text = |state: &dyn Debug| format!("{state:?}");
     assert_eq!(text(one), text(other));
