@@ -175,7 +175,7 @@ impl DeviceMapOptions {
         modules()
             .find(is_unsplit)
             .or_else(|| modules().find(is_layer))
-            .or_else(|| modules().last())
+            .or_else(|| modules().next_back())
             .unwrap_or(name)
     }
 

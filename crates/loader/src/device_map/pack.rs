@@ -252,10 +252,9 @@ mod tests {
                 .collect();
             let found = in_any_order(&items, &room);
             prop_assert_eq!(found.is_ok(), exists(&items, &room));
-            for devices in [found.ok(), in_order(&items, &room), balanced(&items, &room)] {
-                if let Some(devices) = devices {
-                    prop_assert!(fits(&items, &room, &devices));
-                }
+            let ways = [found.ok(), in_order(&items, &room), balanced(&items, &room)];
+            for devices in ways.into_iter().flatten() {
+                prop_assert!(fits(&items, &room, &devices));
             }
         }
 

@@ -89,10 +89,10 @@ impl Form {
 
     const fn value(&self, code: u8) -> f32 {
         let magnitude = code & 0x7F;
-        if let Some(nan) = self.only_nan {
-            if code == nan {
-                return f32::NAN;
-            }
+        if let Some(nan) = self.only_nan
+            && code == nan
+        {
+            return f32::NAN;
         }
         let value = if magnitude > self.largest {
             match self.overflow == magnitude {
