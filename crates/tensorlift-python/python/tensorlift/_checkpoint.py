@@ -78,7 +78,7 @@ class Filled(NamedTuple):
     report: Report
 
 
-def open(  # noqa: A001
+def open(
     path: str | os.PathLike[str],
     *,
     variant: str | None = None,
@@ -180,7 +180,8 @@ class Checkpoint(Mapping[str, Entry]):
     ) -> dict[str, Any]:
         """What a load would read, and where to; nothing is read."""
         request = self._request(device, select, reader, None, None)
-        return json.loads(self._native.plan(request, True))
+        plan: dict[str, Any] = json.loads(self._native.plan(request, True))
+        return plan
 
     def load(
         self,

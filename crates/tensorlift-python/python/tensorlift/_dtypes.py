@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -94,10 +95,9 @@ def numpy_dtypes() -> dict[str, Any]:
     import numpy
 
     dtypes: dict[str, Any] = {name: numpy.dtype(own) for name, own in _NUMPY.items()}
-    try:
+    ml_dtypes: Any = None
+    with contextlib.suppress(ImportError):
         import ml_dtypes
-    except ImportError:
-        ml_dtypes = None
     for name, width in _RAW_BYTES.items():
         scalar = getattr(ml_dtypes, _ML_DTYPES.get(name, ""), None)
         raw = [(name, f"V{width}")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from . import _dtypes
@@ -83,9 +84,7 @@ def _memory(
         if view.nbytes:
             places.append((view.ctypes.data, view.nbytes))
     places.sort()
-    apart = all(
-        one + length <= other for (one, length), (other, _) in zip(places, places[1:], strict=False)
-    )
+    apart = all(one + length <= other for (one, length), (other, _) in pairwise(places))
     return found if apart else None
 
 

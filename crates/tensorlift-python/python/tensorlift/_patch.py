@@ -187,7 +187,7 @@ def _make_safe_open(original: Any) -> Any:
         def __subclasscheck__(cls, subclass: type) -> bool:
             return subclass is cls or issubclass(subclass, (ours, original))
 
-    class safe_open(metaclass=Either):  # noqa: N801
+    class safe_open(metaclass=Either):
         __doc__ = original.__doc__
 
         def __new__(
@@ -289,7 +289,7 @@ class _Hook(importlib.abc.MetaPathFinder):
                 continue
             spec = finder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
+                spec.loader = _Loader(spec.loader)
                 return spec
         return None
 
@@ -304,7 +304,8 @@ class _Loader(importlib.abc.Loader):
         return getattr(self._inner, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self._inner.create_module(spec)
+        module: ModuleType | None = self._inner.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         self._inner.exec_module(module)

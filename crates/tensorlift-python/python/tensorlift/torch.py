@@ -125,7 +125,7 @@ def _meta_tensors(rows: list[tuple[Any, ...]]) -> dict[str, _torch.Tensor]:
         start, end = hulls.get(row[9], (row[6], row[7]))
         hulls[row[9]] = (min(start, row[6]), max(end, row[7]))
     storages = {
-        record: _torch.UntypedStorage(end - start, device="meta")
+        record: _torch.UntypedStorage(end - start, device="meta")  # type: ignore[no-untyped-call]
         for record, (start, end) in hulls.items()
     }
     tensors = {}

@@ -40,7 +40,7 @@ def register() -> None:
 def make_loader(base: type) -> type:
     """The loader, derived from vLLM's base class."""
 
-    class TensorliftModelLoader(base):  # type: ignore[misc, valid-type]
+    class TensorliftModelLoader(base):  # type: ignore[misc]
         """Yields the weights of a checkpoint in file order; reads each byte once."""
 
         def __init__(self, load_config: Any) -> None:

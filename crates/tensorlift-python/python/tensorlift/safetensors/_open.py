@@ -7,7 +7,7 @@ import threading
 import weakref
 from typing import Any
 
-from .. import _checkpoint, _dtypes, _native, _original
+from .. import _checkpoint, _native, _original
 from .._errors import Error
 from ._error import SafetensorError
 
@@ -27,7 +27,7 @@ _OTHERS = {"tf", "tensorflow", "jax", "flax", "mlx", "paddle"}
 _BACKENDS = ("mmap", "pread")
 
 
-class safe_open:  # noqa: N801
+class safe_open:
     """Opens a safetensors file and gives its tensors as they are asked for.
 
     Opening reads the header alone. As long as less than a tenth of the file is asked for, only
@@ -100,7 +100,7 @@ class safe_open:  # noqa: N801
         return PySafeSlice(inner, name, inner.row(name))
 
 
-class _safe_open_handle(safe_open):  # noqa: N801
+class _safe_open_handle(safe_open):
     """`safe_open` of a file object with a name and a descriptor."""
 
     def __new__(cls, f: Any, framework: str, device: Any = "cpu", *, backend: str = "mmap") -> Any:

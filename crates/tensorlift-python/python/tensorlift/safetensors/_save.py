@@ -130,7 +130,7 @@ def serialize_file(
         raise SafetensorError(f"Error while serializing: {error}") from error
 
 
-def deserialize(bytes: bytes) -> list[tuple[str, dict[str, Any]]]:  # noqa: A002
+def deserialize(bytes: bytes) -> list[tuple[str, dict[str, Any]]]:
     """Each tensor of a file's bytes with its shape, dtype and a copy of its bytes."""
     from ._open import check_header
 
