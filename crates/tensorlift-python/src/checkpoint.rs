@@ -1,6 +1,6 @@
 //! An open checkpoint, as Python's part asks it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -36,12 +36,12 @@ type Row<'py> = (
 
 #[pymethods]
 impl Checkpoint {
-    /// Opens a file, a folder, an index file or a model in the Hugging Face cache.
+    /// Opens files, folders, index files or models in the Hugging Face cache, several as one.
     #[staticmethod]
-    #[pyo3(signature = (target, variant=None, hub_cache=None, strict=false, root=None))]
+    #[pyo3(signature = (targets, variant=None, hub_cache=None, strict=false, root=None))]
     fn open(
         py: Python<'_>,
-        target: PathBuf,
+        targets: Vec<PathBuf>,
         variant: Option<String>,
         hub_cache: Option<PathBuf>,
         strict: bool,
@@ -57,7 +57,15 @@ impl Checkpoint {
         if strict {
             options = options.policy(Policy::Strict);
         }
-        Self::make(py, root, move || options.open(target))
+        Self::make(py, root, move || {
+            let mut targets = targets.iter();
+            let first = targets.next().map_or(Path::new(""), PathBuf::as_path);
+            let mut checkpoint = options.open(first)?;
+            for target in targets {
+                checkpoint = checkpoint.joined(&options.open(target)?)?;
+            }
+            Ok(checkpoint)
+        })
     }
 
     /// Opens the bytes of one file.

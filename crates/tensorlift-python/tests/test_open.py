@@ -95,3 +95,19 @@ def test_every_hostile_fixture_is_refused_by_a_typed_error(fixtures):
 def test_open_takes_a_folder(fixtures):
     checkpoint = tensorlift.open(fixtures / "tiny-model")
     assert [os.path.basename(file) for file in checkpoint.files] == ["model.safetensors"]
+
+
+def test_several_files_are_one_checkpoint(tmp_path):
+    import numpy as np
+    from conftest import write_safetensors
+
+    one = write_safetensors(tmp_path / "one.safetensors", {"a": np.ones(2, np.float32)})
+    two = write_safetensors(tmp_path / "two.safetensors", {"b": np.zeros(3, np.float32)})
+    checkpoint = tensorlift.open([one, two])
+    assert list(checkpoint) == ["a", "b"] and checkpoint.files == [str(one), str(two)]
+    tensors = checkpoint.load()
+    assert tensors["a"].tolist() == [1, 1] and tensors["b"].tolist() == [0, 0, 0]
+    with pytest.raises(tensorlift.MisuseError):
+        tensorlift.open([one, one])
+    with pytest.raises(tensorlift.MisuseError):
+        tensorlift.open([])

@@ -6,7 +6,7 @@ import fnmatch
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 from . import _dtypes, _native
@@ -78,8 +78,11 @@ class Filled(NamedTuple):
     report: Report
 
 
+Path = str | os.PathLike[str]
+
+
 def open(
-    path: str | os.PathLike[str],
+    path: Path | Sequence[Path],
     *,
     variant: str | None = None,
     root: str | None = None,
@@ -89,8 +92,8 @@ def open(
     """Opens a checkpoint and reads what it lists, without a tensor's bytes.
 
     `path` is a safetensors or PyTorch file, a folder, an index file, or the name of a model in
-    the Hugging Face cache (`org/name` or `org/name@revision`). Nothing is downloaded, and no
-    code from a file is run.
+    the Hugging Face cache (`org/name` or `org/name@revision`); several are one checkpoint, whose
+    names must differ. Nothing is downloaded, and no code from a file is run.
 
     `variant` chooses files such as `model.fp16.safetensors` in a folder. `root` takes only the
     tensors below a path in a PyTorch file and cuts it off their names: with `"state_dict"`,
@@ -101,12 +104,15 @@ def open(
     >>> import tensorlift
     >>> checkpoint = tensorlift.open("fixtures/tiny-model")
     >>> len(checkpoint)
-    12
+    40
     """
-    return Checkpoint(_native.Checkpoint.open(path, variant, hub_cache, strict, root))
+    paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    if not paths:
+        raise MisuseError("expected a path or several, found none")
+    return Checkpoint(_native.Checkpoint.open(paths, variant, hub_cache, strict, root))
 
 
-def load(path: str | os.PathLike[str], **options: Any) -> Tensors:
+def load(path: Path | Sequence[Path], **options: Any) -> Tensors:
     """Opens a checkpoint and loads it; options as for `Checkpoint.load`."""
     return open(path).load(**options)
 

@@ -15,7 +15,7 @@ class Checkpoint:
 
     @staticmethod
     def open(
-        target: str | os.PathLike[str],
+        targets: list[str | os.PathLike[str]],
         variant: str | None = None,
         hub_cache: str | os.PathLike[str] | None = None,
         strict: bool = False,

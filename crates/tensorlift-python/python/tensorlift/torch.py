@@ -70,7 +70,7 @@ def _served(f: Any, pickle_module: Any, arguments: Mapping[str, Any]) -> str:
 
 
 def _load(path: str, map_location: Any) -> Any:
-    native = _native.Checkpoint.open(path)
+    native = _native.Checkpoint.open([path])
     (found,) = native.formats()
     if found not in ("torch zip", "torch legacy"):
         raise NotServed(f"its format is {found}")

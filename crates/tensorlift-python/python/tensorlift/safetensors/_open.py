@@ -240,7 +240,7 @@ def open_native(filename: str | os.PathLike[str]) -> _native.Checkpoint:
     except OSError as error:
         raise FileNotFoundError(f"No such file or directory: {path}") from error
     try:
-        return _native.Checkpoint.open(path)
+        return _native.Checkpoint.open([path])
     except Error as error:
         raise SafetensorError(f"Error while deserializing header: {error}") from error
 
