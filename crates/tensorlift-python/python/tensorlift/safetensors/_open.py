@@ -153,9 +153,10 @@ class _Inner:
         self._lock = threading.Lock()
         self._dtypes = _checkpoint._names(self.framework)
         self._sizes = {row[0]: row[4] for row in self.native.entries()}
-        self._left = sum(self._sizes.values())
+        total = sum(self._sizes.values())
         # Bytes that may be read for single tensors before the rest is read at once.
-        self._allowance = 0 if self._left <= _SMALL_BYTES else self._left // _SHARE
+        self._allowance = 0 if total <= _SMALL_BYTES else total // _SHARE
+        self._was_read = False
         # Loaded and not yet asked for.
         self._ready: dict[str, Any] = {}
         # Given to the caller, who decides how long it lives.
@@ -208,15 +209,13 @@ class _Inner:
         size = self._sizes.get(name)
         if size is None:
             raise SafetensorError(f"File does not contain tensor {name}")
-        if size <= self._allowance or size == self._left or self._left == 0:
+        if self._was_read or size <= self._allowance:
+            # After the file was read, only what the caller let go of is asked for again.
             self._allowance -= size
             self._load([name])
         else:
-            # What was given before is the caller's.
             self._load([other for other in self._sizes if other not in self._given])
-            self._left = 0
-            self._allowance = 1 << 62
-        self._left = max(0, self._left - size)
+            self._was_read = True
         return self._ready.pop(name)
 
     def _load(self, names: list[str] | None) -> None:
