@@ -106,7 +106,7 @@ fn units<K: Eq + Hash>(catalog: &Catalog, unit_of: impl Fn(&Entry) -> Option<K>)
             });
         }
         units[index].entries.push(position);
-        units[index].bytes += entry.span_bytes().min(entry.bytes());
+        units[index].bytes += entry.span_bytes().min(entry.byte_len());
     }
     units
 }

@@ -66,7 +66,7 @@ impl Inspect {
             name: entry.name(),
             dtype: entry.dtype(),
             shape: entry.shape(),
-            bytes: entry.bytes(),
+            bytes: entry.byte_len(),
             file: files[entry.extent().shard.index()].clone(),
             sha256: hashes.get(entry.name()).map(AsRef::as_ref),
         });
@@ -152,7 +152,7 @@ fn write_totals(out: &mut impl Write, entries: &[Entry]) -> std::io::Result<()> 
         let (tensors, elements, bytes) = totals.entry(entry.dtype()).or_default();
         *tensors += 1;
         *elements = elements.saturating_add(entry.layout().elements() as u64);
-        *bytes = bytes.saturating_add(entry.bytes());
+        *bytes = bytes.saturating_add(entry.byte_len());
     }
     let mut all = (0u64, 0u64, 0u64);
     let mut table = Table::new(

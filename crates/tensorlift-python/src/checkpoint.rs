@@ -264,7 +264,7 @@ fn row<'py>(py: Python<'py>, entry: &Entry) -> PyResult<Row<'py>> {
         entry.dtype().as_str(),
         PyTuple::new(py, entry.shape())?,
         strides.transpose()?,
-        entry.bytes(),
+        entry.byte_len(),
         extent.shard.index(),
         extent.offset,
         extent.end(),

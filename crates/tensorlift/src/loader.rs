@@ -195,7 +195,7 @@ impl Loader<'_> {
     ///     .catalog()
     ///     .entries()
     ///     .iter()
-    ///     .map(|entry| (entry.name().to_owned(), vec![0; entry.bytes() as usize]))
+    ///     .map(|entry| (entry.name().to_owned(), vec![0; entry.byte_len() as usize]))
     ///     .collect();
     /// let memory = parameters.iter_mut().map(|(name, bytes)| (name.as_str(), bytes));
     /// let loaded = checkpoint.loader().load_into(memory)?;

@@ -104,9 +104,9 @@ fn promises_hold(catalog: &Catalog, file_len: u64) {
         );
         assert_eq!(
             entry.layout().contiguous_bytes(entry.dtype()),
-            Some(entry.bytes())
+            Some(entry.byte_len())
         );
-        assert_eq!(extent.len, entry.bytes());
+        assert_eq!(extent.len, entry.byte_len());
     }
 }
 

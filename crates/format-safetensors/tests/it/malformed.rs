@@ -340,7 +340,7 @@ proptest! {
         if let Ok(catalog) = read_both(&file) {
             for entry in catalog.entries() {
                 prop_assert!(entry.extent().end() <= file.len() as u64);
-                prop_assert_eq!(entry.bytes(), entry.extent().len);
+                prop_assert_eq!(entry.byte_len(), entry.extent().len);
             }
         }
     }

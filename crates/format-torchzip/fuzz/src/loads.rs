@@ -69,7 +69,7 @@ fn load(
 
 /// The elements without gaps, where there are not too many and none is smaller than a byte.
 fn row_major(tensor: &Tensor) -> Option<Vec<u8>> {
-    if tensor.entry().bytes() > twin::MAX_BYTES {
+    if tensor.entry().byte_len() > twin::MAX_BYTES {
         return None;
     }
     let dense = tensor.to_contiguous().ok()?;

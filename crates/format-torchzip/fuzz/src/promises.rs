@@ -29,7 +29,7 @@ pub(crate) fn hold(file: &TorchFile, file_len: u64) {
         assert_eq!(catalog.position(entry.name()), Some(position));
         within_file(entry.extent());
         let bytes = entry.layout().contiguous_bytes(entry.dtype());
-        assert_eq!(bytes, Some(entry.bytes()));
+        assert_eq!(bytes, Some(entry.byte_len()));
         let record = catalog.record(entry);
         match &record.source {
             Source::Absent { .. } => assert_eq!(entry.extent().len, 0),

@@ -14,7 +14,7 @@ pub(crate) fn bytes(file: &[u8], catalog: &Catalog, entry: &Entry) -> Option<Vec
         _ => return None,
     };
     let (layout, dtype) = (entry.layout(), entry.dtype());
-    let width = dtype.bytes().filter(|_| entry.bytes() <= MAX_BYTES)?;
+    let width = dtype.bytes().filter(|_| entry.byte_len() <= MAX_BYTES)?;
     let shape = layout.shape();
     let row_major = || {
         let mut strides = vec![1; shape.len()];
@@ -28,7 +28,7 @@ pub(crate) fn bytes(file: &[u8], catalog: &Catalog, entry: &Entry) -> Option<Vec
         Some(strides) => strides.to_vec(),
         None => row_major(),
     };
-    let mut out = Vec::with_capacity(entry.bytes() as usize);
+    let mut out = Vec::with_capacity(entry.byte_len() as usize);
     for number in 0..layout.elements() {
         let (mut rest, mut at) = (number, 0);
         for (size, stride) in shape.iter().zip(&strides).rev() {

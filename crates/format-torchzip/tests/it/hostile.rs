@@ -25,7 +25,7 @@ fn read_all(bytes: Vec<u8>) {
         for entry in file.catalog().entries() {
             // Packed bytes that lie are for whoever unpacks them.
             let packed = matches!(file.catalog().record(entry).source, Source::Deflated { .. });
-            if !packed && entry.bytes() < 1 << 20 {
+            if !packed && entry.byte_len() < 1 << 20 {
                 resolve(&storage, file.catalog(), entry);
             }
         }

@@ -625,7 +625,7 @@ fn views_beyond_the_storage_and_strange_sizes() {
         .tensor("Int", "0", 4, view(3, &[1 << 40], &[0]))
         .stop();
     let file = open(&archive("a", &huge, &[("0", &FOUR)])).unwrap();
-    assert_eq!(file.catalog().entries()[0].bytes(), 1 << 42);
+    assert_eq!(file.catalog().entries()[0].byte_len(), 1 << 42);
     let nothing = Pickle::new()
         .tensor("Int", "0", 4, view(9, &[0, 5], &[5, 1]))
         .stop();

@@ -27,7 +27,7 @@ pub(crate) fn resolve(storage: &dyn Storage, catalog: &Catalog, entry: &Entry) -
     let Some(width) = dtype.bytes() else {
         // Packed types are contiguous in every file we know.
         assert!(layout.is_contiguous());
-        return Some(record[first..][..entry.bytes() as usize].to_vec());
+        return Some(record[first..][..entry.byte_len() as usize].to_vec());
     };
     let shape = layout.shape();
     let strides = match layout.strides() {

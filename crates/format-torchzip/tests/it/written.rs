@@ -68,7 +68,7 @@ fn every_dtype_and_rank_is_read_back() {
         );
         assert_eq!(entry.requires_grad(), grad);
         assert_eq!(entry.extent().offset % 64, 0, "{name}");
-        let mut found = vec![0; entry.bytes() as usize];
+        let mut found = vec![0; entry.byte_len() as usize];
         storage
             .read_exact_at(entry.extent().offset, &mut found)
             .unwrap();
@@ -159,7 +159,7 @@ fn a_storage_beyond_4_gib_is_read_back() {
 
     let storage = FileStorage::open(path.path()).unwrap();
     let file = read(&storage, &ReadOptions::default()).unwrap();
-    assert_eq!(file.catalog().get("big").unwrap().bytes(), big as u64);
+    assert_eq!(file.catalog().get("big").unwrap().byte_len(), big as u64);
     let mut small = [0; 8];
     let at = file.catalog().get("small").unwrap().extent().offset;
     assert!(at > 4 << 30);

@@ -205,7 +205,7 @@ pub(super) fn union_bytes(
         let (entry, extent) = (wanted.entry, wanted.extent());
         let record = terms.catalog.record(entry);
         if terms.gathers(wanted) {
-            bytes += entry.bytes();
+            bytes += entry.byte_len();
         } else if let Source::Stored(_) = record.source {
             bytes += extent.end().saturating_sub(end.max(extent.offset));
             end = end.max(extent.end());

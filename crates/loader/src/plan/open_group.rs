@@ -200,7 +200,7 @@ impl<'p, 't> OpenGroup<'p, 't> {
                     .with_tensor(entry.name())
                     .with_remedy("load it with its strides, into groups of several tensors")
             })?;
-            let len = entry.bytes();
+            let len = entry.byte_len();
             return Ok(Some(Arrival {
                 from,
                 selection: Some(selection),

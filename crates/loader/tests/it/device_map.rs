@@ -142,7 +142,7 @@ fn what_does_not_fit_is_refused_with_the_units_at_fault() {
 #[test]
 fn converted_tensors_count_with_their_new_size() {
     let catalog = catalog(&[("a", Some(8)), ("b", Some(8))]);
-    let options = DeviceMapOptions::default().bytes_of(|entry| Some(entry.bytes() / 2));
+    let options = DeviceMapOptions::default().bytes_of(|entry| Some(entry.byte_len() / 2));
     let map = DeviceMap::new(&catalog, &memory(8, 0), &options).unwrap();
     assert_eq!(map.devices()[0].bytes, 8 * 1024);
 }

@@ -410,7 +410,7 @@ fn direct_reads_into_memory_of_the_caller_leave_the_page_cache_as_it_was() {
         .catalog
         .entries()
         .iter()
-        .map(|entry| (entry.name(), vec![0; entry.bytes() as usize + 1]))
+        .map(|entry| (entry.name(), vec![0; entry.byte_len() as usize + 1]))
         .collect();
     // No address agrees with the file's pages.
     let slices = memory

@@ -65,7 +65,7 @@ fn counted(sample: &Sample) -> (Vec<Shard>, Arc<Counted<MemoryStorage>>) {
 /// Memory for each entry, and its name.
 fn memory_for(sample: &Sample) -> Vec<(String, Vec<u8>)> {
     loadable(&sample.catalog)
-        .map(|entry| (entry.name().to_owned(), vec![0xaa; entry.bytes() as usize]))
+        .map(|entry| (entry.name().to_owned(), vec![0xaa; entry.byte_len() as usize]))
         .collect()
 }
 
@@ -86,12 +86,12 @@ proptest! {
         chunk_bytes in prop_oneof![Just(4096usize), 1usize..20_000],
         read_threads in 1usize..5,
     ) {
-        let lens: usize = loadable(&sample.catalog).map(|e| e.bytes() as usize + gap).sum();
+        let lens: usize = loadable(&sample.catalog).map(|e| e.byte_len() as usize + gap).sum();
         let mut memory = vec![0xaa; lens];
         let mut rest = &mut memory[..];
         let mut parameters = Vec::new();
         for entry in loadable(&sample.catalog) {
-            let (taken, left) = rest.split_at_mut(entry.bytes() as usize);
+            let (taken, left) = rest.split_at_mut(entry.byte_len() as usize);
             parameters.push((entry.name(), taken));
             rest = &mut left[gap..];
         }
@@ -100,7 +100,7 @@ proptest! {
         prop_assert!(loaded.missing.is_empty());
         let mut at = 0;
         for entry in loadable(&sample.catalog) {
-            let (found, after) = memory[at..].split_at(entry.bytes() as usize);
+            let (found, after) = memory[at..].split_at(entry.byte_len() as usize);
             prop_assert_eq!(found, naive::expected(&sample, entry), "{:?}", entry);
             prop_assert!(after[..gap].iter().all(|byte| *byte == 0xaa));
             at += found.len() + gap;
@@ -117,7 +117,7 @@ proptest! {
         let device = StagedDevice::new(lanes, slot_bytes);
         let mut groups: Vec<(&str, Box<dyn Group>)> = loadable(&sample.catalog)
             .map(|entry| {
-                let request = GroupRequest::new(entry.bytes() as usize).entry(entry);
+                let request = GroupRequest::new(entry.byte_len() as usize).entry(entry);
                 (entry.name(), device.allocate(&request).unwrap())
             })
             .collect();
@@ -173,7 +173,7 @@ impl Device for Recorded {
     fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         let entry = request.entry.expect("exact groups have an entry");
         assert_eq!(request.dtype, Some(entry.dtype()));
-        assert_eq!(request.bytes as u64, entry.bytes());
+        assert_eq!(request.bytes as u64, entry.byte_len());
         self.requests.lock().unwrap().push(entry.name().to_owned());
         HostDevice::new().allocate(request)
     }

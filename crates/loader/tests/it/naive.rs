@@ -85,7 +85,7 @@ pub(crate) fn expected(sample: &Sample, entry: &Entry) -> Vec<u8> {
     let from = entry.view().offset as usize;
     let (layout, dtype) = (entry.layout(), entry.dtype());
     let Some(element) = dtype.bytes() else {
-        return record[from..][..entry.bytes() as usize].to_vec();
+        return record[from..][..entry.byte_len() as usize].to_vec();
     };
     let shape = layout.shape();
     let mut row_major = vec![1; shape.len()];

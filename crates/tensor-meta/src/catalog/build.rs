@@ -333,6 +333,6 @@ mod tests {
             .unwrap();
         let catalog = builder.finish();
         assert!(catalog.entries()[0].extent().is_empty());
-        assert_eq!(catalog.entries()[0].bytes(), 1 << 42);
+        assert_eq!(catalog.entries()[0].byte_len(), 1 << 42);
     }
 }

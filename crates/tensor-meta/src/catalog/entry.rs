@@ -89,7 +89,7 @@ impl Entry {
 
     /// The bytes of all its elements in row-major order without gaps.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub fn byte_len(&self) -> u64 {
         // Checked by the builder.
         self.layout.contiguous_bytes(self.dtype).unwrap_or(u64::MAX)
     }

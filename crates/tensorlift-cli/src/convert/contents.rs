@@ -66,7 +66,7 @@ impl<'a> Contents<'a> {
                 unfit.push(Unfit { name, dtype, shape });
                 continue;
             }
-            let bytes = entry.bytes();
+            let bytes = entry.byte_len();
             let sum = contents.bytes.checked_add(bytes);
             // Signed, as positions in files are.
             contents.bytes = sum
@@ -119,7 +119,7 @@ impl<'a> Contents<'a> {
         let mut positions = HashMap::new();
         for entry in catalog.entries() {
             // A tensor of no bytes is not tied to anything.
-            let position = match entry.bytes() {
+            let position = match entry.byte_len() {
                 0 => groups.len(),
                 _ if is_apart => groups.len(),
                 _ => *positions.entry(identity(entry)).or_insert(groups.len()),

@@ -20,7 +20,7 @@ pub(super) fn as_integers(entry: &Entry) -> (Dtype, Vec<usize>) {
     let packed = match shape.split_last() {
         Some((last, rest)) if last % per_byte == 0 => [rest, &[last / per_byte]].concat(),
         // It has a size, so that is in memory.
-        _ => vec![entry.bytes() as usize],
+        _ => vec![entry.byte_len() as usize],
     };
     (Dtype::U8, packed)
 }

@@ -50,7 +50,7 @@ fn check(committed: &Committed) {
                         entry.name().to_owned(),
                         entry.dtype().to_string(),
                         entry.shape().to_vec(),
-                        if hash.is_some() { entry.bytes() } else { 0 },
+                        if hash.is_some() { entry.byte_len() } else { 0 },
                         hash,
                     ));
                 }
