@@ -9,7 +9,7 @@ use crate::driver::Rows;
 ///
 /// The share of one dimension of a contiguous tensor is one set of rows.
 pub(crate) fn rows(start: usize, dtype: Dtype, layout: &Layout) -> Option<Vec<Rows>> {
-    let element = dtype.bytes()?;
+    let element = dtype.byte_len()?;
     if layout.elements() == 0 {
         return Some(Vec::new());
     }

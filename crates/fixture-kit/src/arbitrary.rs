@@ -26,7 +26,7 @@ pub fn arbitrary_spec_of(format: Format) -> impl Strategy<Value = CheckpointSpec
     let shared: Vec<Dtype> = dtypes
         .iter()
         .copied()
-        .filter(|dtype| dtype.bytes().is_some())
+        .filter(|dtype| dtype.byte_len().is_some())
         .collect();
     let storages = vec((prop::sample::select(shared), 0..40usize), 0..4);
     let tensors = vec(draft(dtypes), 1..10);
@@ -199,7 +199,7 @@ impl Draft {
             self.viewing(storage, storages[storage])
         } else {
             let mut shape = self.shape;
-            if self.dtype.bytes().is_none() {
+            if self.dtype.byte_len().is_none() {
                 // Rows of 8 fill whole bytes whatever the width; a scalar cannot.
                 match shape.last_mut() {
                     Some(last) => *last = last.next_multiple_of(8),

@@ -6,7 +6,7 @@ use crate::StorageView;
 
 /// The row-major bytes of a view of `storage`.
 pub(crate) fn gather(storage: &[u8], dtype: Dtype, shape: &[usize], view: &StorageView) -> Vec<u8> {
-    let size = dtype.bytes().expect("views have whole-byte elements");
+    let size = dtype.byte_len().expect("views have whole-byte elements");
     let mut out = Vec::new();
     if !shape.contains(&0) {
         let mut index = vec![0; shape.len()];

@@ -130,7 +130,7 @@ impl Dtype {
 
     /// The width of one element in bytes, or `None` for the packed types.
     #[must_use]
-    pub const fn bytes(self) -> Option<usize> {
+    pub const fn byte_len(self) -> Option<usize> {
         match self.bits() {
             bits if bits % 8 == 0 => Some((bits / 8) as usize),
             _ => None,
@@ -140,7 +140,7 @@ impl Dtype {
     /// The alignment in bytes that typed access needs: the element's size, 1 for packed types.
     #[must_use]
     pub const fn alignment(self) -> usize {
-        match self.bytes() {
+        match self.byte_len() {
             Some(bytes) => bytes,
             None => 1,
         }

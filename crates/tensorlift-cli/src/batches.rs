@@ -70,7 +70,7 @@ fn split(checkpoint: &Checkpoint, entries: &[&Entry]) -> Vec<Range<usize>> {
 /// Passes the row-major bytes of a tensor to `take`, in pieces.
 pub(crate) fn row_major(tensor: &Tensor, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let bytes = tensor.as_bytes()?;
-    let (Some(strides), Some(element)) = (tensor.strides(), tensor.dtype().bytes()) else {
+    let (Some(strides), Some(element)) = (tensor.strides(), tensor.dtype().byte_len()) else {
         // Strided parts of bytes are refused by the same words as anywhere else.
         return take(tensor.to_contiguous()?.as_bytes()?);
     };

@@ -101,5 +101,5 @@ fn key(tensor: &Tensor) -> Key {
 
 /// Whether elements of a dtype are parts of bytes, so that arrays of it are arrays of bytes.
 pub(crate) fn is_packed(dtype: Dtype) -> bool {
-    dtype.bytes().is_none()
+    dtype.byte_len().is_none()
 }

@@ -44,7 +44,7 @@ impl Checkpoint {
         for (number, &(shard, dtype, elements, gap)) in entries.iter().enumerate() {
             let dtype = DTYPES[dtype];
             let offset = ends[shard] + gap;
-            let len = elements * dtype.bytes().unwrap();
+            let len = elements * dtype.byte_len().unwrap();
             ends[shard] = offset + len;
             let extent = Extent::new(ShardId(shard as u32), offset as u64, len as u64);
             let record = builder.record(Record::stored(extent)).unwrap();

@@ -20,7 +20,7 @@ fn every_listed_checkpoint_is_there_and_every_line_is_possible() {
             let dtype = Dtype::from_name(&tensor.dtype);
             let dtype = dtype.unwrap_or_else(|| panic!("{}: {}", checkpoint.name, tensor.dtype));
             let elements: usize = tensor.shape.iter().product();
-            if tensor.sha256.is_some() && dtype.bytes().is_some() {
+            if tensor.sha256.is_some() && dtype.byte_len().is_some() {
                 assert_eq!(
                     tensor.bytes,
                     elements as u64 * dtype.bits() / 8,

@@ -14,7 +14,7 @@ pub(crate) fn bytes(file: &[u8], catalog: &Catalog, entry: &Entry) -> Option<Vec
         _ => return None,
     };
     let (layout, dtype) = (entry.layout(), entry.dtype());
-    let width = dtype.bytes().filter(|_| entry.byte_len() <= MAX_BYTES)?;
+    let width = dtype.byte_len().filter(|_| entry.byte_len() <= MAX_BYTES)?;
     let shape = layout.shape();
     let row_major = || {
         let mut strides = vec![1; shape.len()];

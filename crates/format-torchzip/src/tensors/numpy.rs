@@ -146,7 +146,7 @@ pub(crate) enum Number {
 /// The value of one element.
 pub(crate) fn number(dtype: Dtype, order: ByteOrder, bytes: &[u8]) -> Option<Number> {
     let mut wide = [0; 16];
-    let len = dtype.bytes()?;
+    let len = dtype.byte_len()?;
     let element = wide.get_mut(..len)?;
     if bytes.len() != len {
         return None;

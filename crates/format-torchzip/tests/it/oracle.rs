@@ -24,7 +24,7 @@ pub(crate) fn resolve(storage: &dyn Storage, catalog: &Catalog, entry: &Entry) -
     };
     let (layout, dtype) = (entry.layout(), entry.dtype());
     let first = entry.view().offset as usize;
-    let Some(width) = dtype.bytes() else {
+    let Some(width) = dtype.byte_len() else {
         // Packed types are contiguous in every file we know.
         assert!(layout.is_contiguous());
         return Some(record[first..][..entry.byte_len() as usize].to_vec());

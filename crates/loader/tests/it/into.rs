@@ -34,7 +34,7 @@ fn into<'d, N: Into<String>, M: Into<ParameterMemory<'d>>>(
 fn loadable(catalog: &Catalog) -> impl Iterator<Item = &Entry> {
     catalog.entries().iter().filter(|entry| {
         let absent = matches!(catalog.record(entry).source, Source::Absent { .. });
-        !absent && (entry.layout().is_contiguous() || entry.dtype().bytes().is_some())
+        !absent && (entry.layout().is_contiguous() || entry.dtype().byte_len().is_some())
     })
 }
 
@@ -65,7 +65,12 @@ fn counted(sample: &Sample) -> (Vec<Shard>, Arc<Counted<MemoryStorage>>) {
 /// Memory for each entry, and its name.
 fn memory_for(sample: &Sample) -> Vec<(String, Vec<u8>)> {
     loadable(&sample.catalog)
-        .map(|entry| (entry.name().to_owned(), vec![0xaa; entry.byte_len() as usize]))
+        .map(|entry| {
+            (
+                entry.name().to_owned(),
+                vec![0xaa; entry.byte_len() as usize],
+            )
+        })
         .collect()
 }
 

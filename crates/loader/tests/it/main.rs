@@ -156,7 +156,7 @@ fn build(entries: Vec<SampleEntry>, seed: u64) -> Sample {
     for (index, sample) in entries.into_iter().enumerate() {
         let dtype = Dtype::ALL[sample.dtype];
         let layout = match sample.strides {
-            Some(strides) if strides.len() == sample.shape.len() && dtype.bytes().is_some() => {
+            Some(strides) if strides.len() == sample.shape.len() && dtype.byte_len().is_some() => {
                 Layout::strided(sample.shape, strides).unwrap()
             }
             _ => Layout::contiguous(sample.shape).unwrap(),

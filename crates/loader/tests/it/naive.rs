@@ -84,7 +84,7 @@ pub(crate) fn expected(sample: &Sample, entry: &Entry) -> Vec<u8> {
     };
     let from = entry.view().offset as usize;
     let (layout, dtype) = (entry.layout(), entry.dtype());
-    let Some(element) = dtype.bytes() else {
+    let Some(element) = dtype.byte_len() else {
         return record[from..][..entry.byte_len() as usize].to_vec();
     };
     let shape = layout.shape();

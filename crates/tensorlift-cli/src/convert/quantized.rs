@@ -54,7 +54,7 @@ fn is_quantized(entry: &Entry) -> bool {
 fn note(entry: &Entry, loaded: &Loaded) -> String {
     let mut note = Map::new();
     note.insert("dtype".to_owned(), json!(entry.dtype()));
-    if entry.dtype().bytes().is_none() {
+    if entry.dtype().byte_len().is_none() {
         note.insert("shape".to_owned(), json!(entry.shape()));
     }
     for part in ["scale", "zero_point", "scales", "zero_points"] {

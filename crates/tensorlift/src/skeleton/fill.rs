@@ -248,7 +248,7 @@ struct Piece {
 /// The pieces of a parameter whose parts are joined along a dimension: one for each part, or one
 /// for each part and each index of the dimensions outside of it.
 fn pieces(catalog: &Catalog, dim: usize, parts: &[SourcePart], dtype: Dtype) -> Option<Vec<Piece>> {
-    let element = dtype.bytes()? as u64;
+    let element = dtype.byte_len()? as u64;
     let sources = parts
         .iter()
         .map(|part| Some((part, catalog.get(&part.name)?)));
@@ -318,7 +318,7 @@ fn like(layout: Layout, other: &Layout) -> Layout {
 /// A view of the elements of an entry from one on.
 fn moved(entry: &Entry, elements: usize) -> Option<View> {
     let View { record, offset, .. } = entry.view();
-    let bytes = (elements as u64).checked_mul(entry.dtype().bytes()? as u64)?;
+    let bytes = (elements as u64).checked_mul(entry.dtype().byte_len()? as u64)?;
     Some(View::at(record, offset.checked_add(bytes)?))
 }
 

@@ -46,7 +46,7 @@ fn ranks_get_their_shares_and_read_no_other_rows() {
                 .unwrap();
             let bytes = match slice_of(&expected.name) {
                 Some(slice) => {
-                    let element = expected.dtype.bytes().unwrap();
+                    let element = expected.dtype.byte_len().unwrap();
                     share(&expected.bytes, &expected.shape, element, slice)
                 }
                 None => expected.bytes,

@@ -121,7 +121,7 @@ impl TorchDtype {
     /// The bytes of one element, as PyTorch counts them.
     pub(crate) const fn element_bytes(self) -> u64 {
         match self {
-            TorchDtype::Same(dtype) => match dtype.bytes() {
+            TorchDtype::Same(dtype) => match dtype.byte_len() {
                 Some(bytes) => bytes as u64,
                 None => 1,
             },
