@@ -104,14 +104,7 @@ impl Environment {
     /// Builds the wheel, and gives its path.
     fn build(&self, out: &Path, optimised: bool) -> Result<PathBuf> {
         let mut build = self.command();
-        build.args([
-            "-m",
-            "maturin",
-            "build",
-            "--locked",
-            "--quiet",
-            "--manifest-path",
-        ]);
+        build.args(["-m", "maturin", "build", "--quiet", "--manifest-path"]);
         build.arg(root().join(PACKAGE).join("Cargo.toml"));
         build.arg("--out").arg(out);
         // What the workspace has built is not built twice.
