@@ -76,7 +76,7 @@ class safe_open:
 
     def keys(self) -> list[str]:
         """The names, sorted."""
-        return sorted(self._open().native.keys())
+        return sorted(self._open().sizes)
 
     def offset_keys(self) -> list[str]:
         """The names, in the order of their bytes."""
@@ -152,8 +152,8 @@ class _Inner:
         self.native = open_native(filename)
         self._lock = threading.Lock()
         self._dtypes = _checkpoint._names(self.framework)
-        self._sizes = {row[0]: row[4] for row in self.native.entries()}
-        total = sum(self._sizes.values())
+        self.sizes = {row[0]: row[4] for row in stored(self.native)}
+        total = sum(self.sizes.values())
         # Bytes that may be read for single tensors before the rest is read at once.
         self._allowance = 0 if total <= _SMALL_BYTES else total // _SHARE
         self._was_read = False
@@ -165,13 +165,13 @@ class _Inner:
         self._sliced: tuple[str, Any] | None = None
 
     def row(self, name: str) -> tuple[Any, ...]:
-        row = self.native.entry(name)
+        row = self.native.entry(name) if name in self.sizes else None
         if row is None:
             raise SafetensorError(f"File does not contain tensor {name}")
         return row
 
     def offset_keys(self) -> list[str]:
-        return [row[0] for row in sorted(self.native.entries(), key=lambda row: row[6])]
+        return [row[0] for row in sorted(stored(self.native), key=lambda row: row[6])]
 
     def tensor(self, name: str) -> Any:
         with self._lock:
@@ -194,7 +194,7 @@ class _Inner:
         names = self.offset_keys()
         with self._lock:
             missing = [name for name in names if name not in self._ready]
-            self._load(None if len(missing) == len(names) else missing)
+            self._load(None if len(missing) == len(self.native) else missing)
             found = {name: self._ready.pop(name) for name in names}
         return found
 
@@ -206,7 +206,7 @@ class _Inner:
         tensor = self._given.get(name)
         if tensor is not None:
             return tensor
-        size = self._sizes.get(name)
+        size = self.sizes.get(name)
         if size is None:
             raise SafetensorError(f"File does not contain tensor {name}")
         if self._was_read or size <= self._allowance:
@@ -214,7 +214,7 @@ class _Inner:
             self._allowance -= size
             self._load([name])
         else:
-            self._load([other for other in self._sizes if other not in self._given])
+            self._load([other for other in self.sizes if other not in self._given])
             self._was_read = True
         return self._ready.pop(name)
 
@@ -242,6 +242,19 @@ def open_native(filename: str | os.PathLike[str]) -> _native.Checkpoint:
         return _native.Checkpoint.open([path])
     except Error as error:
         raise SafetensorError(f"Error while deserializing header: {error}") from error
+
+
+def stored(native: _native.Checkpoint) -> list[tuple[Any, ...]]:
+    """The tensors that a file stores: `save_model` leaves further names of them in the metadata,
+    which tensorlift lists and the original does not."""
+    rows, metadata = native.entries(), native.metadata()
+    record = {row[0]: row[9] for row in rows}
+    further = {name for name, other in metadata.items() if name != other}
+    return [
+        row
+        for row in rows
+        if row[0] not in further or record.get(metadata[row[0]]) != row[9]
+    ]
 
 
 def check_header(start: bytes, during: str) -> None:

@@ -132,7 +132,7 @@ def serialize_file(
 
 def deserialize(bytes: bytes) -> list[tuple[str, dict[str, Any]]]:
     """Each tensor of a file's bytes with its shape, dtype and a copy of its bytes."""
-    from ._open import check_header
+    from ._open import check_header, stored
 
     check_header(bytes[:9], "Error while deserializing")
     try:
@@ -141,7 +141,7 @@ def deserialize(bytes: bytes) -> list[tuple[str, dict[str, Any]]]:
         raise SafetensorError(f"Error while deserializing: {error}") from error
     return [
         (row[0], {"shape": list(row[2]), "dtype": row[1], "data": bytearray(bytes[row[6] : row[7]])})
-        for row in sorted(checkpoint.entries(), key=lambda row: row[6])
+        for row in sorted(stored(checkpoint), key=lambda row: row[6])
     ]
 
 

@@ -58,7 +58,9 @@ def load_bytes(data: bytes, framework: str) -> dict[str, Any]:
         native = _native.Checkpoint.from_bytes(bytes(data))
     except Error as error:
         raise SafetensorError(f"{during}: {error}") from error
-    return _open.load_native(native, None, "cpu", framework, _names(framework))
+    stored = [row[0] for row in _open.stored(native)]
+    names = None if len(stored) == len(native) else stored
+    return _open.load_native(native, names, "cpu", framework, _names(framework))
 
 
 def _specs(
