@@ -128,3 +128,11 @@ def test_pickling(file):
         replacement = pickle.dumps([torch.load, safetensors.safe_open])
         assert pickle.loads(replacement) == [torch.load, safetensors.safe_open]
     assert callable(pickle.loads(replacement)[0])
+
+
+def test_helpers_come_from_the_module_that_is_there(tmp_path):
+    from tensorlift.safetensors.torch import save_file
+
+    before = safetensors.torch
+    save_file({"a": torch.ones(2)}, tmp_path / "m.safetensors")
+    assert safetensors.torch is sys.modules["safetensors.torch"] is before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -24,14 +25,13 @@ def module(name: str) -> ModuleType:
     if full not in _modules:
         if safetensors is None:
             raise ImportError(f"{full} is not installed; `pip install safetensors` brings it")
-        _modules[full] = _import(full)
+        is_itself = sys.modules.get("safetensors") is safetensors
+        _modules[full] = importlib.import_module(full) if is_itself else _import(full)
     return _modules[full]
 
 
 def _import(full: str) -> ModuleType:
-    """Imports below the original, whatever `sys.modules` says of its name now."""
-    import sys
-
+    """Imports below the original while something else stands under its name."""
     stands = {key: value for key, value in sys.modules.items() if _is_below(key)}
     for key in stands:
         del sys.modules[key]
