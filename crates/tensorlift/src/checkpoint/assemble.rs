@@ -164,15 +164,16 @@ fn in_order_of(index: &Index, shards: Vec<Shard>) -> Result<Vec<Shard>> {
         .into_iter()
         .map(|shard| (shard.path().to_owned(), shard))
         .collect();
-    let take = |name: &Box<str>| {
-        by_name.remove(Path::new(&**name)).ok_or_else(|| {
+    let mut take = |name: &str| {
+        by_name.remove(Path::new(name)).ok_or_else(|| {
             let found = "the index names this file, and no storage has its name";
             Error::new(ErrorKind::NotFound, found)
-                .with_path(&**name)
+                .with_path(name)
                 .with_remedy("name each storage as the index does")
         })
     };
-    index.shards().iter().map(take).collect()
+    let names = index.shards().iter();
+    names.map(|name| take(name)).collect()
 }
 
 /// Fails if a record is not within its shard.

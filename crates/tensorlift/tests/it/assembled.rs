@@ -19,7 +19,7 @@ fn storage(spec: &CheckpointSpec) -> Arc<dyn Storage> {
 
 fn names(checkpoint: &Checkpoint) -> Vec<&str> {
     let entries = checkpoint.catalog().entries().iter();
-    entries.map(|entry| entry.name()).collect()
+    entries.map(tensorlift::Entry::name).collect()
 }
 
 /// Loads a checkpoint and compares every tensor with what its spec says.

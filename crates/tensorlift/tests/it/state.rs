@@ -64,7 +64,7 @@ fn wrappers_of_a_model_are_a_root_in_every_format() {
             .catalog()
             .entries()
             .iter()
-            .map(|entry| entry.name())
+            .map(tensorlift::Entry::name)
             .collect();
         assert_eq!(own, ["a.weight", "b.weight"]);
     }
