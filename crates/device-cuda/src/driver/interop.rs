@@ -89,8 +89,9 @@ pub(crate) fn give<T: DeviceRepr + Pod>(
     }
     // Somebody else still shares it.
     let memory = Arc::try_unwrap(memory).map_err(|memory| (memory, None))?;
-    // SAFETY: as for `share`; `hand_over` leaves freeing to the slice. The driver takes memory of
-    // `cuMemAlloc` back by both of the calls that cudarc may free with.
+    // SAFETY: as for `share`; `hand_over` leaves freeing to the slice. cudarc frees with
+    // `cuMemFree` or `cuMemFreeAsync`; that the latter accepts memory of `cuMemAlloc` is assumed
+    // (LIMITS.md).
     Ok(unsafe { stream.upgrade_device_ptr::<T>(memory.hand_over(), elements) })
 }
 

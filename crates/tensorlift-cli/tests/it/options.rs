@@ -17,13 +17,27 @@ const CHOICES: &[(&str, &str, &str)] = &[
     ("memory-bytes", "1", "the limit is 1"),
     ("staging-bytes", "1", r#""tensors":20"#),
     ("open-shards", "1", r#""tensors":20"#),
+    ("dtype", "bf16", r#""tensors":20"#),
     ("verify", "true", r#""verified":{"records":20"#),
 ];
 
 /// Options that are no choice of how to load.
 const OTHERS: &[&str] = &[
-    "files", "index", "no-index", "variant", "root", "strict", "limit", "json", "verbose",
-    "explain", "help", "version",
+    "files",
+    "index",
+    "no-index",
+    "variant",
+    "root",
+    "strict",
+    "limit",
+    "json",
+    "verbose",
+    "explain",
+    "help",
+    "version",
+    "device-map",
+    "max-memory",
+    "no-split",
 ];
 
 fn variable(option: &str) -> String {
