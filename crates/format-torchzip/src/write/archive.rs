@@ -66,11 +66,21 @@ impl<W: Write + Seek> ArchiveWriter<W> {
     /// # Errors
     /// As [`begin_storage`](Self::begin_storage) and [`write`](Self::write).
     pub fn write_storage(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
-        self.begin_storage()?;
-        if bytes.len() as u64 != self.left {
-            return Err(self.missized(bytes.len() as u64));
+        let found = bytes.len() as u64;
+        match self.storages.get(self.begun) {
+            // Refused before anything is written, so that the right bytes can follow.
+            Some(&announced) if self.left == 0 && announced != found => {
+                Err(WriteError::StorageSize {
+                    storage: self.begun,
+                    announced,
+                    found,
+                })
+            }
+            _ => {
+                self.begin_storage()?;
+                self.write(bytes)
+            }
         }
-        self.write(bytes)
     }
 
     /// Begins the next storage, in the order in which they were announced; its bytes follow by
