@@ -12,7 +12,7 @@ use crate::failure::Failure;
 
 #[derive(Args)]
 pub(crate) struct Doctor {
-    /// A file or folder whose file system is asked for direct reads
+    /// A file or folder: its file system is checked for direct reads
     #[arg(default_value = ".")]
     path: PathBuf,
     /// Print one JSON object for each finding, a line each
@@ -20,7 +20,7 @@ pub(crate) struct Doctor {
     pub(crate) json: bool,
 }
 
-/// What the machine has, or lacks.
+/// One property of the machine.
 #[derive(Serialize)]
 struct Finding {
     what: &'static str,
@@ -73,8 +73,8 @@ impl Doctor {
         findings.push(Finding::of(
             "io_uring",
             os::probe_uring(),
-            |()| "available; used when asked for".into(),
-            "nothing to do: direct reads by threads are as fast",
+            |()| "available; used on request".into(),
+            "not needed: direct reads by threads are as fast",
         ));
         findings.push(locked_memory());
         findings.extend(cuda());
@@ -102,7 +102,7 @@ fn cores() -> Finding {
         "cores",
         cores,
         show,
-        "nothing to do: one thread more than needed may run",
+        "not needed: loads may start one thread too many",
     )
 }
 
@@ -111,8 +111,8 @@ fn memory() -> Finding {
         Some(bytes) => Finding::good("memory", format!("{} available", Bytes(bytes))),
         None => Finding::lacking(
             "memory",
-            "this system does not tell how much is available",
-            "give loads a ceiling of their own",
+            "this system does not report available memory",
+            "set a limit for each load: --memory-bytes",
         ),
     }
 }
@@ -145,7 +145,7 @@ fn some_file(path: &Path) -> std::io::Result<File> {
     let mut files = std::fs::read_dir(path)?.flatten().map(|entry| entry.path());
     match files.find(|path| path.is_file()) {
         Some(path) => File::open(path),
-        None => Err(std::io::Error::other("there is no file to ask")),
+        None => Err(std::io::Error::other("the folder has no file to check")),
     }
 }
 
@@ -159,26 +159,26 @@ fn direct(path: &Path) -> Finding {
             io.memory
         )
     };
-    let remedy = "loads go through the page cache there; another file system may be faster";
+    let remedy = "loads from there go through the page cache; another file system may be faster";
     Finding::of("direct reads", asked, show, remedy)
 }
 
 fn page_cache(path: &Path) -> Finding {
     let what = "page cache";
-    let told = some_file(path)
+    let residency = some_file(path)
         .ok()
         .and_then(|file| os::residency(&file, 1));
-    match told {
-        Some(_) => Finding::good(what, "the kernel tells what of a file is in it"),
+    match residency {
+        Some(_) => Finding::good(what, "the kernel reports which pages of a file are cached"),
         None => Finding::lacking(
             what,
-            "the kernel does not tell what of a file is in it",
-            "force a reader where files are warm: --reader buffered",
+            "the kernel does not report which pages of a file are cached",
+            "choose the reader yourself for cached files: --reader buffered",
         ),
     }
 }
 
-/// No limit was seen to matter: whether one hinders the pinning of a GPU's slots is not known.
+/// Shown without advice: it is not known whether a low limit hinders pinning slots for a GPU.
 fn locked_memory() -> Finding {
     let limit = os::locked_memory_limit();
     let found = limit.map_or("no limit".into(), |bytes| Bytes(bytes).to_string());
@@ -218,10 +218,10 @@ fn cuda() -> Vec<Finding> {
             }
         }
     }
-    // Not asked of cuFile itself, which takes half a second to open.
+    // cuFile itself is not opened: that takes half a second.
     let found = match survey.direct_storage {
-        Some(by) => format!("possible by {by}; tried for large loads"),
-        None => "no: files come through pinned memory, which is the fastest way here".into(),
+        Some(by) => format!("available through {by}; tried for large loads"),
+        None => "not available: files go through pinned memory".into(),
     };
     findings.push(Finding::good("GPUDirect Storage", found));
     findings
@@ -231,7 +231,7 @@ fn cuda() -> Vec<Finding> {
 fn cuda() -> Vec<Finding> {
     vec![Finding::lacking(
         "cuda",
-        "built without it",
+        "not built in",
         "build with the default features",
     )]
 }

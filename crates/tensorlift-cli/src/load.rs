@@ -134,7 +134,7 @@ impl Load {
         write_plan(out, checkpoint, &plan)?;
         for file in &files {
             write_file(out, file)?;
-            writeln!(out, "  begins with {} in flight", file.first_threads)?;
+            writeln!(out, "  starts with {} reads in flight", file.first_threads)?;
         }
         Ok(())
     }
@@ -149,26 +149,26 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-/// The line, and beneath it what was chosen and why.
+/// The report in one line, then the choices for each file with their reasons.
 fn write_report(out: &mut impl Write, report: &LoadReport) -> std::io::Result<()> {
     writeln!(out, "{report}")?;
     for step in &report.steps {
         let rate = step.bytes_per_second / 1e9;
-        writeln!(out, "{} in flight: {rate:.2} GB/s", step.threads)?;
+        writeln!(out, "{} reads in flight: {rate:.2} GB/s", step.threads)?;
     }
     if let Some(verified) = report.verified {
         let (records, bytes) = (verified.records, Bytes(verified.bytes));
         match records {
             0 => write!(out, "no CRC-32 was checked")?,
-            1 => write!(out, "CRC-32 of 1 record ({bytes}) is right")?,
-            _ => write!(out, "CRC-32 of {records} records ({bytes}) is right")?,
+            1 => write!(out, "CRC-32 of 1 record ({bytes}) matches")?,
+            _ => write!(out, "CRC-32 of {records} records ({bytes}) matches")?,
         }
         if verified.records_in_part > 0 {
             let part = verified.records_in_part;
             write!(out, "; records read in part and not checked: {part}")?;
         }
         match verified.without_sums {
-            true => writeln!(out, "; there is none for the bytes of some files")?,
+            true => writeln!(out, "; some files store no checksums")?,
             false => writeln!(out)?,
         }
     }
@@ -194,11 +194,11 @@ fn write_file(out: &mut impl Write, file: &FileReport) -> std::io::Result<()> {
         )?;
     }
     if file.pulled_by_device {
-        write!(out, ", in parts by the device itself")?;
+        write!(out, ", in part by the device itself")?;
     }
     writeln!(out)?;
     for other in &file.refused {
-        writeln!(out, "  not by {}: {}", other.reader, other.why)?;
+        writeln!(out, "  {} not used: {}", other.reader, other.why)?;
     }
     Ok(())
 }

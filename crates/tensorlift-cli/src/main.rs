@@ -26,7 +26,7 @@ use self::target::Target;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Log which path ran and why to standard error; twice for every file
+    /// Log which path ran and why to standard error; give it twice for a line per file
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
 }
@@ -41,7 +41,7 @@ enum Command {
     Plan(plan::ShowPlan),
     /// Write any readable checkpoint as safetensors, or as a PyTorch file
     Convert(convert::Convert),
-    /// Say what this machine offers to loads, with a remedy for what it lacks
+    /// Check what this machine offers to loads, with a remedy for what is missing
     Doctor(doctor::Doctor),
 }
 

@@ -37,7 +37,7 @@ pub enum Note {
     Copies(Vec<(String, PathBuf)>),
     /// Tensors are not loaded: they have no bytes, as those of PyTorch's meta device.
     WithoutBytes(Vec<String>),
-    /// A PyTorch file has bytes that belong to nothing in it, which `torch.load` passes over too.
+    /// A PyTorch file has bytes that no part of the format claims, which `torch.load` ignores too.
     Unclaimed {
         /// The file.
         file: PathBuf,
@@ -104,7 +104,7 @@ impl Checkpoint {
                 Note::Unclaimed { file, bytes } => {
                     bytes.into_iter().fold(resolution, |all, bytes| {
                         let what = format!("{bytes} of {}", file.display());
-                        all.pass_over(what, "they belong to nothing in the file")
+                        all.pass_over(what, "no part of the format claims them")
                     })
                 }
                 Note::Unlisted(tensors) => {
@@ -134,18 +134,21 @@ impl fmt::Display for Note {
                 write_held(f, tensors)
             }
             Note::Copies(tensors) => {
-                write!(f, "not loaded, for the index takes from another file: ")?;
+                write!(f, "not loaded, since the index names another file for ")?;
                 write_held(f, tensors)
             }
             Note::WithoutBytes(names) => {
                 let names = Shown(names.iter().map(|name| format!("{name:?}")).collect());
-                write!(f, "not loaded, for there are no bytes of (meta) {names}")
+                write!(
+                    f,
+                    "not loaded, since the file has no bytes (meta) for {names}"
+                )
             }
             Note::Unclaimed { file, bytes } => {
                 let (file, bytes) = (name(file).display(), bytes.join("; "));
                 write!(
                     f,
-                    "{file} has bytes that belong to nothing: {bytes}; --strict refuses them"
+                    "{file} has bytes that no part of the format claims: {bytes}; --strict refuses the file"
                 )
             }
             Note::AliasesOmitted(file) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tensorlift_device::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules};
-use tensorlift_device_cuda::cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
+use tensorlift_device_cuda::cudarc::driver::{CudaContext, CudaEvent, CudaSlice, DevicePtr};
 use tensorlift_device_cuda::{CallerMemory, CudaBuffer, CudaDevice, GdsReport};
 use tensorlift_fake_cuda::costs::Costs;
 use tensorlift_fake_cuda::harness::{Control as Fakery, Fake};
@@ -202,6 +202,8 @@ fn a_device_that_is_dropped_while_it_starts_leaves_nothing() {
 struct InPlace {
     device: CudaDevice,
     memory: Arc<CudaSlice<u8>>,
+    /// Waited for in place of the memory's stream.
+    event: Option<CudaEvent>,
 }
 
 impl Device for InPlace {
@@ -219,9 +221,13 @@ impl Device for InPlace {
         let (address, _used) = self.memory.device_ptr(stream);
         let owner = Arc::clone(&self.memory);
         // SAFETY: the slice is as long as it says and lives with its owner; what was enqueued on
-        // its stream is waited for, and nobody else uses it before the group is finished.
+        // its stream, or before the event, is waited for, and nobody else uses it before the group is finished.
         let memory = unsafe {
-            CallerMemory::new(address, request.bytes, owner).after_stream(stream.cu_stream())
+            let memory = CallerMemory::new(address, request.bytes, owner);
+            match &self.event {
+                Some(event) => memory.after_event(event.cu_event()),
+                None => memory.after_stream(stream.cu_stream()),
+            }
         };
         Ok(Box::new(self.device.group_in(memory)?))
     }
@@ -243,6 +249,7 @@ fn weights_are_read_again_to_the_same_addresses() {
             let place = InPlace {
                 device,
                 memory: Arc::clone(&memory),
+                event: None,
             };
             let devices: [Arc<dyn Device>; 1] = [Arc::new(place)];
             for _ in 0..2 {
@@ -279,6 +286,39 @@ fn weights_are_read_again_to_the_same_addresses() {
 }
 
 #[test]
+fn an_event_of_the_caller_is_waited_for_before_the_group_is_made() {
+    Fake::new("path::an_event_of_the_caller_is_waited_for_before_the_group_is_made")
+        .set("copy_delay_us", 50)
+        .run(|control| {
+            let checkpoint = checkpoint(4 * SCALE * SLOT as u64);
+            let stream = CudaContext::new(0).unwrap().new_stream().unwrap();
+            let mut memory = stream
+                .alloc_zeros::<u8>(checkpoint.shards[0].len())
+                .unwrap();
+            stream.memset_zeros(&mut memory).unwrap();
+            let event = stream.record_event(None).unwrap();
+            let device = gpu();
+            device.report().unwrap();
+            let place = InPlace {
+                device,
+                memory: Arc::new(memory),
+                event: Some(event),
+            };
+            control.forget_log();
+            let group = place.allocate(&GroupRequest::new(SLOT)).unwrap();
+            let calls = control.log();
+            drop(group);
+            assert!(calls.iter().any(|call| call.name == "cuEventSynchronize"));
+            // Other work on the caller's stream may go on.
+            assert!(!calls.iter().any(|call| call.name == "cuStreamSynchronize"));
+
+            let devices: [Arc<dyn Device>; 1] = [Arc::new(place)];
+            let loaded = checkpoint.load(&devices, &sixteen(), &Control::default());
+            checkpoint.check(&loaded.unwrap(), 16);
+        });
+}
+
+#[test]
 fn a_group_in_the_callers_memory_may_be_dropped_unfinished() {
     Fake::new("path::a_group_in_the_callers_memory_may_be_dropped_unfinished").run(|control| {
         let stream = CudaContext::new(0).unwrap().new_stream().unwrap();
@@ -286,6 +326,7 @@ fn a_group_in_the_callers_memory_may_be_dropped_unfinished() {
         let place = InPlace {
             device: gpu(),
             memory: Arc::clone(&memory),
+            event: None,
         };
         let mut group = place.allocate(&GroupRequest::new(SLOT)).unwrap();
         let Destination::Staged(staging) = group.destination() else {

@@ -1,4 +1,4 @@
-//! What a load is told, by options and by the environment; and what `--explain` tells of it.
+//! Options of a load, their environment variables, and what `--explain` shows of them.
 
 use serde_json::Value;
 
@@ -132,8 +132,8 @@ fn load_explains_plan_probes_and_choices() {
         }
         for choice in [
             "read by buffered",
-            "not by map: ",
-            "not by direct: ",
+            "map not used: ",
+            "direct not used: ",
             "in flight",
         ] {
             assert!(text.matches(choice).count() >= 3, "{choice}: {text}");
