@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use tensorlift_fixture_kit::zip::ArchiveWriter;
 use tensorlift_fixture_kit::{CheckpointSpec, Format};
 use tensorlift_tensor_meta::Dtype;
 
@@ -24,6 +25,13 @@ fn safetensors(names: &[&str]) -> Vec<u8> {
 
 fn torch(names: &[&str]) -> Vec<u8> {
     file(Format::torch_zip(), names)
+}
+
+/// A zip archive of one entry of this name.
+fn archive(name: &str) -> Vec<u8> {
+    let mut archive = ArchiveWriter::new(Vec::new(), 64);
+    archive.entry(name, b"pt2").unwrap();
+    archive.finish().unwrap()
 }
 
 /// An index that puts these tensors into these shards.
@@ -207,6 +215,8 @@ fn causes_follow_from_what_was_seen() {
     tar.extend(&good);
     tar.resize(tar.len().next_multiple_of(512) + 1024, 0);
     let cut = |bytes: Vec<u8>, at: usize| bytes[..bytes.len() - at].to_vec();
+    // Header and data: what the whole file would have.
+    let whole = format!("{} bytes", safetensors(&["a", "b"]).len());
     for (name, bytes, found, remedy) in [
         (
             "a.safetensors",
@@ -233,10 +243,22 @@ fn causes_follow_from_what_was_seen() {
         (
             "h.safetensors",
             cut(safetensors(&["a", "b"]), 1),
-            "bytes",
+            &whole,
             "fetch",
         ),
         ("i.bin", Vec::new(), "empty", "fetch"),
+        (
+            "j.pt2",
+            archive("model/archive_format"),
+            "a torch.export archive",
+            "",
+        ),
+        (
+            "k.pt",
+            archive("package/.data/extern_modules"),
+            "a torch.package archive",
+            "",
+        ),
     ] {
         let there = folder(&[(name, bytes)]);
         let path = there.path().join(name);
@@ -248,6 +270,22 @@ fn causes_follow_from_what_was_seen() {
             "{name}: {error}"
         );
     }
+}
+
+#[test]
+fn meta_tensors_are_named_by_loads() {
+    let target = super::path("torch/meta.pt");
+    let run = tensorlift(&["load", "--json", &target]);
+    assert!(run.status.success());
+    let notes = String::from_utf8(run.stderr).unwrap();
+    assert!(
+        notes.contains("3 tensors") && notes.contains("\"meta_half\""),
+        "{notes}"
+    );
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(report["tensors"], 1);
+    let passed_over = report["choice"]["passed_over"].to_string();
+    assert!(passed_over.contains("meta_half"), "{passed_over}");
 }
 
 #[test]
