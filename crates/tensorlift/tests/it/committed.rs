@@ -167,6 +167,15 @@ fn a_selection_is_all_that_is_loaded() {
 }
 
 #[test]
+fn a_meta_tensor_cannot_be_selected_by_name() {
+    let checkpoint = Checkpoint::open(committed::one("torch/meta.pt").path).unwrap();
+    let error = checkpoint.loader().select_names(["meta_half"]).load();
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("meta_half"), "{error}");
+}
+
+#[test]
 fn companions_are_found_beside_the_weights() {
     let checkpoint = Checkpoint::open(committed::one("tiny-model").path).unwrap();
     let companions = checkpoint.companions();
