@@ -1,7 +1,7 @@
 //! Host memory that the device can read at full speed.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use cudarc::driver::{result, sys};
@@ -27,13 +27,18 @@ impl HostMemory {
         let each = (len / part.max(1)).div_ceil(TOUCHING).max(1) * part.max(1);
         // One byte of each page is enough, whatever the pages' size.
         let touch = |part: &mut [u8]| part.iter_mut().step_by(4096).for_each(|byte| *byte = 0);
-        let mut parts = memory.chunks_mut(each);
-        let first = parts.next();
+        let parts = Mutex::new(memory.chunks_mut(each));
+        // The lock is let go of before the part is touched.
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let run = || std::iter::from_fn(next).for_each(touch);
         thread::scope(|scope| {
-            for part in parts {
-                scope.spawn(move || touch(part));
+            // The calling thread touches what no other thread takes.
+            let others = 1..TOUCHING.min(len.div_ceil(each));
+            let refused = |_| thread::Builder::new().spawn_scoped(scope, run).is_err();
+            if others.into_iter().any(refused) {
+                tracing::debug!("fewer threads touch the staging slots: the system refused one");
             }
-            first.map(touch);
+            run();
         });
         Ok(Self(memory))
     }
