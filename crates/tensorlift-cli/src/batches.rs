@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use tensorlift::{Checkpoint, Dtype, Entry, Result, Tensor};
+use tensorlift::{Checkpoint, Dtype, Entry, Loaded, Result, Tensor};
 use tensorlift_tensor_meta::{Layout, Source, View};
 
 /// The most bytes of a batch of several tensors.
@@ -31,16 +31,28 @@ pub(crate) fn for_each_tensor(
     entries: &[&Entry],
     mut take: impl FnMut(usize, &Tensor) -> Result<()>,
 ) -> Result<()> {
+    for_each_batch(checkpoint, entries, |batch, loaded| {
+        for position in batch {
+            take(position, loaded.tensor(entries[position].name())?)?;
+        }
+        Ok(())
+    })
+}
+
+/// Loads these entries of a checkpoint in their order, and passes each batch of neighbours to
+/// `take`, with their positions.
+pub(crate) fn for_each_batch(
+    checkpoint: &Checkpoint,
+    entries: &[&Entry],
+    mut take: impl FnMut(Range<usize>, &Loaded) -> Result<()>,
+) -> Result<()> {
     for batch in split(checkpoint, entries) {
         let names: HashSet<&str> = entries[batch.clone()]
             .iter()
             .map(|entry| entry.name())
             .collect();
         let wanted = |entry: &Entry| names.contains(entry.name());
-        let loaded = checkpoint.loader().select(wanted).load()?;
-        for position in batch {
-            take(position, loaded.tensor(entries[position].name())?)?;
-        }
+        take(batch, &checkpoint.loader().select(wanted).load()?)?;
     }
     Ok(())
 }

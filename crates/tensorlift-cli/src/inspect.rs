@@ -3,11 +3,12 @@ use std::io::Write;
 use std::rc::Rc;
 
 use clap::Args;
+use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tensorlift::{Bytes, Checkpoint, Dtype, Entry};
+use tensorlift::{Bytes, Checkpoint, Dtype, Entry, Result, Tensor};
 
-use crate::batches::{for_each_tensor, has_bytes, identity, row_major};
+use crate::batches::{for_each_batch, has_bytes, identity, row_major};
 use crate::failure::Failure;
 use crate::state;
 use crate::table::Table;
@@ -41,7 +42,7 @@ struct Line<'a> {
 }
 
 impl Inspect {
-    pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+    pub(crate) fn run(&self, out: &mut impl Write) -> std::result::Result<(), Failure> {
         let checkpoint = self.target.open()?;
         if self.state {
             let value = checkpoint.state_value()?;
@@ -90,7 +91,7 @@ impl Inspect {
 }
 
 /// The hash of every tensor that has bytes, by name. Equal views are hashed once.
-fn hash(checkpoint: &Checkpoint) -> tensorlift::Result<HashMap<&str, Rc<str>>> {
+fn hash(checkpoint: &Checkpoint) -> Result<HashMap<&str, Rc<str>>> {
     let catalog = checkpoint.catalog();
     let entries = catalog.entries().iter();
     let entries = entries.filter(|entry| has_bytes(checkpoint, entry));
@@ -104,20 +105,36 @@ fn hash(checkpoint: &Checkpoint) -> tensorlift::Result<HashMap<&str, Rc<str>>> {
         names.push(entry.name());
     }
     let mut hashes = HashMap::new();
-    for_each_tensor(checkpoint, &views, |position, tensor| {
-        let mut digest = Sha256::new();
-        row_major(tensor, |piece| {
-            digest.update(piece);
-            Ok(())
-        })?;
-        let digest = digest.finalize();
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let hex: Rc<str> = hex.into();
-        let names = &names[&identity(views[position])];
-        hashes.extend(names.iter().map(|&name| (name, Rc::clone(&hex))));
+    // A pool of this call's own; where the system refuses threads, the caller hashes alone.
+    let pool = rayon::ThreadPoolBuilder::new().build().ok();
+    for_each_batch(checkpoint, &views, |batch, loaded| {
+        let first = batch.start;
+        let hash = |position: usize| sha256(loaded.tensor(views[position].name())?);
+        let batch: Vec<String> = match &pool {
+            Some(pool) => {
+                pool.install(|| batch.into_par_iter().map(hash).collect::<Result<_>>())?
+            }
+            None => batch.map(hash).collect::<Result<_>>()?,
+        };
+        for (view, hex) in views[first..].iter().zip(batch) {
+            let hex: Rc<str> = hex.into();
+            let names = &names[&identity(view)];
+            hashes.extend(names.iter().map(|&name| (name, Rc::clone(&hex))));
+        }
         Ok(())
     })?;
     Ok(hashes)
+}
+
+/// The hash of a tensor's row-major bytes, in hexadecimal.
+fn sha256(tensor: &Tensor) -> Result<String> {
+    let mut digest = Sha256::new();
+    row_major(tensor, |piece| {
+        digest.update(piece);
+        Ok(())
+    })?;
+    let digest = digest.finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn write_table(out: &mut impl Write, lines: Vec<Line<'_>>, hash: bool) -> std::io::Result<()> {
