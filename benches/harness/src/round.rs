@@ -25,8 +25,13 @@ const MEMORY: &str = "+memory";
 ///
 /// Each round begins with another one, so that none always follows the same; with a deadline, all
 /// rounds have the order in which the engines are listed, so that a round that is cut off has what
-/// matters most.
-pub(crate) fn run_all(bench: &Bench<'_>, case: &Case, checkpoint: &Checkpoint) -> Measured {
+/// matters most, and there are as many as fit before `share_end`, the first one aside.
+pub(crate) fn run_all(
+    bench: &Bench<'_>,
+    case: &Case,
+    checkpoint: &Checkpoint,
+    share_end: Option<Instant>,
+) -> Measured {
     let mut measured = Measured::new(case, checkpoint);
     let prime_bytes = prime_bytes(checkpoint, os::available_memory());
     let mut racers = Vec::new();
@@ -38,7 +43,12 @@ pub(crate) fn run_all(bench: &Bench<'_>, case: &Case, checkpoint: &Checkpoint) -
     }
     // The longest that each has taken, the process as a whole.
     let mut took = vec![Duration::ZERO; racers.len()];
+    let mut round_took = Duration::ZERO;
     for round in 0..bench.rounds.unwrap_or(case.rounds) {
+        let round_begun = Instant::now();
+        if round > 0 && share_end.is_some_and(|end| round_begun + round_took > end) {
+            break;
+        }
         for turn in 0..racers.len() {
             let index = match bench.deadline {
                 Some(_) => turn,
@@ -64,6 +74,7 @@ pub(crate) fn run_all(bench: &Bench<'_>, case: &Case, checkpoint: &Checkpoint) -
             }
             took[index] = took[index].max(begun.elapsed());
         }
+        round_took = round_begun.elapsed();
     }
     if measured.good_runs() == 0 && measured.rows.iter().all(|row| row.failure.is_none()) {
         measured.not_run = Some("the time was over before the first run".into());
