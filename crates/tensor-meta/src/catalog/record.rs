@@ -8,7 +8,7 @@ use crate::{Extent, ShardId};
 pub struct RecordId(pub(super) u32);
 
 impl RecordId {
-    /// The position in [`Catalog::records`].
+    /// The position in [`Catalog::records`](crate::Catalog::records).
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
