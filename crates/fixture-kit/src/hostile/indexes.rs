@@ -141,8 +141,8 @@ pub(super) fn add(all: &mut Vec<Case>) {
     }
     add(
         "key-in-two-shards",
-        "two shards hold a tensor of one name",
-        Verdict::Refused,
+        "two shards hold a tensor of one name, and the index says whose counts",
+        loads(&["a", "b"]),
         vec![
             index(sound.clone()),
             first.clone(),

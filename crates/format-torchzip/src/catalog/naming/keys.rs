@@ -11,7 +11,7 @@ use crate::tensors::objects::Objects;
 use super::Walk;
 
 /// Items within a tuple that are compared; shared tuples can unfold to any number.
-const MAX_KEY_ITEMS: usize = 64;
+const MAX_KEY_ITEMS: usize = 16;
 
 /// # Equal keys
 impl<'a> Walk<'a> {
