@@ -16,8 +16,10 @@ const FIRST_HEADERS: usize = 8;
 const WAITED: Duration = Duration::from_micros(20);
 /// What one thread may wait for all headers.
 const LONG: Duration = Duration::from_millis(5);
-/// Threads that wait for headers.
-const HEADER_THREADS: usize = 32;
+/// The most threads that wait for headers.
+const HEADER_THREADS: u64 = 32;
+/// A thread for fewer bytes of the file spends its reads on growing its window.
+const THREAD_BYTES: u64 = 1 << 20;
 
 /// Where the data of an archive's entries begin.
 #[derive(Debug, Default)]
@@ -75,8 +77,11 @@ fn read_headers(archive: &Archive<'_>, order: &[u32]) -> Result<Located> {
         found.append(read_part(archive, order, first..order.len())?);
         return Ok(found);
     }
+    let start_of = |at: usize| archive.entries[order[at] as usize].header_start;
+    let span = start_of(order.len() - 1) - start_of(first);
+    let threads = span.div_ceil(THREAD_BYTES).clamp(1, HEADER_THREADS);
     std::thread::scope(|scope| {
-        let part_len = rest.div_ceil(HEADER_THREADS);
+        let part_len = rest.div_ceil(threads as usize);
         let parts: Vec<_> = (first..order.len())
             .step_by(part_len)
             .map(|start| {
