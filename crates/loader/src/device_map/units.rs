@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tensorlift_tensor_meta::{Catalog, Entry, RecordId};
 
-use super::DeviceMapOptions;
+use super::options::DeviceMapOptions;
 
 /// Room for the alignment of a tensor.
 const PLACE_BYTES: u64 = 256;

@@ -22,16 +22,17 @@
 //!    shards are more than a process may have open.
 //! 6. The reader of a shard depends on what of it is in the page cache (`reader`): copying from
 //!    there is fastest, and past it is faster than through it.
-//! 7. Bytes that direct reads cannot land in place go through scratch memory (`run`, `scratch`):
+//! 7. Bytes that direct reads cannot land in place go through scratch memory (`tools`, `scratch`):
 //!    the page cache stays as it was.
 //! 8. The number of threads follows measured rates (`pace`): storage differs too much for one
 //!    number. Where the system refuses threads, those that run go on, down to the caller's.
-//! 9. A device may read chunks itself (`run`): its path may bypass host memory.
+//! 9. A device may read chunks itself (`staged`): its path may bypass host memory.
 //! 10. Checksums are computed chunk by chunk (`verify`): the bytes are still in the processor's
 //!     cache.
 
 mod chunk;
 mod cut;
+mod deliver;
 mod failure;
 mod inflate;
 mod lane;
@@ -42,6 +43,8 @@ mod page_cache;
 mod reader;
 mod run;
 mod scratch;
+mod staged;
+mod tools;
 mod verify;
 mod workers;
 

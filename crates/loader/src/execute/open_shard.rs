@@ -11,7 +11,7 @@ use super::chunk::PullOutcome;
 use super::pace::Concurrency;
 use super::page_cache;
 use super::reader::{self, Choice};
-use super::run::Ran;
+use super::tools::Ran;
 use crate::options::LoadOptions;
 use crate::report::FileReport;
 use crate::shard::Shard;

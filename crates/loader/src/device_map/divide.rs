@@ -1,0 +1,135 @@
+//! Dividing units among devices, and what to say where they do not fit.
+
+use std::collections::BTreeMap;
+
+use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
+
+use super::memory::{DeviceKey, DeviceMemory};
+use super::options::{DeviceMapOptions, Division};
+use super::pack::{self, Item, NoDivision};
+use super::units::Unit;
+
+/// Names that an error lists before it counts the rest.
+const LISTED_NAMES: usize = 10;
+
+pub(super) fn check_devices(
+    memory: &[DeviceMemory],
+    options: &DeviceMapOptions,
+) -> Result<(), Error> {
+    let misuse = |found: String| Err(Error::new(ErrorKind::Misuse, found));
+    if memory.is_empty() {
+        return misuse("expected at least one device, found none".into());
+    }
+    for (position, one) in memory.iter().enumerate() {
+        if memory[..position]
+            .iter()
+            .any(|other| other.device == one.device)
+        {
+            return misuse(format!("device {} is given twice", one.device));
+        }
+    }
+    for (pattern, device) in &options.fixed {
+        if !memory.iter().any(|memory| memory.device == *device) {
+            return misuse(format!(
+                "{pattern} is placed on device {device}, which has no memory"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A unit as packing sees it.
+pub(super) fn item(
+    catalog: &Catalog,
+    unit: &Unit,
+    memory: &[DeviceMemory],
+    options: &DeviceMapOptions,
+) -> Result<Item, Error> {
+    let mut fixed: BTreeMap<DeviceKey, &str> = BTreeMap::new();
+    for position in &unit.entries {
+        let name = catalog.entries()[*position].name();
+        if let Some(device) = options.fixed(name)? {
+            fixed.entry(device).or_insert(name);
+        }
+    }
+    if fixed.len() > 1 {
+        let places: Vec<String> = fixed
+            .iter()
+            .map(|(device, name)| format!("{name:?} = {device}"))
+            .collect();
+        let found = format!(
+            "{} stays on one device, but rules divide it: {}",
+            unit.name,
+            places.join(", ")
+        );
+        return Err(
+            Error::new(ErrorKind::Misuse, found).with_remedy("place it whole, on one device")
+        );
+    }
+    let device = fixed.into_keys().next();
+    Ok(Item {
+        bytes: unit.bytes,
+        fixed: device.and_then(|key| memory.iter().position(|memory| memory.device == key)),
+    })
+}
+
+pub(super) fn divide(
+    items: &[Item],
+    memory: &[DeviceMemory],
+    room: &[u64],
+    division: Division,
+) -> Result<Vec<usize>, NoDivision> {
+    let gpus: Vec<u64> = memory
+        .iter()
+        .map(|memory| match memory.device {
+            DeviceKey::Cpu => 0,
+            DeviceKey::Cuda(_) => memory.max_bytes,
+        })
+        .collect();
+    // Fixed items may be on the host beside that.
+    let in_order = match division {
+        Division::Auto => pack::balanced(items, &gpus).or_else(|| pack::in_order(items, room)),
+        Division::Balanced => pack::balanced(items, room),
+        Division::Sequential => pack::in_order(items, room),
+    };
+    match in_order {
+        Some(devices) => Ok(devices),
+        None => pack::in_any_order(items, room),
+    }
+}
+
+pub(super) fn does_not_fit(units: &[Unit], memory: &[DeviceMemory], reason: &NoDivision) -> Error {
+    let needed = units
+        .iter()
+        .fold(0, |sum: u64, unit| sum.saturating_add(unit.bytes));
+    let sizes: Vec<String> = memory
+        .iter()
+        .map(|memory| format!("{}={}", memory.device, memory.max_bytes))
+        .collect();
+    let most = memory
+        .iter()
+        .map(|memory| memory.max_bytes)
+        .max()
+        .unwrap_or(0);
+    let too_large: Vec<&str> = units
+        .iter()
+        .filter(|unit| unit.bytes > most)
+        .map(|unit| unit.name.as_str())
+        .collect();
+    let listed = &too_large[..too_large.len().min(LISTED_NAMES)];
+    let why = match reason {
+        NoDivision::NotFound => "no division was found within the limit of the search".to_owned(),
+        NoDivision::Impossible if !too_large.is_empty() => {
+            format!("no device holds {}", listed.join(", "))
+        }
+        NoDivision::Impossible => "no division fits".to_owned(),
+    };
+    let found = format!(
+        "{needed} bytes in {} units do not fit into {}: {why}",
+        units.len(),
+        sizes.join(", ")
+    );
+    Error::new(ErrorKind::LimitExceeded, found).with_remedy(
+        "raise the sizes, add a device, load a narrower dtype, or select fewer tensors",
+    )
+}
