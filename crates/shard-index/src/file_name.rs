@@ -320,215 +320,45 @@ mod tests {
 
     #[test]
     fn known_names_are_taken_apart() {
-        use Family::{Safetensors, Torch};
-        let part = |number, of| Shape::Part {
-            number,
-            of: NonZeroU32::new(of).unwrap(),
-        };
-        let fp16 = Some("fp16");
-        for (name, family, stem, base, variant, shape) in [
-            (
-                "model.safetensors",
-                Safetensors,
-                Stem::Model,
-                "model",
-                None,
-                Shape::Single,
-            ),
-            (
-                "model.SAFETENSORS",
-                Safetensors,
-                Stem::Model,
-                "model",
-                None,
-                Shape::Single,
-            ),
-            (
-                "model.fp16.safetensors",
-                Safetensors,
-                Stem::Model,
-                "model",
-                fp16,
-                Shape::Single,
-            ),
-            (
-                "model.safetensors.index.json",
-                Safetensors,
-                Stem::Model,
-                "model",
-                None,
-                Shape::Index,
-            ),
-            (
-                "model.safetensors.index.fp16.json",
-                Safetensors,
-                Stem::Model,
-                "model",
-                fp16,
-                Shape::Index,
-            ),
-            (
-                "model.fp16.safetensors.index.json",
-                Safetensors,
-                Stem::Model,
-                "model",
-                fp16,
-                Shape::Index,
-            ),
-            (
-                "model-00002-of-00003.safetensors",
-                Safetensors,
-                Stem::Model,
-                "model",
-                None,
-                part(2, 3),
-            ),
-            (
-                "model.fp16-00002-of-00003.safetensors",
-                Safetensors,
-                Stem::Model,
-                "model",
-                fp16,
-                part(2, 3),
-            ),
-            (
-                "model-00002-of-00003.fp16.safetensors",
-                Safetensors,
-                Stem::Model,
-                "model",
-                fp16,
-                part(2, 3),
-            ),
-            (
-                "model.v1.0.safetensors",
-                Safetensors,
-                Stem::Model,
-                "model",
-                Some("v1.0"),
-                Shape::Single,
-            ),
-            (
-                "my.model.safetensors",
-                Safetensors,
-                Stem::Other,
-                "my.model",
-                None,
-                Shape::Single,
-            ),
-            (
-                "pytorch_model.bin",
-                Torch,
-                Stem::Model,
-                "pytorch_model",
-                None,
-                Shape::Single,
-            ),
-            (
-                "pytorch_model.pt",
-                Torch,
-                Stem::Other,
-                "pytorch_model",
-                None,
-                Shape::Single,
-            ),
-            (
-                "model.bin",
-                Torch,
-                Stem::Other,
-                "model",
-                None,
-                Shape::Single,
-            ),
-            (
-                "diffusion_pytorch_model.fp16.bin",
-                Torch,
-                Stem::Diffusion,
-                "diffusion_pytorch_model",
-                fp16,
-                Shape::Single,
-            ),
-            (
-                "adapter_model.safetensors",
-                Safetensors,
-                Stem::Adapter,
-                "adapter_model",
-                None,
-                Shape::Single,
-            ),
-            (
-                "v1-5-pruned.ckpt",
-                Torch,
-                Stem::Other,
-                "v1-5-pruned",
-                None,
-                Shape::Single,
-            ),
-            (
-                "a-1-of-00003.safetensors",
-                Safetensors,
-                Stem::Other,
-                "a",
-                None,
-                part(1, 3),
-            ),
-            (
-                "a-0-of-3.safetensors",
-                Safetensors,
-                Stem::Other,
-                "a",
-                None,
-                part(0, 3),
-            ),
-            (
-                "model.00002-of-000003.safetensors",
-                Safetensors,
-                Stem::Model,
-                "model",
-                None,
-                part(2, 3),
-            ),
-            (
-                "pytorch_model_2_of_3.bin",
-                Torch,
-                Stem::Model,
-                "pytorch_model",
-                None,
-                part(2, 3),
-            ),
-            (
-                "model.safetensors-00002-of-00003.safetensors",
-                Safetensors,
-                Stem::Model,
-                "model",
-                None,
-                part(2, 3),
-            ),
-            (
-                "a-4-of-3.safetensors",
-                Safetensors,
-                Stem::Other,
-                "a-4-of-3",
-                None,
-                Shape::Single,
-            ),
-            (
-                "a-1-of-99999999999.bin",
-                Torch,
-                Stem::Other,
-                "a-1-of-99999999999",
-                None,
-                Shape::Single,
-            ),
+        // Family, stem, base, variant, shape.
+        for line in [
+            "model.safetensors = Safetensors Model model - Single",
+            "model.SAFETENSORS = Safetensors Model model - Single",
+            "model.fp16.safetensors = Safetensors Model model fp16 Single",
+            "model.safetensors.index.json = Safetensors Model model - Index",
+            "model.safetensors.index.fp16.json = Safetensors Model model fp16 Index",
+            "model.fp16.safetensors.index.json = Safetensors Model model fp16 Index",
+            "model-00002-of-00003.safetensors = Safetensors Model model - 2 of 3",
+            "model.fp16-00002-of-00003.safetensors = Safetensors Model model fp16 2 of 3",
+            "model-00002-of-00003.fp16.safetensors = Safetensors Model model fp16 2 of 3",
+            "model.v1.0.safetensors = Safetensors Model model v1.0 Single",
+            "my.model.safetensors = Safetensors Other my.model - Single",
+            "pytorch_model.bin = Torch Model pytorch_model - Single",
+            "pytorch_model.pt = Torch Other pytorch_model - Single",
+            "model.bin = Torch Other model - Single",
+            "diffusion_pytorch_model.fp16.bin = Torch Diffusion diffusion_pytorch_model fp16 Single",
+            "adapter_model.safetensors = Safetensors Adapter adapter_model - Single",
+            "v1-5-pruned.ckpt = Torch Other v1-5-pruned - Single",
+            "a-1-of-00003.safetensors = Safetensors Other a - 1 of 3",
+            "a-0-of-3.safetensors = Safetensors Other a - 0 of 3",
+            "model.00002-of-000003.safetensors = Safetensors Model model - 2 of 3",
+            "pytorch_model_2_of_3.bin = Torch Model pytorch_model - 2 of 3",
+            "model.safetensors-00002-of-00003.safetensors = Safetensors Model model - 2 of 3",
+            "a-4-of-3.safetensors = Safetensors Other a-4-of-3 - Single",
+            "a-1-of-99999999999.bin = Torch Other a-1-of-99999999999 - Single",
         ] {
+            let (name, expected) = line.split_once(" = ").unwrap();
             let read = weights(name, None);
-            let found = (
-                read.family,
-                read.stem,
-                &*read.base,
-                read.variant.as_deref(),
-                read.shape,
-            );
-            assert_eq!(found, (family, stem, base, variant, shape), "{name}");
+            let Weights {
+                family, stem, base, ..
+            } = &read;
+            let variant = read.variant.as_deref().unwrap_or("-");
+            let shape = match read.shape {
+                Shape::Part { number, of } => format!("{number} of {of}"),
+                other => format!("{other:?}"),
+            };
+            let found = format!("{family:?} {stem:?} {base} {variant} {shape}");
+            assert_eq!(found, expected, "{name}");
             assert!(!read.training_state, "{name}");
         }
     }

@@ -6,6 +6,8 @@ use thiserror::Error;
 
 use crate::listing::Listing;
 
+mod draft;
+mod metadata;
 mod parse;
 mod shard_name;
 
