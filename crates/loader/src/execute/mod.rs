@@ -33,6 +33,7 @@
 mod chunk;
 mod cut;
 mod deliver;
+mod execution;
 mod failure;
 mod inflate;
 mod lane;
@@ -50,27 +51,19 @@ mod workers;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tensorlift_device::{Destination, Device, Group, GroupRequest};
+use tensorlift_device::{Destination, Device, Group};
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
 
-use crate::budget::Share;
 use crate::control::Control;
-use crate::options::{LoadOptions, Verify};
-use crate::plan::{GroupMemory, Plan, PlannedGroup};
+use crate::options::LoadOptions;
+use crate::plan::Plan;
 use crate::report::{Counts, FileReport, LoadReport, Phases};
 use crate::shard::Shard;
-use chunk::Chunk;
-use open_shard::OpenShard;
-use verify::Sums;
-use workers::Job;
+use execution::Execution;
 
 pub use reader::probe;
-
-/// Shards that are read at the same time, in turns.
-const SHARDS_AT_ONCE: usize = 4;
 
 /// The memory of a plan, filled.
 #[derive(Debug)]
@@ -124,29 +117,20 @@ pub fn execute(
 ) -> Result<Filled, Error> {
     let mut lap = stopwatch();
     check_memory(plan, devices, options)?;
-    let share = options.shared_budget().memory(plan.bytes_to_allocate())?;
-    let mut open_shards = open_shards(plan, shards, options);
-    let mut groups = allocate(plan, catalog, &open_shards, devices)?;
+    let bytes = plan.bytes_to_allocate();
+    let mut run = Execution::begin(plan, catalog, shards, options, control, bytes)?;
+    let mut groups = run.allocate(devices)?;
     let mut outcome = Outcome::default();
     outcome.phases.allocate = lap();
 
     let destinations = groups.iter_mut().map(|group| group.destination()).collect();
-    let touched = untouched(plan);
-    let run = Execution {
-        plan,
-        catalog,
-        options,
-        control,
-        share: &share,
-        touched: &touched,
-    };
-    outcome.counts = run.read(destinations, &mut open_shards)?;
+    outcome.counts = run.read(destinations)?;
     outcome.phases.read = lap();
 
     for group in &mut groups {
         group.finish()?;
     }
-    outcome.files = open_shards.iter().map(OpenShard::report).collect();
+    outcome.files = run.files();
     outcome.phases.finish = lap();
     Ok(Filled { groups, outcome })
 }
@@ -167,89 +151,25 @@ pub fn fill(
     options: &LoadOptions,
     control: &Control,
 ) -> Result<Outcome, FillError> {
-    let touched = untouched(plan);
-    let filled = || {
-        let mut lap = stopwatch();
-        check_destinations(plan, &destinations)?;
-        let share = options.shared_budget().memory(0)?;
-        let mut open_shards = open_shards(plan, shards, options);
-        let run = Execution {
-            plan,
-            catalog,
-            options,
-            control,
-            share: &share,
-            touched: &touched,
-        };
-        let counts = run.read(destinations, &mut open_shards)?;
-        let mut outcome = Outcome {
-            counts,
-            ..Outcome::default()
-        };
-        outcome.phases.read = lap();
-        outcome.files = open_shards.iter().map(OpenShard::report).collect();
-        Ok(outcome)
-    };
-    filled().map_err(|error| FillError {
+    let mut lap = stopwatch();
+    let begun = check_destinations(plan, &destinations)
+        .and_then(|()| Execution::begin(plan, catalog, shards, options, control, 0));
+    let untouched = |error| FillError {
         error,
-        touched: touched
-            .iter()
-            .enumerate()
-            .filter(|(_, touched)| touched.load(Ordering::Relaxed))
-            .map(|(group, _)| group)
-            .collect(),
-    })
-}
-
-/// What reading needs.
-struct Execution<'a> {
-    plan: &'a Plan,
-    catalog: &'a Catalog,
-    options: &'a LoadOptions,
-    control: &'a Control,
-    share: &'a Share,
-    touched: &'a [AtomicBool],
-}
-
-impl Execution<'_> {
-    /// Reads all segments.
-    fn read(
-        &self,
-        destinations: Vec<Destination<'_>>,
-        open_shards: &mut [OpenShard<'_>],
-    ) -> Result<Counts, Error> {
-        let Self {
-            plan,
-            catalog,
-            options,
-            ..
-        } = *self;
-        let shards_at_once = SHARDS_AT_ONCE.min(open_shards.len());
-        let shards_at_once = self.share.open_shards(shards_at_once);
-        let chunks = cut::cut(plan, catalog, destinations, options, shards_at_once)?;
-        for shard in chunks.iter().filter_map(Chunk::shard) {
-            open_shards[shard.index()].add_chunk();
-        }
-        let sums = (options.verify == Verify::Crc32).then(|| Sums::new(catalog, plan));
-        let job = Job {
-            catalog,
-            shards: open_shards,
-            control: self.control,
-            options,
-            share: self.share,
-            sums: sums.as_ref(),
-            touched: self.touched,
-        };
-        let mut counts = workers::run_all(chunks, &job)?;
-        if let Some(sums) = sums {
-            let named = |error: Error| match error.extent() {
-                Some(extent) => error.with_path(open_shards[extent.shard.index()].shard().path()),
-                None => error,
-            };
-            counts.verified = Some(sums.check(plan).map_err(named)?);
-        }
-        Ok(counts)
-    }
+        touched: Vec::new(),
+    };
+    let mut run = begun.map_err(untouched)?;
+    let counts = run.read(destinations).map_err(|error| FillError {
+        error,
+        touched: run.touched(),
+    })?;
+    let mut outcome = Outcome {
+        counts,
+        files: run.files(),
+        ..Outcome::default()
+    };
+    outcome.phases.read = lap();
+    Ok(outcome)
 }
 
 /// Refuses what cannot fit, before a byte is allocated.
@@ -302,44 +222,6 @@ fn check_destinations(plan: &Plan, destinations: &[Destination<'_>]) -> Result<(
         }
     }
     Ok(())
-}
-
-fn open_shards<'a>(
-    plan: &Plan,
-    shards: &'a [Shard],
-    options: &'a LoadOptions,
-) -> Vec<OpenShard<'a>> {
-    let (wanted, readers) = (
-        plan.bytes_of_shards(shards.len()),
-        reader::warm_readers(plan),
-    );
-    let open_shard = |(shard, wanted)| OpenShard::new(shard, options, wanted, readers);
-    shards.iter().zip(wanted).map(open_shard).collect()
-}
-
-fn allocate(
-    plan: &Plan,
-    catalog: &Catalog,
-    open_shards: &[OpenShard<'_>],
-    devices: &[Arc<dyn Device>],
-) -> Result<Vec<Box<dyn Group>>, Error> {
-    let allocate_one = |group: &PlannedGroup| match group.memory {
-        GroupMemory::Device(device) => {
-            let bytes = usize::try_from(group.bytes).unwrap_or(usize::MAX);
-            let entry = group.entry.map(|position| &catalog.entries()[position]);
-            let request = GroupRequest::new(bytes)
-                .dtype(group.dtype)
-                .entry(entry)
-                .page_offset(group.page_offset);
-            Ok::<_, Error>(devices[device].allocate(&request)?)
-        }
-        GroupMemory::Mapped(shard) => mapped::group(&open_shards[shard.index()]),
-    };
-    plan.groups.iter().map(allocate_one).collect()
-}
-
-fn untouched(plan: &Plan) -> Vec<AtomicBool> {
-    plan.groups.iter().map(|_| AtomicBool::new(false)).collect()
 }
 
 /// Returns the time since the last call, or since it was made.

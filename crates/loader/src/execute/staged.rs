@@ -1,6 +1,6 @@
 //! Bringing chunks to a device: through staging slots, or by the device's own reads.
 
-use tensorlift_device::{CopyRun, Pulled, Staging};
+use tensorlift_device::{CopyRun, Pull, Pulled, Staging};
 use tensorlift_storage::{LocalFile, Storage};
 use tensorlift_tensor_meta::Extent;
 
@@ -127,13 +127,7 @@ fn pull(
     let Some(file) = file.flatten() else {
         return Ok(PullOutcome::NotAsked);
     };
-    let (offset, len) = (extent.offset, extent.len as usize);
-    let wanted = tensorlift_device::Pull {
-        file: &file,
-        offset,
-        len,
-        runs,
-    };
+    let wanted = Pull::new(&file, extent.offset, extent.len as usize, runs);
     Ok(match staging.pull(&wanted)? {
         Pulled::Done => PullOutcome::Done,
         Pulled::Refused(why) => PullOutcome::Refused(why.into_owned()),
