@@ -24,6 +24,7 @@ pub struct CudaOptions {
 /// cuFile takes 0.38 to 0.57 s to open, in each process, and hundreds of megabytes of device
 /// memory (seen on an H100 without nvidia-fs).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Gds {
     /// Only where it can pay: for groups of at least 4 GiB, where nvidia-fs or the kernel's
     /// peer-to-peer DMA is there, and for files on ext4, XFS, NFS, Lustre, GPFS or BeeGFS. cuFile

@@ -201,7 +201,7 @@ pub fn take_group<G: Group>(group: Arc<dyn Group>) -> Result<G, Arc<dyn Group>> 
     Arc::try_unwrap(typed).map_err(|shared| shared as Arc<dyn Group>)
 }
 
-/// How bytes get into a group.
+/// How bytes get into a group; whoever fills groups handles both ways.
 pub enum Destination<'a> {
     /// The host writes the group's memory itself: reads land in place.
     Host(&'a mut [u8]),
@@ -248,6 +248,7 @@ pub trait Staging: Sync {
 
 /// Bytes of a file that a device may fetch itself, at most as many as a staging slot holds.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Pull<'a> {
     /// The file.
     pub file: &'a File,
@@ -257,6 +258,19 @@ pub struct Pull<'a> {
     pub len: usize,
     /// What goes where; [`CopyRun::from`] counts from `offset`.
     pub runs: &'a [CopyRun],
+}
+
+impl<'a> Pull<'a> {
+    /// The `len` bytes of a file from `offset` on, and what goes where.
+    #[must_use]
+    pub const fn new(file: &'a File, offset: u64, len: usize, runs: &'a [CopyRun]) -> Self {
+        Self {
+            file,
+            offset,
+            len,
+            runs,
+        }
+    }
 }
 
 /// What a device made of a [`Pull`].

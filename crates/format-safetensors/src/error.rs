@@ -1,6 +1,6 @@
 use std::io;
 
-use tensorlift_tensor_meta::{self as meta, CatalogError, Dtype, ErrorKind};
+use tensorlift_tensor_meta::{self as meta, BoxError, CatalogError, Dtype, ErrorKind};
 use thiserror::Error as ThisError;
 
 /// Why a file is no safetensors file that can be loaded.
@@ -155,7 +155,7 @@ pub enum Error {
     Catalog(#[from] CatalogError),
     /// Writing failed.
     #[error("cannot write the file")]
-    Write(#[source] safetensors::SafeTensorError),
+    Write(#[source] BoxError),
 }
 
 fn shown_char(found: Option<char>) -> String {

@@ -26,7 +26,7 @@ where
     V: View,
 {
     safetensors::serialize_to_file(tensors, some_lines(metadata), path.as_ref())
-        .map_err(Error::Write)
+        .map_err(|error| Error::Write(error.into()))
 }
 
 /// The bytes of a safetensors file; otherwise as [`write_file`].
@@ -41,7 +41,8 @@ where
     N: AsRef<str> + Ord + Display,
     V: View,
 {
-    safetensors::serialize(tensors, some_lines(metadata)).map_err(Error::Write)
+    safetensors::serialize(tensors, some_lines(metadata))
+        .map_err(|error| Error::Write(error.into()))
 }
 
 /// An empty map is left out: with it and no tensor, safetensors 0.8 writes broken JSON.

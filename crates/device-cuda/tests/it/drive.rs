@@ -134,12 +134,7 @@ fn bring<'a>(
     file: Option<&File>,
 ) -> Result<(), DeviceError> {
     if let Some(file) = file.filter(|_| staging.pulls()) {
-        let pull = Pull {
-            file,
-            offset: chunk.offset as u64,
-            len: chunk.len,
-            runs: &chunk.runs,
-        };
+        let pull = Pull::new(file, chunk.offset as u64, chunk.len, &chunk.runs);
         if staging.pull(&pull)? == Pulled::Done {
             return Ok(());
         }

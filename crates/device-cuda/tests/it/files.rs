@@ -61,12 +61,8 @@ pub(crate) fn pull_all(
 }
 
 fn pull(staging: &dyn Staging, file: &File, chunk: &Chunk) -> Result<Pulled, DeviceError> {
-    staging.pull(&Pull {
-        file,
-        offset: chunk.offset as u64,
-        len: chunk.len,
-        runs: &chunk.runs,
-    })
+    let pull = Pull::new(file, chunk.offset as u64, chunk.len, &chunk.runs);
+    staging.pull(&pull)
 }
 
 /// A file of ten chunks, the last of which is ragged.

@@ -345,14 +345,7 @@ impl Cataloger<'_> {
 
     /// A record without a checksum.
     fn unchecked_record(&mut self, name: &str, source: Source) -> Result<RecordId> {
-        let declared_crc32 = None;
-        self.record(
-            name,
-            Record {
-                source,
-                declared_crc32,
-            },
-        )
+        self.record(name, Record::new(source))
     }
 
     fn record(&mut self, name: &str, record: Record) -> Result<RecordId> {

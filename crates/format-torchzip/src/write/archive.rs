@@ -1,6 +1,7 @@
 use std::fmt;
 use std::io::{BufWriter, Seek, Write};
 
+use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -137,7 +138,7 @@ impl<W: Write + Seek> ArchiveWriter<W> {
             ".data/serialization_id",
             format!("{count:020}{contents:020}").as_bytes(),
         )?;
-        Ok(self.archive.finish()?)
+        self.archive.finish().map_err(refused)
     }
 
     fn record(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
@@ -150,7 +151,8 @@ impl<W: Write + Seek> ArchiveWriter<W> {
             .compression_method(CompressionMethod::Stored)
             .with_alignment(ALIGNMENT)
             .large_file(most_bytes >= LARGE);
-        Ok(self.archive.start_file(format!("{ROOT}/{name}"), options)?)
+        let path = format!("{ROOT}/{name}");
+        self.archive.start_file(path, options).map_err(refused)
     }
 
     /// The storage that was begun last has `found` bytes, and should have others.
@@ -168,6 +170,13 @@ impl<W: Write + Seek> ArchiveWriter<W> {
             announced: self.storages.len(),
             found,
         }
+    }
+}
+
+fn refused(error: ZipError) -> WriteError {
+    match error {
+        ZipError::Io(error) => error.into(),
+        error => WriteError::Archive(error.into()),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::io;
 
-use tensorlift_tensor_meta::{self as meta, Dtype, ErrorKind};
+use tensorlift_tensor_meta::{self as meta, BoxError, Dtype, ErrorKind};
 use thiserror::Error;
 
 /// Why a PyTorch file could not be written.
@@ -68,7 +68,7 @@ pub enum WriteError {
     Io(#[from] io::Error),
     /// The archive could not be written.
     #[error("cannot write the archive")]
-    Archive(#[from] zip::result::ZipError),
+    Archive(#[source] BoxError),
 }
 
 impl WriteError {

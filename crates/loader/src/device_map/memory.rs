@@ -18,6 +18,7 @@ pub enum DeviceKey {
 
 /// What a device may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DeviceMemory {
     /// The device.
     pub device: DeviceKey,

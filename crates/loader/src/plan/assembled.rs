@@ -4,6 +4,7 @@ use super::{Place, Plan};
 
 /// Where the parts of parameters go.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Assembly {
     /// For each entry of the catalog of parts, the parameter and the first byte in it.
     pub targets: Vec<(usize, u64)>,

@@ -308,10 +308,7 @@ fn inflated_bytes_that_are_not_as_many_as_claimed_are_malformed() {
             len: claimed,
         };
         let record = builder
-            .record(Record {
-                source,
-                declared_crc32: None,
-            })
+            .record(Record::new(source))
             .unwrap();
         let layout = Layout::contiguous([claimed as usize]).unwrap();
         builder
@@ -356,11 +353,7 @@ fn summed(wrong: Option<usize>) -> Sample {
         let bytes = &shards[0][extent.offset as usize..extent.end() as usize];
         let sum = crc32fast::hash(bytes) ^ u32::from(wrong == Some(index));
         let source = Source::Stored(extent);
-        let record = Record {
-            source,
-            declared_crc32: Some(sum),
-        };
-        let record = builder.record(record).unwrap();
+        let record = builder.record(Record::new(source).crc32(sum)).unwrap();
         let view = View::whole(record);
         builder
             .entry(entry.name(), entry.dtype(), entry.layout().clone(), view)

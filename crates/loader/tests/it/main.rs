@@ -209,10 +209,7 @@ fn build(entries: Vec<SampleEntry>, seed: u64) -> Sample {
         };
         let len = span + 16;
         let record = builder
-            .record(Record {
-                source,
-                declared_crc32: None,
-            })
+            .record(Record::new(source))
             .unwrap();
         builder
             .entry(name, dtype, layout, View::at(record, 0))

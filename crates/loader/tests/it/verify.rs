@@ -26,10 +26,7 @@ fn sample(records: usize, sum: impl Fn(usize, u32) -> u32) -> Sample {
         };
         let declared_crc32 = Some(sum(index, crc32fast::hash(&bytes)));
         let record = builder
-            .record(Record {
-                source,
-                declared_crc32,
-            })
+            .record(Record::new(source).crc32(declared_crc32))
             .unwrap();
         let layout = Layout::contiguous([4usize]).unwrap();
         builder

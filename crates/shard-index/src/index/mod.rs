@@ -38,12 +38,6 @@ pub struct Index {
     metadata: BTreeMap<String, String>,
 }
 
-impl From<serde_json::Error> for IndexError {
-    fn from(error: serde_json::Error) -> Self {
-        IndexError::Json(error.to_string())
-    }
-}
-
 /// An index file that cannot be believed.
 #[derive(Debug, Error)]
 #[non_exhaustive]

@@ -38,6 +38,7 @@ pub fn probe_uring() -> io::Result<()> {
 
 /// What tells a file from a changed or another one: length, time of last modification, identity.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Stamp {
     /// The length in bytes.
     pub len: u64,
@@ -105,6 +106,7 @@ impl Stamp {
 
 /// How much of a file is in the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Residency {
     /// Pages looked at.
     pub sampled_pages: u64,
@@ -125,6 +127,7 @@ impl Residency {
 
 /// What a file's direct reads, past the page cache, must be aligned to, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DirectIo {
     /// Offsets and lengths.
     pub offset: usize,
@@ -134,6 +137,7 @@ pub struct DirectIo {
 
 /// This process's memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ProcessMemory {
     /// Resident now.
     pub resident: u64,

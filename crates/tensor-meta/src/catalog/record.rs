@@ -20,6 +20,7 @@ impl RecordId {
 /// In a safetensors file every tensor has its own; in a PyTorch file it is one storage, which
 /// tied weights and slices share.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record {
     /// Where the bytes come from.
     pub source: Source,
@@ -58,10 +59,23 @@ impl Record {
     /// A record whose bytes lie in the shard as they are.
     #[must_use]
     pub const fn stored(extent: Extent) -> Self {
+        Self::new(Source::Stored(extent))
+    }
+
+    /// A record without a declared checksum.
+    #[must_use]
+    pub const fn new(source: Source) -> Self {
         Self {
-            source: Source::Stored(extent),
+            source,
             declared_crc32: None,
         }
+    }
+
+    /// Sets [`declared_crc32`](Self#structfield.declared_crc32).
+    #[must_use]
+    pub fn crc32(mut self, declared: impl Into<Option<u32>>) -> Self {
+        self.declared_crc32 = declared.into();
+        self
     }
 
     /// The length of the bytes once decoded, or `None` if there are none.

@@ -331,10 +331,7 @@ fn parameter_catalog(
     let source = Source::Absent {
         shard: ShardId::FIRST,
     };
-    let record = builder.record(Record {
-        source,
-        declared_crc32: None,
-    })?;
+    let record = builder.record(Record::new(source))?;
     let filled = matched.parameters().iter().map(|filled| &filled.parameter);
     for parameter in filled.chain(initialised.iter().copied()) {
         let layout = Layout::contiguous(&parameter.shape[..])?;

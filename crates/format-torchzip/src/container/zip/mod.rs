@@ -194,10 +194,7 @@ impl<'a> Archive<'a> {
                 return Err(self.error(entry, EntryProblem::Method { method }));
             }
         };
-        Ok(Record {
-            source,
-            declared_crc32: Some(crc32),
-        })
+        Ok(Record::new(source).crc32(crc32))
     }
 
     /// The data of an entry, decoded, and where they begin in the file.
