@@ -307,9 +307,7 @@ fn inflated_bytes_that_are_not_as_many_as_claimed_are_malformed() {
             extent,
             len: claimed,
         };
-        let record = builder
-            .record(Record::new(source))
-            .unwrap();
+        let record = builder.record(Record::new(source)).unwrap();
         let layout = Layout::contiguous([claimed as usize]).unwrap();
         builder
             .entry("t", Dtype::U8, layout, View::whole(record))

@@ -208,9 +208,7 @@ fn build(entries: Vec<SampleEntry>, seed: u64) -> Sample {
             }
         };
         let len = span + 16;
-        let record = builder
-            .record(Record::new(source))
-            .unwrap();
+        let record = builder.record(Record::new(source)).unwrap();
         builder
             .entry(name, dtype, layout, View::at(record, 0))
             .unwrap();
