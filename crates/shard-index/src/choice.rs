@@ -17,8 +17,8 @@ pub struct Choice {
     pub chosen: PathBuf,
     /// How the checkpoint is divided into files.
     pub form: Form,
-    /// Where the target is one file that by its name is one of many parts: its number, and how
-    /// many there are. Only that one is loaded.
+    /// The number of the part and the count of parts, if the target is a file whose name marks it
+    /// as one of several. Only that part is loaded.
     pub part: Option<(u32, u32)>,
     /// Other files and folders that hold, or could hold, tensors.
     pub passed_over: Vec<PassedOver>,
@@ -74,22 +74,22 @@ pub enum Reason {
     Precedence,
     /// It is this variant, which was not asked for; empty for the files without one.
     Variant(String),
-    /// By its name it is the state of a training run.
+    /// Its name marks it as the state of a training run.
     TrainingState,
     /// Its format is not supported.
     Unsupported,
-    /// It is a part of the series whose index was taken, and the index does not list it.
+    /// It belongs to the chosen index by name, but the index does not list it.
     Unlisted,
-    /// It is an index, and indexes were not to be used.
+    /// It is an index, and the options exclude indexes.
     IndexIgnored,
-    /// Its name differs from that of the chosen file in a number only.
+    /// Its name differs from the chosen file's only in a number.
     OtherNumber,
-    /// It is a folder within the folder.
+    /// It is a subfolder.
     Subfolder,
 }
 
 impl Choice {
-    /// The choice of one file that had no others to be chosen from.
+    /// The choice of a file without alternatives.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Choice {
 }
 
 impl PassedOver {
-    /// The reason, and how to load it all the same, in a line.
+    /// One line: the reason, and how to load it anyway.
     #[must_use]
     pub fn why(&self) -> String {
         match self.remedy() {
@@ -133,7 +133,7 @@ impl PassedOver {
     }
 }
 
-/// Files that stand beside the checkpoint, found by name only and not opened.
+/// Files beside the checkpoint, found by name and not opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Companions {
@@ -209,19 +209,19 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Precedence => f.write_str("comes later in the order of preference"),
-            Reason::Variant(variant) if variant.is_empty() => f.write_str("not of the variant"),
+            Reason::Variant(variant) if variant.is_empty() => f.write_str("has no variant"),
             Reason::Variant(variant) => write!(f, "variant {variant:?} was not asked for"),
             Reason::TrainingState => f.write_str("state of a training run"),
             Reason::Unsupported => f.write_str("format not supported"),
             Reason::Unlisted => f.write_str("the index does not list it"),
-            Reason::IndexIgnored => f.write_str("an index that was not to be used"),
-            Reason::OtherNumber => f.write_str("the name differs in a number only"),
+            Reason::IndexIgnored => f.write_str("an index, which the options exclude"),
+            Reason::OtherNumber => f.write_str("its name differs only in a number"),
             Reason::Subfolder => f.write_str("a folder with weights"),
         }
     }
 }
 
-/// serde refuses paths that are no Unicode, and a report must not fail over a name.
+/// serde rejects paths that are not Unicode; a report must not fail because of a name.
 pub(crate) fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }

@@ -8,9 +8,9 @@ pub(crate) enum FileName {
     Weights(Weights),
     /// Tensors in a format that is not supported.
     Unsupported,
-    /// Nothing: only the file's bytes tell.
+    /// Nothing: the format depends on the file's bytes.
     Unknown,
-    /// No tensors.
+    /// A file without tensors.
     Other,
 }
 
@@ -30,14 +30,14 @@ pub(crate) struct Weights {
     pub(crate) sniffed: bool,
 }
 
-/// Formats, preferred one first.
+/// Formats, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Family {
     Safetensors,
     Torch,
 }
 
-/// The names that libraries give, preferred one first.
+/// The names that libraries use, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stem {
     /// `model.safetensors`, `pytorch_model.bin`: transformers.
@@ -67,7 +67,7 @@ const UNSUPPORTED: [&str; 12] = [
     "distcp",
 ];
 
-/// Extensions of files that hold no tensors, so that nobody needs to open them to tell.
+/// Extensions of files without tensors, which need not be opened to find out.
 const NO_TENSORS: [&str; 27] = [
     "json",
     "jsonl",
@@ -110,7 +110,8 @@ const TRAINING_STATE: [&str; 8] = [
     "trainer_state",
 ];
 
-/// Reads a file name; `wanted` is the variant to see behind any stem, not only the known ones.
+/// Parses a file name; the variant `wanted` is recognised after any stem, others only after known
+/// ones.
 pub(crate) fn read(name: &str, wanted: Option<&str>) -> FileName {
     // Hidden files are leftovers: `._model.safetensors` of a copy from a Mac, for one.
     if name.starts_with('.') {
@@ -151,7 +152,7 @@ pub(crate) fn read(name: &str, wanted: Option<&str>) -> FileName {
     })
 }
 
-/// A file of an unknown name whose bytes say that it is a checkpoint.
+/// A checkpoint that is recognised by its bytes, not by its name.
 pub(crate) fn sniffed(name: &str, family: Family) -> Weights {
     Weights {
         family,
@@ -195,7 +196,7 @@ pub(crate) fn without_numbers(name: &str) -> String {
     text
 }
 
-/// Where the number of a part stands in its file's name.
+/// The position of a part's number within its file name.
 fn number_in(name: &str) -> Option<std::ops::Range<usize>> {
     let end = name.rfind("-of-").or_else(|| name.rfind("_of_"))?;
     let first = name[..end].rfind(|c: char| !c.is_ascii_digit())? + 1;
@@ -272,16 +273,16 @@ fn split_stem<'a>(
 }
 
 fn split_variant(stem: &str, is_variant: impl Fn(&str, &str) -> bool) -> Option<(&str, &str)> {
-    // A variant may have dots of its own, so each dot is tried.
+    // A variant may contain dots, so each dot is tried.
     stem.match_indices('.')
         .map(|(at, _)| (&stem[..at], &stem[at + 1..]))
         .find(|(base, variant)| is_variant(base, variant))
 }
 
-/// The number of a part, behind `-`, `_` or `.`.
+/// The number of a part, after `-`, `_` or `.`.
 ///
-/// Widths are not compared: `00001-of-000002` and `1-of-2` are met as well. Numbers begin at 0 or
-/// at 1; only the whole series tells.
+/// Widths are not compared: `00001-of-000002` and `1-of-2` both occur. Numbers begin at 0 or 1,
+/// which only the whole series shows.
 fn split_part(stem: &str) -> Option<(&str, Part)> {
     let separated = stem
         .rsplit_once("-of-")

@@ -32,15 +32,15 @@ pub(crate) fn read(path: &Path, options: &ResolveOptions) -> Result<Index, Error
             found: len,
         }));
     }
-    // Once more than the limit, so that a file that grows meanwhile is refused, not cut.
+    // One byte more than the limit, so that a file that grows meanwhile is rejected, not cut.
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default() + 1);
     let mut file = file.take(limit.saturating_add(1));
     file.read_to_end(&mut bytes).map_err(io)?;
     Index::parse(&bytes, &options.limits).map_err(refused)
 }
 
-/// Whether the first bytes can begin a JSON object. Those of a safetensors file cannot: a length
-/// in 8 bytes has zeros in it; nor can those of an archive or a pickle.
+/// Whether a file begins like a JSON object. A safetensors file does not, since its length in 8
+/// bytes has zeros in it; nor does an archive or a pickle.
 pub(crate) fn begins_like_json(path: &Path) -> Result<bool, Error> {
     let io = |error: io::Error| Error::Io {
         path: path.to_owned(),

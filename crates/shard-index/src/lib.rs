@@ -22,7 +22,7 @@
 //! - A folder: the first of the list below.
 //! - `org/name`, `org/name@revision` or `name`, where no such path exists: the folder of that
 //!   snapshot in the local Hugging Face cache.
-//!   It is looked for as Python's `huggingface_hub` does ([`hub_cache`]); nothing is fetched.
+//!   It is found as Python's `huggingface_hub` finds it ([`hub_cache`]); nothing is fetched.
 //!
 //! # What is preferred in a folder
 //!
@@ -31,35 +31,35 @@
 //!    `adapter_model`; then another index; then any other `.safetensors` file or series of parts.
 //! 2. The same for PyTorch files: `pytorch_model.bin.index.json`, `pytorch_model.bin`, and so on;
 //!    any other `.bin`, `.pt`, `.pth` or `.ckpt` file comes last.
-//! 3. Files of other extensions or of none, where [`ResolveOptions::sniff`] takes their bytes for
-//!    a checkpoint.
-//! 4. Files that by their name are the state of a training run (`training_args.bin`,
-//!    `optimizer.pt`, `scheduler.pt`, `rng_state*.pth`): only where there is nothing else.
+//! 3. Files with other extensions or none, if [`ResolveOptions::sniff`] recognises their bytes
+//! as a checkpoint.
+//! 4. Files whose names mark them as the state of a training run (`training_args.bin`,
+//!    `optimizer.pt`, `scheduler.pt`, `rng_state*.pth`): only if there is nothing else.
 //!
 //! Two files of the same rank are an error that names both.
-//! So is a file, a shard or a part that is missing from the first choice: the second is never
-//! taken in silence.
-//! Variants (`model.fp16.safetensors`, `model.safetensors.index.fp16.json`) count only where they
-//! were asked for or nothing else is there.
-//! Hidden files are not seen.
+//! A file, shard or part that is missing from the first choice is an error too: the second choice
+//! never replaces it silently.
+//! Variants (`model.fp16.safetensors`, `model.safetensors.index.fp16.json`) count only if
+//! requested, or if nothing else exists.
+//! Hidden files are ignored.
 //!
 //! # What is a series
 //!
-//! Files that agree in base, variant, extension and count, whatever stands before the number
+//! Files that agree in base, variant, extension and count, whatever separates the number
 //! (`-`, `_`, `.`) and however wide it is written.
-//! A series is complete by its lowest number, 0 or 1, and its count; it needs no index then, and
-//! is read in the order of its numbers.
-//! Two files with one number are an error.
+//! A series is complete if it has every number from its lowest, 0 or 1, up to its count; it then
+//! needs no index and is read in the order of its numbers.
+//! Two files with the same number are an error.
 //!
-//! # Nothing is left out without a word
+//! # What is left out is reported
 //!
 //! Every file, series and folder that could hold tensors and is not loaded is in
 //! [`Choice::passed_over`] with the reason and the way to load it.
-//! Of a file that was named, these are the files whose names differ in a number only.
+//! If the target is a file, these are the files whose names differ from it only in a number.
 //! Tensors that the index does not list, and copies that it does not choose, are in [`Merged`].
-//! [`ResolveOptions::index`] and [`resolve_files`] overrule what the folder says.
+//! [`ResolveOptions::index`] and [`resolve_files`] override these rules.
 //!
-//! # What is left out
+//! # Not supported
 //!
 //! Fetching, folders within a repository, and configuration: [`Companions`] says where the
 //! files are, and opens none.

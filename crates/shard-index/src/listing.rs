@@ -28,7 +28,7 @@ impl<'a, T: fmt::Debug> Listing<'a, T, Show<T>> {
 }
 
 impl<'a> Listing<'a, PathBuf, Show<PathBuf>> {
-    /// File names without their folders, quoted: they can hold anything.
+    /// File names without their folders, quoted, since they can contain anything.
     pub(crate) fn names(paths: &'a [PathBuf]) -> Self {
         Self(paths, |path, f| write!(f, "{:?}", name(path)))
     }

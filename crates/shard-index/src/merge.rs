@@ -33,8 +33,8 @@ pub struct HeldTensor {
 ///
 /// The index settles which of several copies of a name counts; the others are left out and
 /// reported in [`Merged::copies`].
-/// A tensor that the index does not list is no error, as for the libraries that write such files:
-/// it is loaded and reported in [`Merged::unlisted`].
+/// A tensor that the index does not list is not an error, as in the libraries that write such
+/// files: it is loaded and reported in [`Merged::unlisted`].
 ///
 /// # Errors
 /// [`Error::Conflicts`] names every tensor that the index lists and no shard holds, that lies in
@@ -78,16 +78,16 @@ pub fn merge(
     })
 }
 
-/// Whether shards and index say the same: all listed tensors lie where the index says, and the
-/// shards hold no more tensors than are listed. So none can lie twice, and no table is needed.
+/// Whether shards and index agree: every listed tensor lies where the index says, and the shards
+/// hold no other tensors. Then no name is repeated, and no table is needed.
 fn agrees(index: &Index, catalogs: &[Catalog]) -> bool {
     let held: usize = catalogs.iter().map(Catalog::len).sum();
     let in_place = |(name, shard): (&str, ShardId)| catalogs[shard.index()].get(name).is_some();
     held == index.len() && index.iter().all(in_place)
 }
 
-/// The catalog of a shard without the tensors that the index takes from another one. They are
-/// there: else there would have been a conflict.
+/// The catalog of a shard without the tensors that the index takes from another one. Those exist;
+/// otherwise there would be a conflict.
 fn without_copies(
     catalog: &Catalog,
     shard: ShardId,
@@ -99,7 +99,7 @@ fn without_copies(
     })
 }
 
-/// A tensor where no index puts it.
+/// A tensor that the index does not place there.
 struct Stray<'a> {
     name: &'a str,
     listed: Option<ShardId>,
@@ -107,7 +107,7 @@ struct Stray<'a> {
     more: Vec<ShardId>,
 }
 
-/// Finds everything that does not fit together; returns what is unlisted, and what is a copy.
+/// Finds every contradiction; returns unlisted tensors and copies.
 fn compare(
     shards: &[PathBuf],
     index: Option<&Index>,

@@ -7,11 +7,11 @@ const COMPARED: usize = 10_000;
 /// How many are suggested.
 const SUGGESTED: usize = 3;
 
-/// Where a path that does not exist leaves the folders that do.
+/// The existing part of a path that does not exist.
 pub(crate) struct Near {
     /// The deepest folder of the path that exists.
     pub(crate) folder: PathBuf,
-    /// Paths in there whose name is nearly the missing one, the nearest first.
+    /// Paths in it with names similar to the missing one, the most similar first.
     pub(crate) paths: Vec<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn near(missing: &Path) -> Near {
 
 fn similar(folder: &Path, wanted: &str) -> Vec<PathBuf> {
     let wanted = wanted.to_lowercase();
-    // A third of the letters may be wrong, so that short names do not match everything.
+    // At most a third of the letters may differ, so that short names do not match everything.
     let tolerance = (wanted.chars().count() / 3).clamp(1, 5);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut similar: Vec<_> = entries

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tensorlift_tensor_meta::Limits;
 
-/// What can be chosen about [`resolve`](crate::resolve()); the defaults suit nearly everyone.
+/// Options of [`resolve`](crate::resolve()).
 ///
 /// ```
 /// use tensorlift_shard_index::ResolveOptions;
@@ -17,17 +17,18 @@ use tensorlift_tensor_meta::Limits;
 #[non_exhaustive]
 pub struct ResolveOptions {
     /// The variant to take from a folder, such as `fp16` for `model.fp16.safetensors`.
-    /// Default: the files without one; a variant only where there is nothing else.
+    /// Default: the files without one; a variant only if there is nothing else.
     pub variant: Option<String>,
-    /// The Hugging Face cache to look in. Default: as [`environment`](Self::environment) says.
+    /// The Hugging Face cache to look in. Default: given by [`environment`](Self::environment).
     pub cache: Option<PathBuf>,
     /// The variables that say where the Hugging Face cache is. Default: those of the process.
     pub environment: Environment,
     /// Ceilings for index files. Default: [`Limits::default`].
     pub limits: Limits,
-    /// Whether an index of a folder is used. Default: where the order of preference says so.
+    /// Whether an index of a folder is used. Default: by the order of preference.
     pub index: IndexUse,
-    /// Tells from its bytes what a file of an unknown name is. Default: such files are not seen.
+    /// Recognises the format of a file with an unknown name by its bytes. Default: such files are
+    /// ignored.
     pub sniff: Option<Sniff>,
 }
 
@@ -35,19 +36,19 @@ pub struct ResolveOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IndexUse {
-    /// The one that comes first in the order of preference, if one does.
+    /// The first in the order of preference, if any.
     #[default]
     Auto,
-    /// None: files and whole series count as if no index were there.
+    /// None: files and complete series are used as if there were no index.
     Ignore,
-    /// This one, within the folder or elsewhere; its shards are those of the folder.
+    /// This one, inside the folder or elsewhere; its shards are in the folder.
     File(PathBuf),
 }
 
-/// Tells from its bytes what the file at a path is.
+/// Recognises the format of the file at a path by its bytes.
 pub type Sniff = fn(&Path) -> Sniffed;
 
-/// What the bytes of a file say.
+/// The format that a file's bytes show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sniffed {
@@ -113,7 +114,7 @@ impl ResolveOptions {
 
 /// Where environment variables come from.
 ///
-/// The default asks the process at the moment of need and copies nothing.
+/// The default reads the variables of the process when they are needed.
 #[derive(Clone, Default)]
 pub struct Environment(Option<BTreeMap<OsString, OsString>>);
 
@@ -135,13 +136,13 @@ impl Environment {
     pub(crate) fn var(&self, name: &str) -> Option<OsString> {
         match &self.0 {
             Some(variables) => variables.get(std::ffi::OsStr::new(name)).cloned(),
-            // The standard library panics on names no variable can have.
+            // The standard library panics on invalid names.
             None if name.is_empty() || name.contains(['=', '\0']) => None,
             None => std::env::var_os(name),
         }
     }
 
-    /// What `~` stands for.
+    /// The home folder, for `~`.
     pub(crate) fn home(&self) -> Option<OsString> {
         match &self.0 {
             Some(_) => self.var("HOME"),

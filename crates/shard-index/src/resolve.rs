@@ -22,7 +22,7 @@ pub struct Resolved {
     pub shards: Vec<PathBuf>,
     /// What the index file says, where there is one.
     pub index: Option<Index>,
-    /// What was chosen and what was passed over.
+    /// What was chosen, and what was passed over.
     pub choice: Choice,
     /// The folder of the shards.
     pub folder: PathBuf,
@@ -33,13 +33,13 @@ pub struct Resolved {
 /// Finds the files of the checkpoint that `target` names: a file, an index file, a folder, or a
 /// model in the Hugging Face cache.
 ///
-/// A path that exists is always meant as a path.
+/// A path that exists is always taken as a path.
 /// See the [crate's page](crate) for the order in which the files of a folder are preferred.
 /// Shards are not opened, but each must be there.
 ///
 /// # Errors
-/// If there is nothing, if what there is cannot be told apart, or if part of it is missing: then
-/// all that is missing is named, and nothing else is loaded in its place.
+/// If there is no checkpoint, if several are equally preferred, or if parts are missing: then all
+/// missing parts are named, and nothing is loaded in their place.
 pub fn resolve(target: impl AsRef<Path>, options: &ResolveOptions) -> Result<Resolved, Error> {
     let target = target.as_ref();
     if target.as_os_str().is_empty() {
@@ -61,10 +61,10 @@ pub fn resolve(target: impl AsRef<Path>, options: &ResolveOptions) -> Result<Res
 
 /// Takes these files as one checkpoint, in the order given.
 ///
-/// No index is read; [`ResolveOptions::variant`] and [`ResolveOptions::index`] say nothing here.
+/// No index is read.
 ///
 /// # Errors
-/// If none is named, or one of them is not there.
+/// If no file is given, or one of them does not exist.
 pub fn resolve_files(files: &[PathBuf]) -> Result<Resolved, Error> {
     let Some(first) = files.first() else {
         return Err(Error::EmptyTarget);
@@ -115,7 +115,7 @@ fn at_file(path: &Path, options: &ResolveOptions) -> Result<Resolved, Error> {
                 return finish(path, folder, Route::File, selection, Some(index));
             }
             Err(error) if is_json || file_name::is_index(&name) => return Err(error),
-            // Of another name: what it is will be found by whoever opens it.
+            // With another name, its format is recognised when it is opened.
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(_) => {}
         }
@@ -169,7 +169,7 @@ fn not_found(target: &Path, hub: Option<Box<HubMiss>>) -> Error {
     }
 }
 
-/// The hub name that was meant; an error where it was meant for sure, but is wrong.
+/// The text as a hub name; an error if it can only be a hub name and is invalid.
 fn hub_name(target: &Path) -> Result<Option<HubName>, Error> {
     let Some(text) = target.to_str().filter(|text| hub::looks_like_name(text)) else {
         return Ok(None);
@@ -190,7 +190,7 @@ fn in_snapshot(
 ) -> Result<Resolved, Error> {
     let snapshot = entry.snapshot.clone();
     select(&snapshot, options, Route::Hub(entry)).map_err(|error| {
-        // Weights that were found elsewhere or in another format say that nothing is missing.
+        // If weights exist elsewhere or in another format, nothing is missing.
         let is_incomplete = match &error {
             Error::NoCheckpoint {
                 unsupported,
@@ -238,7 +238,7 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
-/// Checks that all shards of what was selected are there, and says what else is.
+/// Checks that all shards of the selection exist, and lists what was passed over.
 fn finish(
     chosen: &Path,
     folder: &Path,
@@ -304,7 +304,7 @@ fn absent(path: &Path) -> Option<MissingShard> {
             Ok(_) => "a link to nothing",
             Err(_) => "not there",
         },
-        // Opening it will tell more.
+        // Opening it gives a better error.
         Err(_) => return None,
     };
     Some(MissingShard {
@@ -313,7 +313,7 @@ fn absent(path: &Path) -> Option<MissingShard> {
     })
 }
 
-/// Whether an error means that there is no such path, names that no path can have included.
+/// Whether an error means that the path does not exist, or cannot exist.
 fn is_absence(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     matches!(

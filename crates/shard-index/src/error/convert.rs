@@ -133,20 +133,20 @@ fn remedy(error: &Error) -> Option<&'static str> {
             }
         },
         Error::Ambiguous { .. } => {
-            "name one of the files, or with --files all that belong together"
+            "name one of the files, or list those that belong together with --files"
         }
-        Error::NoVariant { available, .. } if available.is_empty() => "ask for no variant",
-        Error::NoVariant { .. } => "ask for one that is there, or for none",
+        Error::NoVariant { available, .. } if available.is_empty() => "leave the variant out",
+        Error::NoVariant { .. } => "request an existing variant, or none",
         Error::IndexOfFile { .. } => "name the folder, or the index file alone",
         Error::MissingShards { alternatives, .. } if !alternatives.is_empty() => {
-            "fetch what is missing, or name what is meant"
+            "fetch the missing parts, or name the file to load"
         }
         Error::MissingParts { .. } | Error::MissingShards { .. } => "fetch what is missing",
         Error::Index { error, .. } => index_remedy(error),
         Error::HubName { .. } => "write it as \"org/name\" or \"org/name@revision\"",
         Error::CorruptRef { .. } => "fetch the model again",
         Error::Conflicts(conflicts) if conflicts.index.is_none() => {
-            "name the one file that is meant, or fetch the index of the files"
+            "name one file, or fetch the index of the files"
         }
         Error::Conflicts(conflicts) if conflicts.repeated.is_empty() => {
             "fetch index and shards again, all from one revision, or load the folder with --no-index"
@@ -154,7 +154,7 @@ fn remedy(error: &Error) -> Option<&'static str> {
         Error::Conflicts(_) => "fetch index and shards again, all from one revision",
         Error::ShardCount { .. } => "pass one catalog for each shard, in their order",
         Error::Catalog(_) => "fetch the shards again",
-        // The messages name the command, or there is nothing to say.
+        // The message names the command already, or there is no remedy.
         Error::NotFound { .. }
         | Error::NotCached(_)
         | Error::Io { .. }

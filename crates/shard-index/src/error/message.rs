@@ -1,4 +1,4 @@
-//! The messages that take more than one line to put together.
+//! Messages that are assembled from several parts.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ impl fmt::Display for NoCheckpointLine<'_> {
             Some(_) => write!(f, "only formats that are not supported: {files}")?,
         }
         if !self.folders.is_empty() {
-            // In full: they are there to be copied.
+            // In full, so that they can be copied.
             let folders = Listing::with(self.folders, |folder, f| write!(f, "{folder:?}"));
             write!(f, "; these folders in it have some: {folders}")?;
         }

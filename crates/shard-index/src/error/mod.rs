@@ -26,7 +26,7 @@ pub enum Error {
     /// The target is neither a path nor a model in the cache.
     #[error("{}", NotFoundLine { folder, near, hub: hub.as_deref() })]
     NotFound {
-        /// What was asked for.
+        /// What was requested.
         target: PathBuf,
         /// The deepest folder of that path that exists.
         folder: PathBuf,
@@ -87,12 +87,12 @@ pub enum Error {
         /// Those that could be meant; of numbered parts the first.
         candidates: Vec<PathBuf>,
     },
-    /// The variant that was asked for is not there.
+    /// The requested variant does not exist.
     #[error("{}", NoVariantLine { variant, available })]
     NoVariant {
         /// The folder.
         folder: PathBuf,
-        /// What was asked for.
+        /// What was requested.
         variant: String,
         /// What is there.
         available: Vec<String>,
@@ -119,10 +119,10 @@ pub enum Error {
         shards: usize,
         /// Those that are missing.
         missing: Vec<MissingShard>,
-        /// Other checkpoints in the folder; none is taken in place of the broken one.
+        /// Other checkpoints in the folder; none replaces the broken one.
         alternatives: Vec<PassedOver>,
     },
-    /// An index was given for a target that is a file.
+    /// An index was named, but the target is a file.
     #[error("expected a folder to use the index for, found a file")]
     IndexOfFile {
         /// The target.
@@ -136,7 +136,7 @@ pub enum Error {
         /// What is missing.
         error: Box<Error>,
     },
-    /// The index file cannot be believed.
+    /// The index file is invalid.
     #[error("{error}")]
     Index {
         /// The index file.
@@ -144,13 +144,13 @@ pub enum Error {
         /// What is wrong with it.
         error: IndexError,
     },
-    /// No model can have that name, or no revision.
+    /// The text is not a valid model name or revision.
     #[error("{error}")]
     HubName {
         /// What is wrong with it.
         error: HubNameError,
     },
-    /// A file under `refs/` in the Hugging Face cache names no commit.
+    /// A file under `refs/` in the Hugging Face cache does not hold a commit.
     #[error("expected a commit, found {found:?}")]
     CorruptRef {
         /// The file.
@@ -169,7 +169,7 @@ pub enum Error {
         /// How many catalogs were given.
         catalogs: usize,
     },
-    /// The shards cannot make up one catalog.
+    /// The shards do not form one catalog.
     #[error(transparent)]
     Catalog(CatalogError),
 }
@@ -184,13 +184,13 @@ pub struct MissingShard {
     pub found: &'static str,
 }
 
-/// All that does not fit together between an index and its shards.
+/// Every contradiction between an index and its shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Conflicts {
     /// The index file, where it is known.
     pub index: Option<PathBuf>,
-    /// The shards that the numbers below stand for.
+    /// The shards that the numbers below refer to.
     pub shards: Vec<PathBuf>,
     /// Tensors that the index lists and no shard holds, in the order of the index.
     pub missing: Vec<MissingTensor>,

@@ -13,7 +13,7 @@ pub(super) struct Candidate {
     pub(super) name: Weights,
     /// By number; a file alone has number 1.
     pub(super) files: BTreeMap<u32, PathBuf>,
-    /// Parts whose number another file has too: `-01-of-12` beside `-1-of-12`.
+    /// Parts with the number of another part: `-01-of-12` beside `-1-of-12`.
     pub(super) twins: Vec<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ impl Candidate {
         key(&self.name)
     }
 
-    /// Its place in the order of preference; equal ones cannot be told apart.
+    /// Its position in the order of preference; equal ranks are ambiguous.
     pub(super) fn rank(&self) -> (bool, bool, Family, Stem, u8) {
         let Weights { family, stem, .. } = self.name;
         let shape = match (stem, self.name.shape) {
@@ -99,7 +99,7 @@ impl Candidate {
         })
     }
 
-    /// The name a part would have, in the manner of those that are there.
+    /// The name of a missing part, in the style of the parts that exist.
     fn part(&self, number: u32) -> String {
         let names = self.files.values().filter_map(|path| path.file_name());
         let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();

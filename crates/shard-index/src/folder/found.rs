@@ -10,12 +10,12 @@ use crate::file_name::{self, Family, FileName, Shape};
 use crate::options::Sniffed;
 use crate::{Error, ResolveOptions};
 
-/// How many folders within a folder are looked into, and how many files of each.
+/// The most subfolders that are searched, and the most files in each.
 const LOOKED_INTO: usize = 64;
-/// How many files of unknown names are opened to tell what they are.
+/// The most files of unknown names that are opened to recognise their format.
 const SNIFFED: usize = 1000;
 
-/// All that matters in a folder.
+/// The relevant contents of a folder.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) candidates: Vec<Candidate>,
@@ -41,8 +41,7 @@ impl Found {
             found.is_empty = false;
             let (file, path) = (entry.file_name(), entry.path());
             let file = file.to_string_lossy();
-            // A link to nothing stays a candidate: to pass it over in silence would load
-            // something else than was meant.
+            // A dangling link stays a candidate: skipping it silently could load the wrong files.
             let metadata = fs::metadata(&path).ok();
             if metadata.as_ref().is_some_and(fs::Metadata::is_dir) {
                 if !file.starts_with('.') {
@@ -108,7 +107,7 @@ impl Found {
     }
 }
 
-/// Those of the folders that hold weights, by the names of their files.
+/// The folders that hold weights, judged by file names.
 pub(super) fn with_weights(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
     let holds_weights = |folder: &PathBuf| {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();

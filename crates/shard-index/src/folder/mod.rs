@@ -16,7 +16,7 @@ use candidate::{Candidate, key};
 use found::{Found, with_weights};
 use others::Others;
 
-/// What is taken, and what else is there.
+/// The files that were chosen, and the alternatives.
 pub(crate) struct Selection {
     /// The chosen file, or all parts in their order.
     pub(crate) files: Vec<PathBuf>,
@@ -36,7 +36,7 @@ pub(crate) fn choose(folder: &Path, options: &ResolveOptions) -> Result<Selectio
     }
     let variant = variant(folder, &found.candidates, options.variant.as_deref())?;
     let is_of_variant = |candidate: &Candidate| candidate.name.variant == variant;
-    // Parts beside an index of their name are its shards, not a choice of their own.
+    // Parts beside an index of the same name are its shards, not a separate choice.
     let indexed = found.indexed();
     let is_choice = |candidate: &Candidate| {
         is_of_variant(candidate) && !(candidate.is_series() && indexed.contains(&candidate.key()))
@@ -81,7 +81,7 @@ pub(crate) fn choose(folder: &Path, options: &ResolveOptions) -> Result<Selectio
 }
 
 impl Selection {
-    /// An index that was named; all else in `folder` is passed over.
+    /// A named index; everything else in `folder` is passed over.
     pub(crate) fn index(path: &Path, folder: &Path, options: &ResolveOptions) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let key = match file_name::read(&name, None) {
@@ -92,7 +92,7 @@ impl Selection {
             true if candidate.is_series() => Reason::Unlisted,
             _ => Reason::Precedence,
         };
-        // The index is there to be read, whether or not its folder can be listed.
+        // The index can be read even if its folder cannot be listed.
         let found = Found::list(folder, options).unwrap_or_default();
         let candidates = found.candidates.into_iter().map(|other| {
             let reason = reason(&other);
@@ -109,8 +109,8 @@ impl Selection {
         }
     }
 
-    /// Files that were named. Passed over are those whose names differ in a number only: parts of
-    /// the same checkpoint, for all that anybody knows.
+    /// Files that were named. Files whose names differ only in a number are passed over: they may
+    /// be parts of the same checkpoint.
     pub(crate) fn named(files: Vec<PathBuf>, form: Form) -> Self {
         let pattern = |path: &Path| {
             let name = path.file_name().unwrap_or_default();
@@ -122,7 +122,7 @@ impl Selection {
                 Some(parent) if parent != Path::new("") => parent,
                 _ => Path::new("."),
             };
-            // Most names have no number, and their folder need not be listed.
+            // Most names have no number; then the folder is not listed.
             let entries = wanted.contains('#').then(|| fs::read_dir(folder));
             let entries = entries.into_iter().flatten().flatten().flatten();
             let mut alike: Vec<_> = entries
@@ -155,8 +155,7 @@ impl Selection {
     }
 }
 
-/// The variant to choose from: the one asked for, or none, or the only one where nothing else is
-/// there.
+/// The variant to choose: the requested one, or none, or the only one that exists.
 fn variant(
     folder: &Path,
     candidates: &[Candidate],
@@ -191,7 +190,7 @@ fn variant(
     Ok(variants.first().map(|&only| only.to_owned()))
 }
 
-/// Says what is there instead of a checkpoint.
+/// The error for a folder without a checkpoint.
 fn nothing(folder: &Path, found: Found) -> Error {
     let folder = folder.to_owned();
     match found.is_empty {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::candidate::Candidate;
 use crate::choice::{PassedOver, Reason};
 
-/// What a folder offers beside the chosen.
+/// The contents of a folder that were not chosen.
 #[derive(Default)]
 pub(crate) struct Others {
     pub(super) candidates: Vec<(Candidate, Reason)>,
@@ -15,7 +15,7 @@ pub(crate) struct Others {
 }
 
 impl Others {
-    /// All that is not used, named once: a series by its first file.
+    /// Everything unused, listed once; a series by its first file.
     pub(crate) fn passed_over(self, used: &HashSet<&Path>) -> Vec<PassedOver> {
         let mut passed_over = Vec::new();
         for (candidate, reason) in self.candidates {

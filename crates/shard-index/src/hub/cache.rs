@@ -26,7 +26,7 @@ pub struct HubEntry {
     pub repo: String,
     /// The revision asked for.
     pub revision: String,
-    /// The commit it stands for in this cache.
+    /// The commit that it resolves to in this cache.
     pub commit: String,
     /// The folder of the snapshot.
     #[serde(serialize_with = "lossy")]
@@ -41,7 +41,7 @@ pub struct HubMiss {
     pub name: HubName,
     /// The folder of the cache.
     pub cache: PathBuf,
-    /// What was not there.
+    /// What was missing.
     pub reason: MissReason,
 }
 
@@ -51,12 +51,12 @@ pub struct HubMiss {
 pub enum MissReason {
     /// The folder of the model.
     Repo(PathBuf),
-    /// The revision, among those known.
+    /// The revision; the known ones are listed.
     Revision {
         /// The revisions and commits that are there, at most 100.
         known: Vec<String>,
     },
-    /// The folder of the snapshot that the revision stands for.
+    /// The folder of the snapshot that the revision resolves to.
     Snapshot(PathBuf),
 }
 
@@ -64,7 +64,7 @@ pub enum MissReason {
 ///
 /// `HF_HUB_CACHE`; else `HUGGINGFACE_HUB_CACHE`; else `hub` in `HF_HOME`, which is `huggingface`
 /// in `XDG_CACHE_HOME`, or in `~/.cache`, where it is not set.
-/// A variable that is set, but empty, counts.
+/// A variable that is set but empty counts as set.
 /// `~`, `$NAME` and `${NAME}` are expanded.
 #[must_use]
 pub fn hub_cache(environment: &Environment) -> PathBuf {
@@ -78,7 +78,7 @@ pub fn hub_cache(environment: &Environment) -> PathBuf {
         let home = home.unwrap_or_else(|| caches().join("huggingface").into());
         expanded(home).join("hub").into()
     };
-    // Python expands the default once more than the variables it is made of; so does this.
+    // Python expands the default once more after expanding its variables; so does this.
     expanded(
         environment
             .var("HF_HUB_CACHE")
@@ -172,7 +172,7 @@ fn read_ref(path: &Path) -> Result<Option<String>, Error> {
 /// The revisions and commits a model's folder has, as far as they can be listed.
 fn known(folder: &Path) -> Vec<String> {
     let mut known = Vec::new();
-    // One folder deep is what `pr/1` needs.
+    // One level of folders covers names such as `pr/1`.
     for name in children(&folder.join("refs")) {
         let path = folder.join("refs").join(&name);
         if path.is_dir() {

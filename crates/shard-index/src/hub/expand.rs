@@ -4,8 +4,8 @@ use crate::Environment;
 
 /// Python's `os.path.expandvars(os.path.expanduser(value))`, which `huggingface_hub` applies.
 ///
-/// Differences: `~user` is left as it is, since only the user database knows that folder, and so
-/// is a value that is no text.
+/// Differences: `~user` is left unchanged, since it needs the user database, and so is a value that
+/// is not Unicode.
 pub(super) fn expand(value: OsString, environment: &Environment) -> OsString {
     let text = match value.into_string() {
         Ok(text) => text,
@@ -38,7 +38,7 @@ fn user(text: String, environment: &Environment) -> String {
     }
 }
 
-/// Replaces `$NAME` and `${NAME}` once, not in what was put in; unknown ones stay.
+/// Replaces `$NAME` and `${NAME}` once, without expanding the values; unknown names stay.
 fn variables(text: &str, environment: &Environment) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;

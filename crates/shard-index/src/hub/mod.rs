@@ -26,17 +26,17 @@ pub struct HubName {
     revision: String,
 }
 
-/// A name that no model on the hub can have.
+/// Why a text cannot be the name of a model on the hub.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HubNameError {
-    /// The part before `@` is no `name` or `org/name`.
+    /// The part before `@` is not `name` or `org/name`.
     #[error(
         "{0:?} is no hub name: expected \"name\" or \"org/name\" of at most 96 letters, digits, \
          \"-\", \"_\" and \".\" each, without \"--\" or \"..\""
     )]
     Repo(String),
-    /// The part behind `@` is no branch, tag or commit.
+    /// The part after `@` cannot be a branch, tag or commit.
     #[error(
         "{0:?} is no revision: expected a branch, tag or commit, without \"..\", empty \
          components, backslashes, colons or control characters"
@@ -45,7 +45,7 @@ pub enum HubNameError {
 }
 
 impl HubName {
-    /// The revision that is meant where none is named.
+    /// The revision if none is named.
     pub const DEFAULT_REVISION: &'static str = "main";
 
     /// The model: `org/name` or `name`.
@@ -103,8 +103,8 @@ impl fmt::Display for HubName {
     }
 }
 
-/// Whether somebody who wrote this may have meant a hub name, a wrong one included: letters as
-/// in names, and no beginning that only paths have.
+/// Whether a text may be intended as a hub name, valid or not: it has only letters that names have,
+/// and does not begin as only a path does.
 pub(crate) fn looks_like_name(text: &str) -> bool {
     let (repo, revision) = match text.split_once('@') {
         Some((repo, revision)) => (repo, Some(revision)),
@@ -117,7 +117,7 @@ pub(crate) fn looks_like_name(text: &str) -> bool {
     };
     match revision {
         None => components <= 2 && repo.split('/').all(letters),
-        // With a revision it is no path that anybody would write.
+        // A text with a revision is unlikely to be a path.
         Some(_) => components <= 3 && repo.split('/').next().is_some_and(letters),
     }
 }
@@ -139,7 +139,7 @@ fn is_repo(repo: &str) -> bool {
         && !repo.ends_with(".git")
 }
 
-/// What git takes as a name of a branch, as far as it matters for paths.
+/// git's rules for names of branches, as far as they matter for paths.
 fn is_revision(revision: &str) -> bool {
     let fits = |component: &str| !component.is_empty() && component != ".";
     revision.split('/').all(fits)
@@ -156,7 +156,7 @@ fn is_letter(byte: u8) -> bool {
     is_word(byte) || byte == b'-' || byte == b'.'
 }
 
-/// Quoted where a shell would see more than letters: the command is there to be copied.
+/// Quoted where a shell needs it, so that the command can be copied.
 fn shell_word(text: &str) -> String {
     if text.bytes().all(|byte| is_letter(byte) || byte == b'/') && !text.starts_with('-') {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! An index file while it is read: what was found so far, within the limits.
+//! The contents of an index file while it is parsed, within the limits.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) struct Draft<'l> {
 impl<'l> Draft<'l> {
     pub(super) fn new(file_len: usize, limits: &'l Limits) -> Self {
         let mut names = Names::default();
-        // All names together are shorter than the file, so the text never moves.
+        // All names together are shorter than the file, so the string never grows.
         names.text.reserve_exact(file_len);
         Self {
             limits,
@@ -116,7 +116,7 @@ impl<'l> Draft<'l> {
         })
     }
 
-    /// Keeps a fault for [`parse`], since serde's errors carry text only.
+    /// Stores an error for [`parse`](super::parse), since errors of serde carry only text.
     pub(super) fn keep<E: serde::de::Error>(
         &mut self,
         result: Result<(), IndexError>,

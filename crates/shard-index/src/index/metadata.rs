@@ -11,7 +11,7 @@ use serde::de::{
 use super::draft::{Draft, within};
 use super::{Index, IndexError};
 
-/// The object `metadata`; `null` stands for none.
+/// The object `metadata`; `null` counts as absent.
 pub(super) struct Metadata<'d, 'l>(pub(super) &'d mut Draft<'l>);
 
 impl<'de> DeserializeSeed<'de> for Metadata<'_, '_> {
@@ -96,7 +96,7 @@ impl<'de> serde::Deserialize<'de> for Scalar {
                 })
             }
 
-            /// Sums of packed dtypes are written as `5132190720.0` by some.
+            /// Some writers give the sum of packed dtypes as `5132190720.0`.
             fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
                 let whole = value >= 0.0 && value < u64::MAX as f64 && value.fract() == 0.0;
                 let bytes = whole.then_some(value as u64);

@@ -38,11 +38,11 @@ pub struct Index {
     metadata: BTreeMap<String, String>,
 }
 
-/// An index file that cannot be believed.
+/// Why an index file is invalid.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum IndexError {
-    /// It is no UTF-8.
+    /// It is not UTF-8.
     #[error("expected UTF-8, found other bytes")]
     NotUtf8(#[from] std::str::Utf8Error),
     /// It is not JSON, or JSON of another shape.
@@ -60,7 +60,7 @@ pub enum IndexError {
     /// Tensors are listed more than once.
     #[error("the index lists tensors more than once: {}", Listing::quoted(.0))]
     DuplicateNames(Vec<String>),
-    /// `weight_map`, `metadata` or a key of the metadata stands more than once.
+    /// `weight_map`, `metadata` or a key of the metadata is given more than once.
     #[error("the key {0:?} is given more than once")]
     DuplicateKey(String),
     /// Shard names could point outside the folder.
@@ -73,7 +73,7 @@ pub enum IndexError {
         what: &'static str,
         /// The ceiling.
         limit: u64,
-        /// The count, as far as it was taken.
+        /// The count so far.
         found: u64,
     },
 }
@@ -91,7 +91,7 @@ impl Index {
     /// Values of the metadata that are lists or objects are skipped too.
     ///
     /// # Errors
-    /// If it is no index, names a tensor twice, names a shard outside the folder, or crosses
+    /// If it is not an index, names a tensor twice, names a shard outside the folder, or crosses
     /// [`Limits::header_bytes`], [`Limits::tensors`], [`Limits::name_bytes`],
     /// [`MAX_SHARDS`](Self::MAX_SHARDS) or [`MAX_METADATA`](Self::MAX_METADATA).
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, IndexError> {
@@ -165,7 +165,7 @@ impl PartialEq for Index {
 
 impl Eq for Index {}
 
-/// Names in one piece of text and their positions by name: a million names cost no million
+/// Names in one string, with their positions by name: a million names do not cost a million
 /// allocations.
 #[derive(Clone, Default)]
 struct Names {
@@ -189,22 +189,22 @@ impl Names {
         self.positions.find(name, |position| self.get(position))
     }
 
-    /// Adds a name that [`index`](Self::index) has yet to learn of.
+    /// Adds a name, without its entry in the table.
     fn push(&mut self, name: &str) {
         self.text.push_str(name);
         // Bounded by the length of the file, which fits.
         self.ends.push(self.text.len() as u32);
     }
 
-    /// Learns the position of the last name; the first position of that name where it had one.
+    /// Adds the last name to the table; returns its first position if it was there already.
     fn index_last(&mut self) -> Option<usize> {
         let last = self.len().checked_sub(1)?;
         self.index(last)
     }
 
-    /// Learns all positions at once and returns the first position of each name given again.
+    /// Adds all names to the table and returns the first position of each repeated name.
     ///
-    /// Once at the end is cheaper than along the way: the table is made at its final size.
+    /// Done once at the end, since the table then has its final size.
     fn index_all(&mut self) -> Vec<usize> {
         let mut positions = NameIndex::default();
         positions.reserve(self.len(), |position| self.get(position));
@@ -223,7 +223,7 @@ impl Names {
         known
     }
 
-    /// Forgets the last name, if it was not indexed.
+    /// Removes the last name, which is not in the table.
     fn pop(&mut self) {
         self.ends.pop();
         let end = self.ends.last().map_or(0, |&end| end as usize);

@@ -10,20 +10,20 @@ use super::metadata::Metadata;
 use super::{Index, IndexError};
 
 pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Index, IndexError> {
-    // Ends of names are kept in 32 bits.
+    // Ends of names are stored in 32 bits.
     let limit = limits.header_bytes.min(u64::from(u32::MAX));
     within("bytes of an index file", bytes.len() as u64, limit)?;
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(IndexError::LfsPointer);
     }
-    // The parts that are skipped are text too.
+    // Skipped parts must be UTF-8 too.
     let text = std::str::from_utf8(bytes)?;
     let mut draft = Draft::new(bytes.len(), limits);
     let mut json = serde_json::Deserializer::from_str(text);
     let read = json
         .deserialize_map(Root(&mut draft))
         .and_then(|()| json.end());
-    // A fault of ours ends the reading with an error that says less.
+    // serde's error says less than ours, which caused it.
     if let Some(fault) = draft.fault.take() {
         return Err(fault);
     }
@@ -129,7 +129,7 @@ impl<'de> Visitor<'de> for WeightMap<'_, '_> {
     }
 }
 
-/// A text that goes into the draft without becoming a `String` of its own.
+/// A string that goes into the draft without an allocation of its own.
 struct Text<'d, 'l>(
     &'d mut Draft<'l>,
     &'static str,

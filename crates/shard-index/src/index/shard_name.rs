@@ -16,7 +16,7 @@ pub struct BadShardName {
 pub enum ShardNameFault {
     /// It is empty, or two slashes follow each other, or it ends in one.
     Empty,
-    /// It begins at the root.
+    /// It is absolute.
     Absolute,
     /// A component is `..` or `.`, or made of dots and spaces only, which Windows trims to those.
     Dots,
@@ -28,8 +28,8 @@ pub enum ShardNameFault {
     Control,
 }
 
-/// Checks that a name stays inside the folder it is joined to, on every system: an index that is
-/// safe to read on one must not be a trap on another.
+/// Checks that a name stays inside the folder that it is joined to, on every system: an index that
+/// is safe on one must be safe on all.
 pub(super) fn check(name: &str) -> Result<(), ShardNameFault> {
     if name.starts_with('/') {
         return Err(ShardNameFault::Absolute);
