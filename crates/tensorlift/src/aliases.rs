@@ -1,17 +1,17 @@
-//! Further names of tied tensors in safetensors files, which hold each tensor once.
+//! Additional names of tied tensors in safetensors files, which store each tensor once.
 
 use std::sync::Arc;
 
 use tensorlift_tensor_meta::{Catalog, CatalogError};
 
-/// A line that many files have, and that is no name of a tensor.
+/// A metadata line of many files, which is not the name of a tensor.
 const FORMAT: &str = "format";
 
-/// The catalog with the names that its metadata tells of.
+/// The catalog with the additional names from its metadata.
 ///
-/// Rule: a line whose key is no tensor's name, and whose value is one, makes the key a further
-/// name of that tensor: `save_model` of Python's safetensors and `tensorlift convert` leave such
-/// lines for the names that they do not store.
+/// If the value of a metadata line is the name of a tensor and its key is not, the key becomes
+/// another name of that tensor: `save_model` of Python's safetensors and `tensorlift convert` write
+/// such lines for names that they do not store.
 pub(crate) fn add(catalog: Arc<Catalog>) -> Result<Arc<Catalog>, CatalogError> {
     let names: Vec<(String, usize)> = catalog
         .metadata()

@@ -22,11 +22,11 @@ use crate::loader::Loader;
 pub struct Checkpoint {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) shards: Vec<Shard>,
-    /// What PyTorch files hold beside tensors, one for each.
+    /// The non-tensor contents of PyTorch files, one item for each file.
     pub(crate) extras: Arc<[Extras]>,
-    /// The path that was cut off all names.
+    /// The path that was removed from all names.
     pub(crate) root: String,
-    /// Whether it holds shares of tensors, which arrive without the rest.
+    /// Whether it holds shares of tensors, which are loaded without the rest.
     pub(crate) row_major: bool,
     pub(crate) choice: Choice,
     pub(crate) companions: Companions,
@@ -63,7 +63,7 @@ impl Checkpoint {
         Self::from_storage("in memory", Arc::new(MemoryStorage::new(bytes)))
     }
 
-    /// Opens one file from a storage of your own; errors and reports call it `name`.
+    /// Opens one file from any [`Storage`]; errors and reports call it `name`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -108,8 +108,9 @@ impl Checkpoint {
         &self.choice
     }
 
-    /// What the file holds beside tensors, as a value: of a PyTorch file all else that was pickled,
-    /// where a tensor is `{"$tensor": name}`; of safetensors files their metadata.
+    /// The non-tensor contents as a value. For a PyTorch file this is everything that was pickled,
+    /// with `{"$tensor": name}` in place of each tensor; for safetensors files it is their
+    /// metadata.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for safetensors files without metadata;
@@ -130,7 +131,7 @@ impl Checkpoint {
         value.map_err(|error| Error::from(error).with_path(self.choice.chosen.clone()))
     }
 
-    /// What a PyTorch file holds beside tensors, object by object, for those who rebuild it.
+    /// The non-tensor contents of a PyTorch file, object by object, for callers that rebuild it.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for safetensors files; [`ErrorKind::Misuse`] for checkpoints of
@@ -147,12 +148,12 @@ impl Checkpoint {
             Some(Some(state)) => Ok(state),
             Some(None) => refused(
                 ErrorKind::Misuse,
-                "each shard has a state: open the one you mean",
+                "each shard has its own state: open one of them",
             ),
         }
     }
 
-    /// What a PyTorch file holds beside tensors, as a type of yours: epoch, optimizer settings,
+    /// The non-tensor contents of a PyTorch file, deserialized: epoch, optimizer settings,
     /// scheduler, random number generators.
     ///
     /// Integers beyond `i64` come as decimal text, tensors as a map from `"$tensor"` to the name.
@@ -167,7 +168,8 @@ impl Checkpoint {
         })
     }
 
-    /// Fails if a PyTorch file holds no tensor: such a file opens for its state, but is no model.
+    /// Fails if a PyTorch file holds no tensor: such a file opens for its state, but is not a
+    /// model.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], saying what the file holds instead.
@@ -178,7 +180,7 @@ impl Checkpoint {
                 let found = format!("the file holds no tensor, but {}", state.summary());
                 Err(Error::new(ErrorKind::NotFound, found)
                     .with_path(self.choice.chosen.clone())
-                    .with_remedy("open another file, or ask this one for its state"))
+                    .with_remedy("open another file, or read the state of this one"))
             }
             _ => Ok(()),
         }
@@ -193,11 +195,10 @@ impl Checkpoint {
             .map(|(path, tensors)| (path.as_str(), *tensors))
     }
 
-    /// The path below which the names are likely the model's own, as in `state_dict`; empty where
-    /// they are so already.
+    /// The path below which names are likely those of the model, such as `state_dict`; empty if
+    /// they are already.
     ///
-    /// What wrappers of a model put before all names (`module`, `_orig_mod`) is such a path in
-    /// every format.
+    /// Prefixes added by wrappers (`module`, `_orig_mod`) are such a path in every format.
     #[must_use]
     pub fn automatic_root(&self) -> String {
         match &self.extras[..] {
@@ -206,7 +207,7 @@ impl Checkpoint {
         }
     }
 
-    /// The path that was cut off all names by [`root`](Self::root).
+    /// The path that [`root`](Self::root) removed from all names.
     #[must_use]
     pub fn current_root(&self) -> &str {
         &self.root
@@ -276,8 +277,8 @@ impl Checkpoint {
         self.divided(|entry| slice(entry).map(|slice| [(entry.name().to_owned(), slice)]))
     }
 
-    /// The same checkpoint with several parts, each of its own name, in place of the tensors for
-    /// which `parts` gives some: a fused matrix as its queries, keys and values. Parts are cut as
+    /// The same checkpoint with several named parts in place of each tensor for which `parts`
+    /// returns some: a fused matrix as its queries, keys and values. Parts are cut as
     /// those of [`sliced`](Self::sliced) are.
     ///
     /// ```
@@ -298,7 +299,7 @@ impl Checkpoint {
     /// ```
     ///
     /// # Errors
-    /// As [`sliced`](Self::sliced), and if two tensors get one name.
+    /// As [`sliced`](Self::sliced), and if two tensors get the same name.
     pub fn divided<N: Into<Box<str>>, P: IntoIterator<Item = (N, Slice)>>(
         &self,
         parts: impl Fn(&Entry) -> Option<P>,

@@ -25,10 +25,10 @@ pub use tensorlift_device_cuda::{
     dlpack, survey,
 };
 
-/// A copy of a tensor on a GPU in memory of its own, row-major and without gaps, made there.
+/// A copy of a tensor on a GPU, made on the GPU: separate memory, row-major, without gaps.
 ///
-/// The share of a rank of any dimension but the first comes with the rows around it; once all
-/// shares of a load are copied and the load is dropped, only they take memory.
+/// A rank's share along any dimension but the first is loaded with the rows around it; once all
+/// shares are copied and the load is dropped, only the copies take memory.
 ///
 /// # Errors
 /// If the tensor is not on a GPU, or the copy failed.

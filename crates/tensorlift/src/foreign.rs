@@ -1,7 +1,7 @@
-//! What a file is that is no checkpoint of ours, or a damaged one.
+//! Recognises files that are not checkpoints, or are damaged ones.
 //!
-//! The cause that an error states, and the remedy that it gives, follow from what is seen: from
-//! the file's beginning and its end, and from the names within an archive. This is the only place
+//! The error and its remedy follow from the beginning and the end of the file, and from the names
+//! within an archive. This is the only place
 //! that knows other formats.
 
 use std::fmt;
@@ -15,26 +15,26 @@ use tensorlift_tensor_meta::{Error, ErrorKind};
 
 use crate::archive::{self, Archive};
 
-/// Enough of a file's beginning to tell every format.
+/// The bytes at the beginning of a file that every format is recognised by.
 pub(crate) const PREFIX_BYTES: usize = 1024;
 /// How much of a file's end is searched for bytes that are not zero.
 const MOST_TAIL_BYTES: u64 = 256 << 20;
-/// Zeros at the end of a file that are no accident.
+/// The fewest zeros at the end of a file that count as damage.
 const TAIL_BYTES: u64 = 64;
 /// Names that a message shows of an archive.
 const SHOWN_NAMES: usize = 4;
 
-/// Something else than a checkpoint that can be read.
+/// A file other than a checkpoint that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Foreign {
     Empty,
     /// Nothing but zeros.
     Zeros,
-    /// Zeros, and other bytes behind so many of them.
+    /// This many zeros, then other bytes.
     ZerosFirst(u64),
-    /// A beginning as it should be, and so many zeros at the end.
+    /// A correct beginning, and this many zeros at the end.
     ZerosLast(u64),
-    /// The end of a zip archive, and no beginning of one.
+    /// The end of a zip archive without its beginning.
     ZipWithoutBeginning,
     Gguf,
     /// llama.cpp's formats before GGUF.
@@ -42,7 +42,7 @@ pub(crate) enum Foreign {
     Html,
     /// A message of a web service.
     XmlOrJson,
-    /// The pointer that stands for a file kept in Git LFS.
+    /// A Git LFS pointer in place of the file.
     LfsPointer,
     Gzip,
     /// bzip2, xz, zstd, 7z or rar.
@@ -91,7 +91,7 @@ const MAGICS: [(&[u8], Foreign); 18] = [
     (b"\xff\xd8\xff", Foreign::Media),
 ];
 
-/// What a file is that begins with `prefix` and is neither safetensors nor PyTorch.
+/// The kind of a file that begins with `prefix` and is neither safetensors nor PyTorch.
 pub(crate) fn identify(prefix: &[u8], storage: &dyn Storage) -> Foreign {
     if prefix.is_empty() {
         return Foreign::Empty;
@@ -147,7 +147,8 @@ fn text(prefix: &[u8]) -> Option<Foreign> {
     })
 }
 
-/// Looks for what explains that a file cannot be read, though it begins as one of ours does.
+/// Replaces the error of a file that begins like a checkpoint, if the rest of the file shows the
+/// cause.
 pub(crate) fn explain(storage: &dyn Storage, path: &Path, error: Error) -> Error {
     if !matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Unsupported) {
         return error;
@@ -155,7 +156,7 @@ pub(crate) fn explain(storage: &dyn Storage, path: &Path, error: Error) -> Error
     let is_piece = path.extension().is_some_and(|end| end == "distcp");
     let found = match archive::read(storage) {
         _ if is_piece => Some(Foreign::Distributed),
-        // A torch archive that is broken inside says so itself.
+        // The reader's error describes a damaged PyTorch archive better.
         Some(archive) => of_archive(archive),
         None => Some(zeros(storage, true))
             .filter(|&zeros| zeros >= TAIL_BYTES)
@@ -186,7 +187,7 @@ fn of_archive(archive: Archive) -> Option<Foreign> {
     }
 }
 
-/// The number of zeros at the beginning of a file, or at its end, as far as they are searched.
+/// The number of zeros at the beginning or the end of a file, within the searched part.
 fn zeros(storage: &dyn Storage, at_end: bool) -> u64 {
     let len = storage.len();
     let most = len.min(MOST_TAIL_BYTES);
@@ -212,7 +213,7 @@ fn zeros(storage: &dyn Storage, at_end: bool) -> u64 {
     count
 }
 
-/// What the bytes of a file of an unknown name say, for the choice among the files of a folder.
+/// The format of a file with an unknown name, for the choice among the files of a folder.
 pub(crate) fn sniff(path: &Path) -> Sniffed {
     let Ok(storage) = FileStorage::open(path) else {
         return Sniffed::Other;
@@ -224,7 +225,7 @@ pub(crate) fn sniff(path: &Path) -> Sniffed {
         return Sniffed::Safetensors;
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // A name that promises weights is named in reports even where the bytes do not keep it.
+    // A name that promises weights is reported even if the bytes are something else.
     let promises = has_weights_in(&name.to_lowercase());
     let otherwise = match promises {
         true => Sniffed::Unsupported,
@@ -245,7 +246,7 @@ pub(crate) fn sniff(path: &Path) -> Sniffed {
             },
         },
         Some(torch::Format::Legacy) => Sniffed::Torch,
-        // Without a mark at its beginning, it may as well be a text.
+        // Without a protocol mark, it may be a text as well.
         Some(_) if prefix.first() == Some(&0x80) || promises => Sniffed::Torch,
         _ => match by_prefix(&prefix) {
             Some(
@@ -261,7 +262,7 @@ pub(crate) fn sniff(path: &Path) -> Sniffed {
     }
 }
 
-/// Whether a name has an extension of checkpoints in it, others behind it or not.
+/// Whether a name contains an extension of checkpoints, possibly before others.
 fn has_weights_in(name: &str) -> bool {
     let ends = [
         "safetensors",
@@ -289,7 +290,7 @@ pub(crate) fn prefix(storage: &dyn Storage) -> Result<Vec<u8>, Error> {
     Ok(prefix)
 }
 
-/// A file that is something else than its name or place promised.
+/// A file that is not what its name promises.
 #[derive(Debug, thiserror::Error)]
 #[error("expected {expected}, found {found}")]
 struct ForeignFile {
@@ -298,7 +299,7 @@ struct ForeignFile {
 }
 
 impl Foreign {
-    /// The error of a file that was found to be this.
+    /// The error for such a file.
     pub(crate) fn error(self, path: &Path) -> Error {
         let extension = path.extension().and_then(|end| end.to_str());
         let expected = match extension {
@@ -357,7 +358,7 @@ impl Foreign {
                 Unsupported,
                 "fetch the model's safetensors or PyTorch files, or save it as such",
             ),
-            _ => (Malformed, "check that this is the file you want"),
+            _ => (Malformed, "check that this is the right file"),
         }
     }
 }
@@ -402,7 +403,7 @@ impl fmt::Display for Foreign {
 }
 
 fn write_holding(f: &mut fmt::Formatter<'_>, what: &str, names: &[String]) -> fmt::Result {
-    // What can be loaded is what is looked for.
+    // Names of weights first: these can be loaded.
     let (mut names, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| has_weights_in(name));
     names.extend(others);
     if names.is_empty() {

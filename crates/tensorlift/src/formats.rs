@@ -1,4 +1,4 @@
-//! Which format a shard has, told by its bytes, and what it lists.
+//! Recognises the format of a shard by its bytes, and reads its catalog.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::notes::Note;
 pub(crate) struct Parsed {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) format: &'static str,
-    /// What a PyTorch file holds beside tensors.
+    /// The non-tensor contents of a PyTorch file.
     pub(crate) extras: Option<Extras>,
 }
 
-/// What a PyTorch file holds beside tensors.
+/// The non-tensor contents of a PyTorch file.
 #[derive(Debug)]
 pub(crate) struct Extras {
-    /// Of a file that is a checkpoint of its own; of shards, nobody can ask.
+    /// The state; shards of a checkpoint are not asked for theirs.
     pub(crate) state: Option<torch::State>,
     /// Paths that hold tensors, with their number.
     pub(crate) roots: Vec<(String, usize)>,
-    /// The path below which the names are likely the model's own.
+    /// The path below which names are likely those of the model.
     pub(crate) automatic_root: String,
     /// Bytes and names of the file that are left out.
     pub(crate) notes: Vec<Note>,
@@ -38,7 +38,7 @@ pub(crate) struct ParseOptions<'a> {
     pub(crate) policy: torch::Policy,
 }
 
-/// Reads the description of a shard that people call `path`.
+/// Reads the description of a shard; errors name it `path`.
 pub(crate) fn parse(
     storage: &dyn Storage,
     path: &Path,
@@ -64,7 +64,7 @@ fn parse_unnamed(
     }
     if !is_torch {
         let found = foreign::identify(&prefix, storage);
-        // Where nothing is known of the bytes, the format that the name promises says more.
+        // If the bytes are unknown, the error of the format that the name promises says more.
         let promised = path.extension().is_some_and(|end| end == "safetensors");
         return Err(match safetensors::read(storage, options.limits) {
             Err(error) if promised && found == foreign::Foreign::Unknown => error.into(),

@@ -19,19 +19,24 @@
 //! # }
 //! ```
 //!
-//! When [`Loader::load`] returns, every byte is where it belongs: nothing is read later, nothing
-//! was read twice to warm up.
+//! When [`Loader::load`] returns, every byte is in place: nothing is read later, and nothing was
+//! read twice to warm up.
 //!
 //! In the order in which you meet them:
 //!
-//! - [`Checkpoint`]: an open checkpoint: its files, its [`Catalog`], no tensor bytes yet.
+//! - [`Checkpoint`]: an open checkpoint: its files and its [`Catalog`], without tensor bytes.
 //! - [`Loader`]: what to load, where to, and how.
 //! - [`Loaded`]: the [`Tensor`]s in file order, by name or by value, and the [`LoadReport`].
 //! - [`Error`]: what went wrong, where, and what to do about it.
 //!
 //! This crate only ties the others together.
-//! Take `tensorlift-loader` for planning and execution into memory of your own, or a format crate
-//! alone for names and extents.
+//! Use `tensorlift-loader` to plan and execute loads into your own memory, or a format crate alone
+//! for names and extents.
+//!
+//! # Not supported
+//!
+//! Running pickled code, tensor arithmetic, networking, async I/O and lazy loading.
+//! Formats other than safetensors and PyTorch files are recognised only to name them in errors.
 
 mod aliases;
 mod archive;
@@ -55,17 +60,17 @@ pub use open::OpenOptions;
 
 pub use serde_pickle::Value;
 
-/// The types that [`Value`] is made of.
+/// The key type of [`Value`].
 pub mod state {
     pub use serde_pickle::HashableValue;
 }
 
-/// What a PyTorch file holds beside tensors, object by object.
+/// The non-tensor contents of a PyTorch file, object by object.
 pub mod torch {
     pub use tensorlift_format_torchzip::{CallPart, ObjectId, Part, State};
 }
 
-/// All that implementing a [`Device`] needs.
+/// Everything needed to implement a [`Device`].
 pub use tensorlift_device as device;
 pub use tensorlift_device::{Device, DeviceError, HostDevice, HostPool, NullDevice};
 pub use tensorlift_format_torchzip::Policy;
@@ -77,7 +82,7 @@ pub use tensorlift_loader::{
     Resolution, Shard, Tensor, Verified, Verify, parse_size,
 };
 pub use tensorlift_shard_index::{Choice, Companions, Form, IndexUse, PassedOver, Reason, Route};
-/// All that implementing a [`Storage`] needs.
+/// Everything needed to implement a [`Storage`].
 pub use tensorlift_storage as storage;
 pub use tensorlift_storage::{
     DirectStorage, FileStorage, MapStorage, MemoryStorage, ReaderKind, Storage, StorageExt, os,

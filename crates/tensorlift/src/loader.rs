@@ -22,9 +22,9 @@ const LISTED_NAMES: usize = 10;
 pub struct Loader<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     selections: Vec<Box<Selection<'a>>>,
-    /// Whether names were selected, if only none.
+    /// Whether names were selected, even if none.
     named: bool,
-    /// Selected names that are not there.
+    /// Selected names that do not exist.
     missing: Vec<String>,
     /// Selected names of tensors without bytes.
     without_bytes: Vec<String>,
@@ -51,7 +51,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Loads only entries for which `wanted` holds. Default: all; given twice, both must hold.
+    /// Loads only entries for which `wanted` returns true. Default: all. If called twice, both
+    /// conditions apply.
     pub fn select(mut self, wanted: impl Fn(&Entry) -> bool + Send + 'a) -> Self {
         self.selections.push(Box::new(wanted));
         self
@@ -59,8 +60,7 @@ impl<'a> Loader<'a> {
 
     /// Loads only the entries of these names.
     ///
-    /// It is an error of the load if one of them is not there or has no bytes, or if nothing is
-    /// left to load.
+    /// The load fails if one of them does not exist or has no bytes, or if nothing is left to load.
     pub fn select_names<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         let names: HashSet<String> = names.into_iter().map(Into::into).collect();
         for name in &names {
@@ -81,7 +81,7 @@ impl<'a> Loader<'a> {
         self.place(Placement::on(device))
     }
 
-    /// Loads each entry to the device that the placement names.
+    /// Loads each entry to the device that the placement assigns.
     pub fn place(mut self, placement: Placement) -> Self {
         self.placement = placement;
         self
@@ -109,13 +109,13 @@ impl Loader<'_> {
     }
 }
 
-/// # Doing it
+/// # Loading
 impl Loader<'_> {
-    /// What would be read, and where to.
+    /// What would be read, and into which memory.
     ///
     /// # Errors
-    /// If names were selected that are not there, the placement names no device, or a PyTorch file
-    /// holds no tensor at all.
+    /// If a selected name does not exist, the placement names a missing device, or a PyTorch file
+    /// holds no tensor.
     pub fn plan(&self) -> Result<Plan> {
         self.check_names()?;
         let assign = |entry: &Entry| self.selects(entry).then(|| self.placement.device_of(entry));
@@ -123,13 +123,13 @@ impl Loader<'_> {
         let catalog = self.checkpoint.catalog();
         let plan = plan(catalog, assign, &rules, &self.planned_options().planning())?;
         if self.named && plan.places.is_empty() {
-            let remedy = "select names that are there, and conditions that hold for them";
+            let remedy = "select existing names, and conditions that they meet";
             return Err(self.refused("no tensor is selected", &[], remedy));
         }
         Ok(plan)
     }
 
-    /// Which reader each file would get now, and why; nothing is read.
+    /// Which reader each file would get, and why; nothing is read.
     ///
     /// # Errors
     /// As [`plan`](Self::plan), and if a file cannot be opened.
@@ -137,10 +137,10 @@ impl Loader<'_> {
         probe(&self.plan()?, self.checkpoint.shards(), &self.options)
     }
 
-    /// Loads: when it returns, every byte is where it belongs.
+    /// Loads; when it returns, every byte is in place.
     ///
     /// # Errors
-    /// The first failure; nothing half-filled is handed out, and everything is freed.
+    /// The first failure; everything is freed, and no partial result is returned.
     pub fn load(&self) -> Result<Loaded> {
         let memory_before = os::memory();
         let mut phases = self.checkpoint.phases();
@@ -178,11 +178,11 @@ impl Loader<'_> {
         Ok(loaded)
     }
 
-    /// Loads into memory that you hold, parameter by parameter: the same addresses before and
-    /// after, so that a second checkpoint can go into the same memory.
+    /// Loads into the caller's memory, parameter by parameter, so that addresses stay the same and
+    /// a second checkpoint can be loaded into the same memory.
     ///
     /// A parameter is a name and a slice (`&mut [u8]` for any dtype, `&mut [f32]` and the like) or
-    /// a group of a device. It is as long as the tensor's elements, which arrive in row-major
+    /// a group of a device. Its length is that of the tensor's elements, which arrive in row-major
     /// order. Names, lengths and dtypes are checked before the first byte is read.
     /// The placement of the loader is not used.
     ///
@@ -241,10 +241,10 @@ impl Loader<'_> {
         Ok(loaded)
     }
 
-    /// Loads tensor by tensor: `handle` gets each as soon as its bytes are there, in the order of
-    /// the files, while the next ones are read.
+    /// Loads tensor by tensor: `handle` gets each as soon as its bytes have arrived, in the order
+    /// of the files, while the next ones are read.
     ///
-    /// What is read and not handled yet takes up to
+    /// Tensors that are read and not handled yet take up to
     /// [`window_bytes`](LoadOptions::window_bytes), so a checkpoint may be larger than memory: to
     /// quantize it, to convert it, to send it on.
     ///
@@ -318,12 +318,12 @@ impl Loader<'_> {
         self.options.clone().row_major(row_major)
     }
 
-    /// Whether all selections want an entry.
+    /// Whether all selections include an entry.
     fn selects(&self, entry: &Entry) -> bool {
         self.selections.iter().all(|wanted| wanted(entry))
     }
 
-    /// Refuses a file without tensors, and names that cannot be loaded.
+    /// Rejects a file without tensors, and names that cannot be loaded.
     fn check_names(&self) -> Result<()> {
         self.checkpoint.require_tensors()?;
         if !self.missing.is_empty() {

@@ -1,7 +1,7 @@
-//! What a caller may not expect of a checkpoint.
+//! Facts about a checkpoint that may surprise the caller.
 //!
-//! Rule: nothing near the chosen files is left out, and nothing beyond what the index lists is
-//! taken along, without being named with the way to change that.
+//! Every file or tensor that is left out, or loaded although the index does not list it, has a note
+//! that says how to change that.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use crate::checkpoint::Held;
 /// Names that a note shows; it holds all of them.
 const SHOWN: usize = 7;
 
-/// Something that is not loaded though it is near, or loaded though no index lists it.
+/// Something near the checkpoint that is not loaded, or loaded although no index lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
     /// Files or a folder beside the chosen ones are not loaded.
     PassedOver(PassedOver),
-    /// The file is by its name one of several parts, and it alone is loaded.
+    /// The file's name marks it as one of several parts, and only it is loaded.
     Part {
         /// The file.
         file: PathBuf,
@@ -41,18 +41,18 @@ pub enum Note {
     Unclaimed {
         /// The file.
         file: PathBuf,
-        /// Where they are and how many, a text each.
+        /// Their positions and counts, as text.
         bytes: Vec<String>,
     },
-    /// Containers of this PyTorch file that are reached along very many paths are listed along the
-    /// first alone.
+    /// Containers of this PyTorch file that have very many paths are listed under the first path
+    /// only.
     AliasesOmitted(PathBuf),
 }
 
-/// # What is not loaded, and what is taken along
+/// # What is not loaded, and what is loaded in addition
 impl Checkpoint {
-    /// Everything near the checkpoint that is not loaded, and everything that is loaded though the
-    /// index does not list it.
+    /// Everything near the checkpoint that is not loaded, and everything that is loaded although
+    /// the index does not list it.
     #[must_use]
     pub fn notes(&self) -> Vec<Note> {
         let owned = |held: &Held| (held.name.clone(), held.file.clone());
@@ -84,7 +84,7 @@ impl Checkpoint {
         !matches!(self.catalog.record(entry).source, Source::Absent { .. })
     }
 
-    /// The choice in the words of a report.
+    /// The choice as a report shows it.
     pub(crate) fn resolution(&self) -> Resolution {
         let chosen = Resolution::new(self.choice.chosen.display().to_string());
         self.notes()
@@ -126,11 +126,11 @@ impl fmt::Display for Note {
                 let file = name(file).display();
                 write!(
                     f,
-                    "{file} is part {number} of {of} by its name, and loaded alone"
+                    "{file} is part {number} of {of} by its name, and is loaded alone"
                 )
             }
             Note::Unlisted(tensors) => {
-                write!(f, "loaded, though the index does not list ")?;
+                write!(f, "loaded, although the index does not list ")?;
                 write_held(f, tensors)
             }
             Note::Copies(tensors) => {
@@ -174,7 +174,7 @@ fn name(path: &Path) -> &Path {
     path.file_name().map_or(path, Path::new)
 }
 
-/// Tensors in a row, cut short with a count.
+/// A list of tensors, cut short with a count.
 struct Shown(Vec<String>);
 
 impl fmt::Display for Shown {

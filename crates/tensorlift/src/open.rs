@@ -15,8 +15,8 @@ use crate::checkpoint::{Checkpoint, Held};
 use crate::formats::{self, Extras, ParseOptions, Parsed};
 use crate::{aliases, foreign, parallel};
 
-/// Of more shards than this, each is opened again when it is read, so that they do not use up the
-/// process's descriptors.
+/// If there are more shards than this, each is closed and reopened when it is read, to save
+/// descriptors.
 const KEPT_OPEN: usize = 16;
 
 /// How a checkpoint is opened.
@@ -43,8 +43,8 @@ impl OpenOptions {
         self
     }
 
-    /// What to do with classes that are no plain data in PyTorch files. Default:
-    /// [`Policy::Inert`]: they become data, and are never run.
+    /// How classes that are not plain data in PyTorch files are treated. Default:
+    /// [`Policy::Inert`]: their objects become data, and nothing is run.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -81,11 +81,11 @@ impl OpenOptions {
         self.open_resolved(|| resolve(target, &self.resolve))
     }
 
-    /// Opens these files as the shards of one checkpoint, in their order, whatever they are called
-    /// and whatever an index says.
+    /// Opens these files as the shards of one checkpoint, in this order, whatever their names and
+    /// any index.
     ///
     /// # Errors
-    /// As [`Checkpoint::open`], and if two of them hold tensors of one name.
+    /// As [`Checkpoint::open`], and if two of them hold tensors with the same name.
     pub fn open_files<P: Into<PathBuf>>(
         &self,
         files: impl IntoIterator<Item = P>,
@@ -132,7 +132,7 @@ impl OpenOptions {
         })
     }
 
-    /// Opens one file from a storage of your own; see [`Checkpoint::from_storage`].
+    /// Opens one file from any [`Storage`]; see [`Checkpoint::from_storage`].
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
@@ -188,7 +188,7 @@ impl OpenOptions {
             all_extras.extend(extras);
         }
         if shards.len() > 1 {
-            // Which also lets go of the catalogs, so that they can be merged without a copy.
+            // This releases the catalogs too, so that they are merged without a copy.
             all_extras
                 .iter_mut()
                 .for_each(|extras: &mut Extras| extras.state = None);
@@ -197,7 +197,7 @@ impl OpenOptions {
     }
 }
 
-/// The shards, and what each of them lists and holds beside.
+/// The shards, their catalogs and their other contents.
 pub(crate) type ParsedShards = (Vec<Shard>, Vec<Arc<Catalog>>, Vec<Extras>);
 
 fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
@@ -212,7 +212,7 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
     paths.iter().map(open).collect()
 }
 
-/// The catalog with the further names that safetensors files tell of.
+/// The catalog with the additional names from the metadata of safetensors files.
 fn with_aliases(catalog: Arc<Catalog>, extras: &[Extras]) -> Result<Arc<Catalog>> {
     match extras.is_empty() {
         true => aliases::add(catalog).map_err(|error| Error::new(ErrorKind::Malformed, error)),
@@ -220,14 +220,14 @@ fn with_aliases(catalog: Arc<Catalog>, extras: &[Extras]) -> Result<Arc<Catalog>
     }
 }
 
-/// What the shards list together.
+/// The combined catalog of the shards.
 struct Listed {
     catalog: Arc<Catalog>,
     unlisted: Arc<[Held]>,
     copies: Arc<[Held]>,
 }
 
-/// One catalog of all shards; a single file's is taken as it is.
+/// One catalog of all shards; a single file's is used unchanged.
 fn merge(resolved: &Resolved, mut catalogs: Vec<Arc<Catalog>>) -> Result<Listed> {
     if resolved.index.is_none() && catalogs.len() == 1 {
         return Ok(Listed {

@@ -11,9 +11,9 @@ use tensorlift_tensor_meta::{Error, Result};
 /// Applies `work` to all items and returns the results in their order, or the error of the first
 /// item that has one.
 ///
-/// The calling thread works too, so this ends where the system refuses threads. Items for which
-/// there was no descriptor while others were worked on are tried again, one after another.
-/// The threads end with the call: a pool of the process would not survive a fork.
+/// The calling thread works too, so this ends where the system refuses threads. Items that failed
+/// for lack of a descriptor are tried again, one after another.
+/// The threads end with the call, since a process-wide pool would not survive a fork.
 pub(crate) fn map<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R> + Sync,
@@ -57,7 +57,7 @@ fn take<'a, T>(items: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
     Some((position, items.get(position)?))
 }
 
-/// Whether the process or the system has no descriptor left.
+/// Whether the process or the system has run out of descriptors.
 fn lacks_descriptors(error: &Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.get_ref());
     while let Some(error) = cause {
@@ -70,7 +70,7 @@ fn lacks_descriptors(error: &Error) -> bool {
     false
 }
 
-/// A thread that panicked leaves the results whole.
+/// A panic does not leave results half written.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

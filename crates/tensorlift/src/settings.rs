@@ -205,7 +205,7 @@ impl Settings {
             },
             "chunk_bytes" => {
                 let bytes = usize::try_from(size()?);
-                options.chunk_bytes(bytes.map_err(|_| "a size that memory can have")?)
+                options.chunk_bytes(bytes.map_err(|_| "a size that fits into an address")?)
             }
             "merge_gap_bytes" => options.merge_gap_bytes(size()?),
             "memory_bytes" => options.memory_bytes(size()?),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tensorlift_tensor_meta::{Error, ErrorKind, Result};
 
-/// The most bytes of a file that is no weights.
+/// The most bytes of a file other than weights.
 const FILE_BYTES: u64 = 1 << 30;
 
 /// The folder of a model, for components that read files beside the weights.
@@ -15,7 +15,7 @@ pub struct BundleFiles {
     folder: Option<PathBuf>,
 }
 
-/// The files that tokenizers are made of, those that are there.
+/// The tokenizer files that exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenizerFiles {
@@ -78,7 +78,7 @@ impl BundleFiles {
     /// A file as JSON, `None` if there is none.
     ///
     /// # Errors
-    /// As [`read`](Self::read); [`ErrorKind::Malformed`] if it is no JSON.
+    /// As [`read`](Self::read); [`ErrorKind::Malformed`] if it is not JSON.
     pub fn read_json(&self, name: &str) -> Result<Option<Value>> {
         let Some(bytes) = self.read(name)? else {
             return Ok(None);

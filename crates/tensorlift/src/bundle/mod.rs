@@ -105,7 +105,7 @@ impl Bundle {
         self.config.as_ref()
     }
 
-    /// `config.json` as a type of yours.
+    /// `config.json`, deserialized.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Unsupported`] if the type does not
@@ -178,8 +178,8 @@ impl<'a> BundleOptions<'a> {
         self
     }
 
-    /// Adds a component of your own, made on a thread of its own from the files beside the
-    /// weights: a parsed tokenizer, an adapter, an image processor.
+    /// Adds a component, built on its own thread from the files beside the weights: a parsed
+    /// tokenizer, an adapter, an image processor.
     pub fn component<T: Send + 'static>(
         mut self,
         name: impl Into<String>,
@@ -194,13 +194,13 @@ impl<'a> BundleOptions<'a> {
 
     /// Loads everything.
     ///
-    /// The first component that fails stops the weights within one chunk; what the others made is
+    /// The first component that fails stops the weights within one chunk; the other components are
     /// dropped.
     ///
     /// # Errors
     /// The errors of [`Checkpoint::open`] and [`Loader::load`]; [`ErrorKind::Malformed`] for a
-    /// configuration that is no JSON; [`ErrorKind::Misuse`] for two components of one name and for
-    /// one that panics; the error of a component. Each names the component or its file.
+    /// configuration that is not JSON; [`ErrorKind::Misuse`] for two components with the same name
+    /// and for one that panics; the error of a component. Each names the component or its file.
     pub fn open(&self, target: impl AsRef<Path>) -> Result<Bundle> {
         run::run(self, target.as_ref())
     }

@@ -65,7 +65,7 @@ pub(super) fn run(options: &BundleOptions<'_>, target: &Path) -> Result<Bundle> 
             }
         }
         shared.run(&weights);
-        // Where the system refuses threads, the caller's does all.
+        // If the system refuses threads, the caller's thread does everything.
         refused.into_iter().for_each(|task| shared.run(task));
     });
     drop((weights, tasks));
@@ -200,7 +200,7 @@ fn check_names(options: &BundleOptions<'_>) -> Result<()> {
     match twice.is_empty() {
         true => Ok(()),
         false => {
-            let found = format!("these components have a name that another has: {twice:?}");
+            let found = format!("several components have the same name: {twice:?}");
             Err(Error::new(ErrorKind::Misuse, found))
         }
     }

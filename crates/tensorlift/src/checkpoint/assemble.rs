@@ -1,4 +1,4 @@
-//! Checkpoints made of parts that the caller has.
+//! Checkpoints assembled from parts that the caller provides.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use tensorlift_tensor_meta::{
 use super::{Checkpoint, Held};
 use crate::OpenOptions;
 
-/// # From parts of your own
+/// # From parts
 impl Checkpoint {
-    /// Opens the shards of one checkpoint from storages of your own: the bytes of its index, and a
-    /// storage for each file that the index names. Without an index, the shards are taken in the
+    /// Opens the shards of one checkpoint from any storages: the bytes of its index, and a storage
+    /// for each file that the index names. Without an index, the shards are taken in the
     /// order given.
     ///
     /// # Errors
@@ -31,11 +31,10 @@ impl Checkpoint {
         OpenOptions::default().open_shards(index, shards)
     }
 
-    /// A checkpoint of a catalog and its shards, whoever made them; records name shards by
-    /// position.
+    /// A checkpoint from a catalog and its shards; records name shards by position.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] if a record lies in a shard that is not there, or beyond its end.
+    /// [`ErrorKind::Misuse`] if a record lies in a missing shard, or past the end of its shard.
     pub fn from_parts(catalog: impl Into<Arc<Catalog>>, shards: Vec<Shard>) -> Result<Self> {
         let catalog = catalog.into();
         for entry in catalog.entries() {
@@ -49,14 +48,15 @@ impl Checkpoint {
     /// This checkpoint and another one as one, such as a model and its adapter.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] if both have a tensor of one name; see [`renamed`](Self::renamed) and
+    /// [`ErrorKind::Misuse`] if both have a tensor with the same name; see
+    /// [`renamed`](Self::renamed) and
     /// [`overlaid`](Self::overlaid).
     pub fn joined(&self, other: &Self) -> Result<Self> {
         self.combined(other, |_| true)
     }
 
-    /// This checkpoint with the tensors of another one on top: of a name that both have, that of
-    /// `over` counts.
+    /// This checkpoint with the tensors of another one on top: where both have a name, the tensor
+    /// of `over` is used.
     ///
     /// # Errors
     /// If there are more tensors than a catalog can have.
@@ -110,8 +110,7 @@ impl Checkpoint {
 }
 
 impl OpenOptions {
-    /// Opens the shards of one checkpoint from storages of your own; see
-    /// [`Checkpoint::from_shards`].
+    /// Opens the shards of one checkpoint from any storages; see [`Checkpoint::from_shards`].
     ///
     /// # Errors
     /// As [`Checkpoint::from_shards`].
@@ -176,7 +175,7 @@ fn in_order_of(index: &Index, shards: Vec<Shard>) -> Result<Vec<Shard>> {
     names.map(|name| take(name)).collect()
 }
 
-/// Fails if a record is not within its shard.
+/// Fails if a record does not lie within its shard.
 fn check_extent(record: &Record, entry: &Entry, shards: &[Shard]) -> Result<()> {
     let misuse = |found: String| {
         Error::new(ErrorKind::Misuse, found)

@@ -15,8 +15,8 @@ use crate::Loader;
 
 /// # Filling skeletons
 impl Loader<'_> {
-    /// Loads the parameters of a model, each in memory of its own that is full when it is there;
-    /// names and dtypes are those of the checkpoint.
+    /// Loads the parameters of a model, each into its own allocation, under the names and dtypes of
+    /// the checkpoint.
     ///
     /// ```
     /// use tensorlift::Checkpoint;
@@ -33,7 +33,7 @@ impl Loader<'_> {
     /// ```
     ///
     /// # Errors
-    /// As [`Skeleton::matched`] and [`Loader::load`]; nothing half-filled is handed out.
+    /// As [`Skeleton::matched`] and [`Loader::load`]; no partial result is returned.
     pub fn fill(&self, skeleton: &Skeleton) -> Result<Loaded> {
         self.fill_by(skeleton, &FillRules::new())
     }
@@ -50,7 +50,7 @@ impl Loader<'_> {
         if self.options.dtype != DtypePolicy::Keep {
             let found = "the load asks for a dtype, and the skeleton has dtypes";
             return Err(Error::new(ErrorKind::Misuse, found)
-                .with_remedy("let the rules convert to the skeleton's dtypes in place of that"));
+                .with_remedy("let the rules convert to the skeleton's dtypes instead"));
         }
         let matched = skeleton.matched(checkpoint.catalog(), rules)?;
         let parts = Parts::new(checkpoint.catalog(), &matched)?;
@@ -236,7 +236,7 @@ impl Parts {
     }
 }
 
-/// Bytes of the checkpoint that are next to each other in a parameter.
+/// Bytes of the checkpoint that are adjacent in a parameter.
 struct Piece {
     dtype: Dtype,
     layout: Layout,

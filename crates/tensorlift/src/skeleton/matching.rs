@@ -7,10 +7,10 @@ use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Result};
 use super::rules::{FillRules, Use};
 use super::{DtypeMismatch, Missing, Parameter, Problems, ShapeMismatch, Skeleton};
 
-/// Names at least this alike are offered for missing ones (Jaro-Winkler).
+/// The least similarity of a name that is suggested for a missing one (Jaro-Winkler).
 const ALIKE: f64 = 0.8;
 
-/// Missing names for which others are offered: each is compared with every name left over.
+/// The most missing names with suggestions: each is compared with every unused name.
 const OFFERED: usize = 50;
 
 /// Which tensors of a checkpoint fill which parameters.
@@ -18,7 +18,7 @@ const OFFERED: usize = 50;
 pub struct Matched {
     /// The parameters that are filled, in the order of the skeleton.
     pub(crate) parameters: Vec<MatchedParameter>,
-    /// Parameters that the rules let be absent, and are.
+    /// Optional parameters that are absent.
     absent: Vec<String>,
 }
 
@@ -70,13 +70,12 @@ impl Skeleton {
         let (matched, problems) = self.compared(catalog, rules)?;
         match problems.is_empty() {
             true => Ok(matched),
-            false => Err(Error::new(ErrorKind::Misuse, problems).with_remedy(
-                "rename tensors, ignore those left over, or let parameters be optional",
-            )),
+            false => Err(Error::new(ErrorKind::Misuse, problems)
+                .with_remedy("rename tensors, ignore unused ones, or make parameters optional")),
         }
     }
 
-    /// The same, with all differences beside what fits.
+    /// As [`matched`](Self::matched), but returns the differences beside the matches.
     ///
     /// # Errors
     /// [`ErrorKind::Misuse`] for rules that contradict themselves.
@@ -210,7 +209,7 @@ impl Skeleton {
             return None;
         }
         let mut fits = true;
-        // Parts without a dtype to have must agree with the first.
+        // If the parameter has no dtype, its parts must agree with the first.
         let expected = parameter
             .dtype
             .or(claims.entries().next().map(Entry::dtype))?;
@@ -289,7 +288,7 @@ impl Matched {
         parts.map(|part| part.name.as_str()).collect()
     }
 
-    /// The parameters that may be absent from the checkpoint, and are.
+    /// The optional parameters that are absent from the checkpoint.
     #[must_use]
     pub fn absent(&self) -> &[String] {
         &self.absent
@@ -307,13 +306,13 @@ impl SourcePart {
 }
 
 impl Claims<'_> {
-    /// How many tensors claim to be the parameter, parts of one another counted as one.
+    /// How many tensors claim the parameter; parts of one parameter count as one.
     fn count(&self) -> usize {
         let parts = self.parts.values().map(Vec::len).max().unwrap_or(0);
         self.wholes.len() + self.splits.len() + parts
     }
 
-    /// Whether nothing lacks to fill the parameter.
+    /// Whether all parts of the parameter are there.
     fn are_whole(&self) -> bool {
         let parts = self
             .joined
@@ -371,7 +370,7 @@ impl<'s> Names<'s> {
                     alike.join(", ")
                 );
                 Err(Error::new(ErrorKind::Misuse, found)
-                    .with_remedy("name fewer wrappers, or rename tensors in place of that"))
+                    .with_remedy("name fewer wrappers, or rename tensors instead"))
             }
         }
     }

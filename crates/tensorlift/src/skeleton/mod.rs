@@ -1,4 +1,4 @@
-//! Models without weights: the names, shapes and dtypes that a checkpoint is to fill.
+//! Models without weights: the names, shapes and dtypes that a checkpoint fills.
 //!
 //! ```
 //! use tensorlift::skeleton::{FillRules, Skeleton};
@@ -75,7 +75,7 @@ impl Skeleton {
         Self::default()
     }
 
-    /// The skeleton that a checkpoint fills exactly; entries of the same bytes are tied.
+    /// The skeleton that a checkpoint fills exactly; entries with the same bytes are tied.
     #[must_use]
     pub fn from_catalog(catalog: &Catalog) -> Self {
         let mut skeleton = Self::new();
@@ -101,7 +101,7 @@ impl Skeleton {
     /// Adds a parameter; without a dtype it takes the checkpoint's.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] if there is one of that name.
+    /// [`ErrorKind::Misuse`] if that name exists already.
     pub fn add(
         &mut self,
         name: impl Into<String>,

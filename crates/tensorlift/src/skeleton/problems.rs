@@ -12,7 +12,7 @@ const SHOWN: usize = 20;
 pub struct Problems {
     /// Parameters that the checkpoint lacks.
     pub missing: Vec<Missing>,
-    /// Tensors of the checkpoint that are no parameter.
+    /// Tensors of the checkpoint that fill no parameter.
     pub unexpected: Vec<String>,
     /// Tensors whose shape is not that of their parameter.
     pub shapes: Vec<ShapeMismatch>,
@@ -28,7 +28,7 @@ pub struct Problems {
 pub struct Missing {
     /// The parameter.
     pub name: String,
-    /// A tensor of the checkpoint that is left over and whose name is much alike.
+    /// An unused tensor of the checkpoint with a similar name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub did_you_mean: Option<String>,
 }

@@ -6,9 +6,9 @@ use tensorlift_tensor_meta::{Error, ErrorKind, Result};
 
 use super::Parameter;
 
-/// How the names of a checkpoint become those of a skeleton, and what may differ.
+/// Rules that map the names of a checkpoint to those of a skeleton, and say what may differ.
 ///
-/// Without rules, names are equal, every parameter must be there, and nothing else may be.
+/// Without rules, names must be equal, every parameter must exist, and no tensor may be unused.
 #[derive(Clone, Default)]
 #[must_use = "rules do nothing before they are used"]
 pub struct FillRules {
@@ -47,7 +47,7 @@ struct Split {
     dim: usize,
 }
 
-/// What a tensor of the checkpoint is for.
+/// The use of a tensor of the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     /// It is the parameter of this name.
@@ -80,7 +80,7 @@ impl FillRules {
         self
     }
 
-    /// Lets names match that are equal once these parts are left out of both, wherever they are:
+    /// Matches names that are equal without these parts, wherever they occur:
     /// `"module."`, `"model."`, `"_orig_mod."`, which training frameworks wrap around models.
     pub fn wrappers(mut self, parts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let part = |part: String| match part.ends_with('.') {
@@ -123,13 +123,13 @@ impl FillRules {
 
 /// # Differences
 impl FillRules {
-    /// Lets parameters be absent from the checkpoint.
+    /// Allows parameters to be absent from the checkpoint.
     pub fn optional(mut self, pattern: impl Into<Pattern>) -> Self {
         self.optional.push(pattern.into());
         self
     }
 
-    /// Lets tensors be left over in the checkpoint.
+    /// Allows tensors of the checkpoint to be unused.
     pub fn ignore(mut self, pattern: impl Into<Pattern>) -> Self {
         self.ignored.push(pattern.into());
         self
@@ -160,7 +160,7 @@ impl FillRules {
 
 /// # Applying
 impl FillRules {
-    /// Refuses rules that cannot be applied to any checkpoint.
+    /// Rejects rules that cannot apply to any checkpoint.
     pub(super) fn check(&self) -> Result<()> {
         let renames = self.renames.iter().map(|rule| (&rule.from, &rule.to));
         let fuses = self.fuses.iter();
@@ -181,7 +181,7 @@ impl FillRules {
         Ok(())
     }
 
-    /// What a tensor of this name is for.
+    /// The use of the tensor with this name.
     pub(super) fn use_of(&self, name: &str) -> Use {
         let name = self.renamed(name);
         for Fuse { from, to, dim } in &self.fuses {
@@ -246,7 +246,7 @@ impl fmt::Debug for FillRules {
 fn without(name: &str, part: &str) -> Option<String> {
     let begins = |at: &usize| *at == 0 || name.as_bytes()[at - 1] == b'.';
     let at = name.match_indices(part).map(|(at, _)| at).find(begins)?;
-    // A part alone is a name of its own.
+    // A name that consists of the part alone stays.
     (part.len() > 1 && name.len() > part.len())
         .then(|| format!("{}{}", &name[..at], &name[at + part.len()..]))
 }
