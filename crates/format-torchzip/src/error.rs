@@ -24,8 +24,8 @@ pub enum Error {
         /// What the storage reported.
         source: io::Error,
     },
-    /// The file begins as no PyTorch file does.
-    #[error("expected a PyTorch checkpoint, found a file that begins as none does")]
+    /// The file does not begin like a PyTorch file.
+    #[error("expected a PyTorch checkpoint, found a file that does not begin like one")]
     NotTorch,
     /// The archive as a whole is broken, or it is more than one.
     #[error("the archive is broken: {0}")]
@@ -44,7 +44,7 @@ pub enum Error {
         /// The length of the file in bytes.
         len: u64,
     },
-    /// The file holds bytes that belong to nothing, and the policy is strict.
+    /// The file holds bytes that no part of its format claims, and the policy is strict.
     #[error("{0} belong to no part of the file")]
     Unclaimed(Unclaimed),
     /// An entry of the archive contradicts the others, the directory or itself.
@@ -55,7 +55,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: EntryProblem,
     },
-    /// The archive is a zip file, but of another kind.
+    /// The archive is a zip file of another kind.
     #[error("expected an archive with a data.pkl in its root folder, found {found}")]
     NoPickle {
         /// What the archive holds instead.
@@ -75,19 +75,19 @@ pub enum Error {
         /// The number.
         found: String,
     },
-    /// The file is a pickle of something that holds no tensors.
+    /// The file is a pickle of an object that cannot hold tensors.
     #[error("expected a pickled dict, list or other container, found {found}")]
     NoContainer {
         /// What it is.
         found: String,
     },
-    /// Behind the pickle or the last storage, another pickle begins.
+    /// Another pickle follows the pickle or the last storage.
     #[error("the file holds more than one object: another begins at byte {offset}")]
     SecondObject {
         /// Where it begins.
         offset: u64,
     },
-    /// A pickle breaks its format or asks for what is not done.
+    /// A pickle is malformed or unsupported.
     #[error("{pickle}, byte {offset}: {problem}")]
     Pickle {
         /// Which pickle of the file.
@@ -97,7 +97,7 @@ pub enum Error {
         /// What is wrong.
         problem: PickleProblem,
     },
-    /// A tensor's description cannot be true.
+    /// The description of a tensor is impossible.
     #[error("tensor {tensor:?}: {problem}")]
     Tensor {
         /// The tensor's name.
@@ -115,7 +115,7 @@ pub enum Error {
         what: &'static str,
         /// The ceiling.
         limit: u64,
-        /// What the file asks for, as far as it was followed.
+        /// The count so far.
         found: u64,
     },
     /// The machine has no memory for the description.
@@ -124,8 +124,8 @@ pub enum Error {
         /// The size of the allocation that failed, in bytes.
         bytes: u64,
     },
-    /// A value has no form in [`serde_pickle::Value`].
-    #[error("the state has no form as a value: {0}")]
+    /// A value cannot be represented as [`serde_pickle::Value`].
+    #[error("the state cannot be represented as a value: {0}")]
     State(String),
 }
 
@@ -139,8 +139,8 @@ pub enum EntryProblem {
         /// The name of the other entry.
         other: String,
     },
-    /// The entry is said to be on another disk.
-    #[error("it is said to be on disk {disk}")]
+    /// The directory puts the entry on another disk.
+    #[error("the directory puts it on disk {disk}")]
     OtherDisk {
         /// The number of the disk.
         disk: u16,
@@ -151,7 +151,7 @@ pub enum EntryProblem {
     /// The extra fields are longer than the record that holds them.
     #[error("its extra fields do not end where they should")]
     ExtraFields,
-    /// A size or offset is said to be in a zip64 field that is missing, too short or there twice.
+    /// A size or offset refers to a zip64 field that is missing, too short or repeated.
     #[error("expected one zip64 field with its sizes and offset, found none or another")]
     Zip64Field,
     /// Directory and local header describe different data.
@@ -164,8 +164,8 @@ pub enum EntryProblem {
         /// The value in the directory.
         expected: u64,
     },
-    /// The descriptor behind the data is missing or contradicts the directory.
-    #[error("expected its sizes and CRC-32 behind its data, as the directory has them")]
+    /// The descriptor after the data is missing or contradicts the directory.
+    #[error("expected its sizes and CRC-32 after its data, as the directory has them")]
     Descriptor,
     /// Two entries claim the same bytes.
     #[error("its bytes {start}..{end} overlap those of entry {other:?}")]
@@ -216,7 +216,7 @@ pub enum EntryProblem {
         /// The declared size outside.
         size: u64,
     },
-    /// No deflate stream can grow that much.
+    /// A deflate stream cannot expand that much.
     #[error("{compressed} bytes cannot inflate to the declared {size}")]
     Ratio {
         /// The declared size in the archive.
@@ -240,12 +240,12 @@ pub enum EntryProblem {
         /// That of the bytes.
         found: u32,
     },
-    /// The name climbs out of its folder.
+    /// The name leaves its folder.
     #[error("its name has a `..` in it")]
     Escapes,
 }
 
-/// Not by derive, which would make the problem a source too, and so a message that is shown twice.
+/// Not derived: the problem would become a source too, and its message would be shown twice.
 impl From<ArchiveProblem> for Error {
     fn from(problem: ArchiveProblem) -> Self {
         Error::Archive(problem)
@@ -273,7 +273,7 @@ impl From<Error> for meta::Error {
             _ => None,
         };
         let remedy = error.remedy();
-        // The tensor is named by the outer error, so the inner one need not repeat it.
+        // The outer error names the tensor, so the inner one does not.
         let mut outer = match error {
             Error::Tensor { problem, .. } => meta::Error::new(kind, problem),
             other => meta::Error::new(kind, other),
@@ -319,19 +319,15 @@ impl Error {
 
     fn remedy(&self) -> &'static str {
         match self {
-            Error::NotTorch => "check that this is the file you want",
+            Error::NotTorch => "check that this is the right file",
             Error::Magic { .. } => "the first bytes of the file are damaged: fetch it again",
-            Error::NoContainer { .. } => "check that this is the file you want",
+            Error::NoContainer { .. } => "check that this is the right file",
             Error::SecondObject { .. } => {
                 "cut the file at that byte, `head -c OFFSET` and `tail -c +OFFSET+1`, and read each part"
             }
             Error::Archive(problem) => problem.remedy(),
-            Error::ZerosAtEnd { .. } => {
-                "the file was not written to its end, by a download or a disk: fetch it again"
-            }
-            Error::Unclaimed(_) => {
-                "read it without the strict policy, which passes over such bytes"
-            }
+            Error::ZerosAtEnd { .. } => "a download or a copy stopped early: fetch the file again",
+            Error::Unclaimed(_) => "read it without the strict policy, which ignores such bytes",
             Error::NoPickle { .. } => "open it with a program for that kind of archive",
             Error::Pickle { problem, .. } if problem.is_forbidden() => {
                 "read it with the inert policy, which keeps unknown classes as plain data"
@@ -339,7 +335,7 @@ impl Error {
             Error::Entry {
                 problem: EntryProblem::Encrypted,
                 ..
-            } => "decrypt it and save it anew",
+            } => "decrypt it and save it again",
             _ => match self.kind() {
                 ErrorKind::Storage => "check the disk and the permissions",
                 ErrorKind::LimitExceeded => "raise the limit if the file is trusted",
@@ -349,9 +345,9 @@ impl Error {
         }
     }
 
-    /// A problem with the tensor that would get this name.
+    /// A problem with the tensor of this name.
     pub(crate) fn tensor(name: &str, problem: TensorProblem) -> Self {
-        // Names can be long, and an error is one line.
+        // Names can be long, but an error is one line.
         let tensor = match name.char_indices().nth(200) {
             Some((cut, _)) => format!("{}…", &name[..cut]),
             None => name.to_owned(),

@@ -21,48 +21,51 @@
 //! # Ok::<(), tensorlift_format_torchzip::Error>(())
 //! ```
 //!
-//! # The way of a tensor
+//! # How a tensor is found
 //!
 //! 1. `container/` finds the pickles and the storages of a file: zip archive, legacy layout, tar.
-//! 2. `pickle/` runs a pickle into an arena of objects; a call is noted and never made.
+//! 2. `pickle/` runs a pickle into an arena of objects; calls are recorded and never made.
 //! 3. `tensors/` reads an object that rebuilds a tensor: a view of a storage, an array, parts.
 //! 4. `catalog/` names each tensor by its path, and lists it as an entry over a record.
-//! 5. `open/` does this for each format; `state/` has what is left, `write/` goes the other way.
+//! 5. `open/` does this for each format; `state/` holds everything else, `write/` writes files.
 //!
 //! # Names
 //!
 //! A tensor is named by the path to it, joined with dots: keys of dicts, attributes of objects,
 //! positions in lists, tuples and sets.
-//! Keys that are no text are written as Python prints them (`1`, `None`, `(1, a)`, `b'a'`); a lone
+//! Keys that are not text are written as Python prints them (`1`, `None`, `(1, a)`, `b'a'`); a lone
 //! surrogate is written as its escape.
 //!
-//! - A `torch.nn.Module` is seen through: its tensors bear the names of its state dict.
-//! - What a constructor or an unknown function got is under `args`, a state that is no dict
-//!   under `state`.
+//! - The tensors of a `torch.nn.Module` have the names of its state dict.
+//! - Arguments of a constructor or an unknown function are under `args`, a state that is not a dict
+//! under `state`.
 //! - Parts of sparse tensors are `indices`, `crow_indices`, `values` and so on below the
 //!   tensor's name; a quantized tensor has `scale` and `zero_point`, or `scales` and
 //!   `zero_points`, beside its integers.
 //! - Constants of a TorchScript archive are `constants.0`, `constants.1` and so on.
 //! - A tensor that is the whole file is called `tensor`.
-//! - Where two tensors would get one name, as for the keys `1` and `'1'` or a key with a dot
-//!   beside a nested dict, the first in file order keeps it and the others get `#2`, `#3` behind
-//!   it. No tensor is lost.
-//! - Of equal keys in one dict the last value counts, as in Python.
+//! - If two tensors would get the same name, as for the keys `1` and `'1'` or a key with a dot
+//!   beside a nested dict, the first in file order keeps it, and `#2`, `#3` and so on are appended
+//! to the others. No tensor is lost.
+//! - For equal keys in one dict the last value is used, as in Python.
 //!
 //! A dict reached along several paths is listed along each, over the same records.
 //!
 //! # Trust
 //!
-//! Nothing in a file is called, and nothing recurses on the stack without a bound.
+//! Nothing in a file is called, and recursion is bounded.
 //! Every ceiling of [`Limits`](tensorlift_tensor_meta::Limits) holds before memory is spent.
-//! An archive is refused if a name in it is there twice, climbs out of its folder, or differs from
-//! the local header's, if two entries share bytes, or if one is encrypted.
-//! An archive is what its end record says, whole: the directory reaches the end records, and the
-//! entries fill the file up to the directory.
-//! Bytes that belong to nothing are named by [`TorchFile::unclaimed`]; a second archive, an entry
+//! An archive is rejected if a name is repeated, leaves its folder or differs from the local
+//! header's, if two entries share bytes, or if an entry is encrypted.
+//! An archive must match its end record: the directory reaches the end records, and the entries
+//! fill the file up to the directory.
+//! Bytes that no part of the format claims are listed by [`TorchFile::unclaimed`]; a second
+//! archive, an entry
 //! that the directory does not list or a second pickle is an error.
 //!
-//! Not read: TorchScript's code, TorchScript archives before 1.4 (`model.json`), the
+//! # Not supported
+//!
+//! TorchScript's code, TorchScript archives before 1.4 (`model.json`), the
 //! `torch.package` and `torch.export` formats, encrypted archives, compression methods other than
 //! deflate, pickles that need data from outside of the file.
 

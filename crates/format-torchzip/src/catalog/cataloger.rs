@@ -30,7 +30,7 @@ pub(super) struct Cataloger<'a> {
     pub(super) limits: &'a Limits,
     pub(super) budget: DescriptionBudget,
     pub(super) builder: CatalogBuilder,
-    /// How often a name was wanted again.
+    /// How often a name occurred again.
     taken: HashMap<Box<str>, u32>,
     /// The record of tensors without bytes.
     pub(super) absent: Option<RecordId>,
@@ -40,7 +40,7 @@ pub(super) struct Cataloger<'a> {
     first_names: Vec<(Id, u32)>,
 }
 
-/// The entries of one tree, whose objects and storage keys are numbered by themselves.
+/// The entries of one tree; each tree numbers its own objects and storage keys.
 pub(super) struct TreeCataloger<'c, 'a> {
     pub(super) all: &'c mut Cataloger<'a>,
     pub(super) objects: Objects<'a>,
@@ -56,7 +56,7 @@ pub(super) struct TreeCataloger<'c, 'a> {
     /// By the object of the bytes, and the dtype that they were converted to.
     pub(super) arrays: HashMap<(Id, Dtype), RecordId>,
     pub(super) embedded: HashMap<Id, (Embedded, RecordId)>,
-    /// Where the next storage likely is.
+    /// The likely position of the next storage.
     pub(super) next: usize,
 }
 
@@ -178,7 +178,7 @@ impl TreeCataloger<'_, '_> {
             return self.entry(tensor, dtype, layout, View::whole(record));
         };
         let first = match layout.elements() {
-            // Where nothing is, it does not matter where.
+            // An empty tensor needs no position.
             0 => Some(0),
             _ => byte_offset(torch_dtype, offset),
         };

@@ -29,7 +29,7 @@ pub(crate) struct FileCatalog {
     pub(crate) catalog: Catalog,
     /// The first entry of each tensor object of the first tree.
     pub(crate) first_names: Vec<(Id, u32)>,
-    /// What holds tensors, in the order in which the walk left it.
+    /// Containers that hold tensors, in the order in which the walk left them.
     pub(crate) roots: Vec<Root>,
     /// Whether shared containers were entered only once.
     pub(crate) aliases_omitted: bool,
@@ -39,9 +39,9 @@ pub(crate) struct FileCatalog {
 
 /// Lists the tensors of some trees.
 ///
-/// A container that several paths lead to is listed along each of them. Where that crosses a
-/// limit, the listing is made again and enters each container once: every tensor is still
-/// listed, under its first name.
+/// A container that several paths lead to is listed along each of them. If that crosses a limit,
+/// listing starts over and enters each container once: every tensor is still listed, under its
+/// first name.
 pub(crate) fn list(
     trees: &[Tree<'_>],
     limits: &Limits,

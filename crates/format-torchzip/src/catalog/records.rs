@@ -1,4 +1,4 @@
-//! Records: each storage once, whatever names it.
+//! Records: each storage once, however many names it has.
 
 use std::sync::Arc;
 
@@ -64,8 +64,8 @@ impl TreeCataloger<'_, '_> {
         }
     }
 
-    /// The first mention of a storage decides its type, for PyTorch too: another type later would
-    /// show the same bytes as other numbers here and there.
+    /// The first mention of a storage decides its type, as in PyTorch: a different type later would
+    /// give its bytes a different meaning.
     fn check_type(
         &self,
         storage: &NamedStorage<'_>,
@@ -84,8 +84,8 @@ impl TreeCataloger<'_, '_> {
         }
     }
 
-    /// A view's key names one part of one storage. PyTorch takes the first that it meets,
-    /// whatever later ones say.
+    /// A view's key names one part of one storage. PyTorch uses the first one and ignores later
+    /// ones.
     fn check_view(
         &mut self,
         name: &str,

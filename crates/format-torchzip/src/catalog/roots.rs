@@ -24,15 +24,15 @@ pub(crate) enum RootKind {
     Sequence,
 }
 
-/// Where the model is, and what else could be one.
+/// The path of the model, and other candidates.
 pub(crate) struct ModelRoot {
     pub(crate) root: Root,
     pub(crate) passed_over: Vec<Root>,
 }
 
-/// Keys that hold a model's state dict whatever stands beside them, the likelier first.
+/// Keys that hold a model's state dict whatever is beside them, the most likely first.
 const STATE_DICTS: [&str; 4] = ["state_dict", "model_state_dict", "model_state", "params"];
-/// Keys that hold a model unless tensors are beside them, the likelier first.
+/// Keys that hold a model unless tensors are beside them, the most likely first.
 const MODELS: [&str; 5] = ["model", "module", "net", "network", "weights"];
 
 impl Root {
@@ -90,15 +90,16 @@ pub(super) fn below<'n>(prefix: &str, name: &'n str) -> Option<&'n str> {
 
 /// Puts roots in file order, outer before inner.
 ///
-/// Sequences stay for [`choose`], which looks at what they hold; [`Root::is_mapping`] excludes them.
+/// Sequences stay for [`choose`], which looks at what they hold; [`Root::is_mapping`] excludes
+/// them.
 pub(crate) fn sort(roots: &mut [Root]) {
     roots.sort_by(|a, b| (a.first, b.tensors).cmp(&(b.first, a.tensors)));
 }
 
 /// The root whose names are likely the model's own.
 ///
-/// From the file's root it goes down as long as one child is the model and all else beside it is
-/// something else: see [`model_among`]. At the end, wrappers that all names share are passed:
+/// It starts at the file's root and descends while exactly one child is the model: see
+/// [`model_among`]. At the end, wrappers that all names share are passed:
 /// see [`wrapper_prefix`]. `roots` are sorted.
 pub(crate) fn choose(roots: &[Root], catalog: &Catalog) -> ModelRoot {
     let whole = roots.iter().find(|root| root.prefix.is_empty()).cloned();
@@ -131,7 +132,7 @@ pub(crate) fn choose(roots: &[Root], catalog: &Catalog) -> ModelRoot {
     ModelRoot { root, passed_over }
 }
 
-/// The child of a dict that is the model that the dict was made for.
+/// The child of a dict that is the model.
 ///
 /// - A key such as `state_dict` says so, whatever is beside it.
 /// - A key such as `model` says so, if no tensors are beside it but scalars and training state.
@@ -174,7 +175,7 @@ fn model_among<'r>(parent: &Root, children: &[&'r Root], catalog: &Catalog) -> O
     let (averages, weights): (Vec<&Root>, Vec<&Root>) =
         models.by_ref().partition(|child| is_average(child.key()));
     match (weights.as_slice(), averages.as_slice()) {
-        // Parts of a model are numbered, and no wrappers of it.
+        // Numbered children are parts of a model, not wrappers.
         ([only], _) | ([], [only]) if only.is_mapping() && !is_number(only.key()) => Some(only),
         _ => None,
     }
@@ -201,7 +202,7 @@ fn is_average(key: &str) -> bool {
     words(key).any(|word| matches!(word.as_str(), "ema" | "swa" | "averaged" | "shadow"))
 }
 
-/// Whether a key holds what a training run needs to go on, and no weights.
+/// Whether a key holds state to resume a training run, not weights.
 fn is_training_state(key: &str) -> bool {
     let words: Vec<String> = words(key).collect();
     let has = |set: &[&str]| words.iter().any(|word| set.contains(&word.as_str()));

@@ -1,4 +1,4 @@
-//! Dimensions in elements of our dtypes, where those are narrower than PyTorch's.
+//! Dimensions in elements of our dtypes, which may be narrower than PyTorch's.
 
 use tensorlift_tensor_meta::{Dtype, Layout};
 

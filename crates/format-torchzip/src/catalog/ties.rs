@@ -45,7 +45,7 @@ pub fn ties(catalog: &Catalog) -> Vec<Tie> {
 }
 
 impl Tie {
-    /// Adds an entry that is behind all others in the file.
+    /// Adds an entry that comes after all others in the file.
     fn add(&mut self, position: usize, entries: &[Entry]) {
         let is_internal = |position: usize| is_internal(entries[position].name());
         if is_internal(self.kept) && !is_internal(position) {

@@ -1,9 +1,9 @@
-//! Names that wrappers of a model put before its own.
+//! Prefixes that wrappers of a model add to its names.
 
 use std::borrow::Cow;
 
-/// What data-parallel training and `torch.compile` put before the names of the model that they
-/// wrap: `DataParallel` and `DistributedDataParallel`, `torch.compile`, fully sharded training,
+/// Prefixes of data-parallel training and `torch.compile`: `DataParallel` and
+/// `DistributedDataParallel`, `torch.compile`, fully sharded training,
 /// recomputed activations, Lightning Fabric.
 const WRAPPERS: [&str; 5] = [
     "module",

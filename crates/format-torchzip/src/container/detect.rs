@@ -1,13 +1,13 @@
-//! How a file is laid out, told from its first bytes.
+//! Recognises the layout of a file by its first bytes.
 
 use super::{legacy, tar};
 use crate::Format;
 use crate::pickle;
 
-/// Tells the format of a PyTorch file from its first bytes, of which 1024 are enough; `None` for
-/// anything else.
+/// Recognises the format of a PyTorch file by its first bytes, of which 1024 are enough; `None` for
+/// any other file.
 ///
-/// A zip or tar archive may still turn out to hold something else than a checkpoint.
+/// A zip or tar archive may still hold something other than a checkpoint.
 ///
 /// ```
 /// use tensorlift_format_torchzip::{Format, detect};
@@ -23,7 +23,7 @@ pub fn detect(prefix: &[u8]) -> Option<Format> {
     if prefix.get(257..262) == Some(b"ustar") || tar::is_member(prefix) {
         return Some(Format::Tar);
     }
-    // Protocols 2 and up announce themselves; of the others, the first opcodes must make sense.
+    // Protocols 2 and later begin with a mark; for older ones, the first opcodes must be plausible.
     let is_pickle = matches!(prefix, [0x80, 2..=5, ..]) || pickle::plausible(prefix);
     is_pickle.then(|| match legacy::begins_with_magic(prefix) {
         true => Format::Legacy,

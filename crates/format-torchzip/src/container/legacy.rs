@@ -1,11 +1,12 @@
 //! Files that begin with a pickle: bare pickles, and the format of `torch.save` before 1.6, five
 //! pickles in a row and then the storages.
 //!
-//! Which of them a file is, the value of its first pickle tells: the magic number, however it is
-//! written, or a container. Anything else is an error.
-//! A bare pickle ends its file: a second one behind it would be lost.
+//! The value of the first pickle distinguishes them: the magic number, however it is encoded, or a
+//! container. Any other value is an error.
+//! A bare pickle ends its file: a second one after it would be lost.
 //!
-//! The five pickles are a magic number, a version, facts about the machine, the object, and the list
+//! The five pickles are a magic number, a version, facts about the machine, the object, and the
+//! list
 //! of storage keys. Each storage is its element count in eight bytes and its elements. The
 //! facts about the machine, its byte order among them, are ignored, as `torch.load` does.
 
@@ -26,11 +27,11 @@ use crate::tensors::objects::Objects;
 
 /// The first pickle of a legacy file.
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
-/// The only version there ever was.
+/// The only version that exists.
 const PROTOCOL_VERSION: i64 = 1001;
 /// The element count before each storage, in bytes.
 const COUNT_BYTES: u64 = 8;
-/// What of the bytes behind a file's end is tried as another pickle.
+/// How many bytes after a file's end are tried as another pickle.
 const TRIED_BYTES: u64 = 1 << 20;
 
 /// A legacy file whose storages were found.
@@ -44,7 +45,7 @@ pub(crate) struct LegacyFile {
     pub(crate) end: u64,
 }
 
-/// What a file of pickles begins with.
+/// The contents of a file that begins with a pickle.
 pub(crate) enum Pickles {
     /// The five pickles of a legacy file.
     Legacy(LegacyPickles),
@@ -92,7 +93,7 @@ pub(crate) fn parse(
     })
 }
 
-/// Runs the pickle at the beginning of `bytes`, and the four behind it in a legacy file.
+/// Runs the pickle at the beginning of `bytes`, and the next four in a legacy file.
 pub(crate) fn pickles(
     bytes: &[u8],
     policy: Policy,
@@ -157,7 +158,7 @@ pub(crate) fn pickles(
     }))
 }
 
-/// Finds the storages behind the pickles; `count_at` reads an element count.
+/// Finds the storages after the pickles; `count_at` reads an element count.
 pub(crate) fn locate(
     pickles: LegacyPickles,
     bytes: &[u8],
@@ -175,7 +176,7 @@ pub(crate) fn locate(
         arena: &arena,
         pickle: bytes,
     };
-    // The first mention of a key tells its type, as it does for `torch.load`.
+    // The first mention of a key decides its type, as in `torch.load`.
     let mut mentioned: HashMap<&[u8], (u64, u64)> = HashMap::new();
     for id in arena.ids() {
         if let Node::Persistent(pid) = arena.node(id)
@@ -253,8 +254,8 @@ fn number(arena: &Arena, bytes: &[u8], id: Id) -> Option<BigInt> {
     }
 }
 
-/// Checks what stands behind the end of a file at `offset`: another pickle is an error, other
-/// bytes are told to the caller.
+/// Checks the bytes after the end of a file at `offset`: another pickle is an error, other bytes
+/// are reported to the caller.
 pub(crate) fn behind(
     storage: &dyn Storage,
     offset: u64,
@@ -280,8 +281,8 @@ pub(crate) fn behind(
     }))
 }
 
-/// Whether another pickle stands behind the one that was read: it announces its protocol, or
-/// can be run to its end.
+/// Whether another pickle follows the one that was read: it begins with a protocol mark, or can be
+/// run to its end.
 pub(crate) fn is_pickle(bytes: &[u8], limits: &Limits, budget: DescriptionBudget) -> bool {
     if matches!(bytes, [0x80, 0..=5, ..]) {
         return true;

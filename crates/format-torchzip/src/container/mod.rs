@@ -1,4 +1,4 @@
-//! How a file holds its pickles and storages, layout by layout.
+//! The layouts in which files hold pickles and storages.
 
 pub(crate) mod detect;
 pub(crate) mod legacy;

@@ -1,4 +1,4 @@
-//! What can be wrong with the layouts before 1.6, the tar archive included.
+//! Errors of the layouts before 1.6, including the tar archive.
 
 use thiserror::Error;
 
@@ -25,7 +25,7 @@ pub enum LayoutProblem {
         key: String,
         /// The elements that the objects expect.
         declared: u64,
-        /// The elements that stand before its bytes.
+        /// The element count before its bytes.
         found: u64,
     },
     /// The bytes of a tensor that was pickled without `torch.save` hold no storage.
@@ -40,7 +40,7 @@ pub enum LayoutProblem {
         /// The member's name.
         name: &'static str,
     },
-    /// The tar archive has two members of one name.
+    /// The tar archive has two members with the same name.
     #[error("the tar archive has two members {name:?}")]
     TwoMembers {
         /// The name.
@@ -52,14 +52,14 @@ pub enum LayoutProblem {
         /// Where it should be, in bytes.
         offset: u64,
     },
-    /// A table of the tar archive holds something else than it should.
+    /// A table of the tar archive holds an unexpected value.
     #[error("{table}: expected {expected} before byte {offset}")]
     Table {
         /// The table.
         table: &'static str,
         /// What should be there.
         expected: &'static str,
-        /// The first byte behind what is there.
+        /// The first byte after the value.
         offset: u64,
     },
     /// A description points past the end of the bytes.

@@ -1,4 +1,4 @@
-//! Where the storages that a pickle names lie in the file.
+//! The positions in the file of the storages that a pickle names.
 
 use hashbrown::HashMap;
 use tensorlift_tensor_meta::{Extent, Record};
@@ -58,7 +58,7 @@ pub(crate) struct TarStorage {
     pub(crate) len: u64,
 }
 
-/// A storage within the file: one record, by whatever names it.
+/// A storage within the file: one record, however many names it has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum StorageIndex {
     /// The place in an archive's directory or a legacy file's key list.
@@ -106,8 +106,8 @@ impl Storages<'_> {
 
     /// Finds the storage of a persistent id and checks its size.
     ///
-    /// Storages mostly stand in the order in which the pickle names them, so the place `next` is
-    /// looked at first.
+    /// Storages are usually in the order in which the pickle names them, so the position `next` is
+    /// tried first.
     pub(crate) fn find(&self, id: &NamedStorage<'_>, next: usize) -> Result<Found, TensorProblem> {
         let missing = || TensorProblem::MissingStorage {
             key: crate::pickle::display_text(id.key).into_owned(),

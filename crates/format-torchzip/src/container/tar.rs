@@ -17,7 +17,7 @@ const BLOCK: u64 = 512;
 /// Members of an archive; PyTorch writes four.
 const MAX_MEMBERS: usize = 64;
 
-/// The objects of a tar file, apart from its pickle.
+/// The objects of a tar file outside its pickle.
 pub(crate) struct Tar {
     /// Where the pickle lies.
     pub(crate) pickle: Extent,
@@ -115,7 +115,7 @@ impl TableReader<'_> {
     fn storages(&mut self, objects: &mut TarObjects, budget: &mut DescriptionBudget) -> Result<()> {
         let count = self.count(budget)?;
         for _ in 0..count {
-            // Every one costs some bytes of the file, which bounds the loop.
+            // Each item takes bytes of the file, which bounds the loop.
             let (arena, root) = self.pickle(budget)?;
             let fields = arena.tuple_items(root).or_else(|| arena.items(root));
             let (key, kind) = match fields {
@@ -187,19 +187,19 @@ impl TableReader<'_> {
                 _ => return Err(self.wrong("a key, storage and type")),
             };
             let rank = i32::from_le_bytes(self.raw()?);
-            // The count was eight bytes once.
+            // Older files have a count of eight bytes.
             let _: [u8; 4] = self.raw()?;
             let rank = usize::try_from(rank)
                 .ok()
                 .filter(|&rank| rank <= self.limits.rank)
-                .ok_or_else(|| self.wrong("a sensible number of dimensions"))?;
+                .ok_or_else(|| self.wrong("a plausible number of dimensions"))?;
             let shape = self.sizes(rank)?;
             let strides = self.sizes(rank)?;
             let offset = i64::from_le_bytes(self.raw()?);
             let offset = u64::try_from(offset).map_err(|_| self.wrong("an offset"))?;
             budget.charge(256).map_err(Error::budget)?;
             let dense = Dense {
-                // The listing puts the object that asks in its place.
+                // The listing replaces it by the object that refers to it.
                 storage: None,
                 dtype: None,
                 offset,
@@ -256,7 +256,7 @@ impl TableReader<'_> {
             self.storage
                 .read_exact_at(self.position, &mut self.window)
                 .map_err(|source| Error::io(self.pickle, source))?;
-            // What lasts is charged where it is kept.
+            // Memory that lasts is charged where it is stored.
             let mut own = budget.clone();
             own.charge(len).map_err(Error::budget)?;
             let ceilings = Ceilings::of(self.limits);
@@ -299,7 +299,7 @@ fn until_zero(field: &[u8]) -> &[u8] {
     field.split(|&byte| byte == 0).next().unwrap_or(field)
 }
 
-/// A number field: octal digits, or big-endian bytes behind a set high bit.
+/// A number field: octal digits, or big-endian bytes after a set high bit.
 fn octal(field: &[u8]) -> Option<u64> {
     if field[0] & 0x80 != 0 {
         let (high, low) = field.split_at(field.len() - 8);

@@ -6,7 +6,7 @@ use tensorlift_storage::{Storage, StorageExt};
 
 /// A run of bytes that belongs to no entry, pickle or storage of a file.
 ///
-/// `torch.load` passes over such bytes without a word. They are named by
+/// `torch.load` ignores such bytes silently. They are listed by
 /// [`TorchFile::unclaimed`](crate::TorchFile::unclaimed), and
 /// [`Policy::Strict`](crate::Policy::Strict) refuses the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +16,13 @@ pub struct Unclaimed {
     pub offset: u64,
     /// The number of bytes, at least 1.
     pub byte_len: u64,
-    /// What they lie behind.
+    /// What they follow.
     pub place: UnclaimedPlace,
     /// Whether all of them are zero.
     pub zeros: bool,
 }
 
-/// What unclaimed bytes lie behind.
+/// What unclaimed bytes follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnclaimedPlace {
@@ -56,17 +56,16 @@ impl fmt::Display for Unclaimed {
             UnclaimedPlace::Storages => "the last storage",
             UnclaimedPlace::Pickle => "the pickle",
         };
-        write!(f, "{byte_len} {bytes} at byte {offset}, behind {place}")
+        write!(f, "{byte_len} {bytes} at byte {offset}, after {place}")
     }
 }
 
-/// Bytes that are looked through at a time.
+/// Bytes that are examined at a time.
 const WINDOW: u64 = 64 << 10;
 
-/// Looks through bytes that nothing claims, and tells whether all are zero.
+/// Examines bytes that nothing claims, and returns whether all are zero.
 ///
-/// `look` gets them in pieces, each with its offset, the last `overlap` bytes of a piece again at
-/// the beginning of the next.
+/// `look` gets them in pieces, each with its offset; pieces overlap by `overlap` bytes.
 pub(crate) fn scan<E>(
     storage: &dyn Storage,
     (offset, byte_len): (u64, u64),

@@ -13,7 +13,7 @@ use crate::pickle::display_text;
 use super::file::{Format, TorchFile};
 use super::reader::{Parsed, TorchReader};
 
-/// From this number of entries on, their headers are read beside the pickles.
+/// From this number of entries on, headers and pickles are read at the same time.
 const ENTRIES_WORTH_A_THREAD: usize = 2048;
 
 /// The pickles of an archive, each with its entry.
@@ -21,7 +21,7 @@ struct ZipPickles {
     folder: Vec<u8>,
     byte_order: ByteOrder,
     main: (ZipEntry, Parsed),
-    /// Those of a TorchScript archive.
+    /// The pickles of a TorchScript archive.
     constants: Option<(ZipEntry, Parsed)>,
 }
 
@@ -71,14 +71,14 @@ impl TorchReader<'_> {
         self.finish(listed, pickles.main.1, format)
     }
 
-    /// Finds where the entries of an archive begin, and reads its pickles; in a large archive
-    /// both at once, if a thread can be had.
+    /// Finds where the entries of an archive begin, and reads its pickles; in a large archive both
+    /// at once, if the system grants a thread.
     fn headers_and_pickles(
         &mut self,
         archive: &Archive<'_>,
     ) -> (Result<Located>, Result<ZipPickles>) {
         if archive.len() >= ENTRIES_WORTH_A_THREAD {
-            // The headers lie all over the file, and the pickles need two or three of them.
+            // The headers are spread over the file; the pickles need two or three of them.
             let both = std::thread::scope(|scope| {
                 let builder = std::thread::Builder::new();
                 let headers = builder.spawn_scoped(scope, || archive.locate()).ok()?;
@@ -130,7 +130,7 @@ impl TorchReader<'_> {
             return Ok(ByteOrder::Little);
         };
         let found = match archive.size(entry) {
-            // No name of an order is longer.
+            // The longest name of a byte order.
             0..=16 => {
                 let verify = self.options.verify_crc;
                 archive.read(entry, verify, &mut self.budget)?.0
@@ -158,8 +158,8 @@ fn inside(folder: &[u8], name: &str) -> Vec<u8> {
 
 /// The root folder of an archive, with its slash, and the pickle in it.
 ///
-/// The folder is that of the first entry, as for PyTorch; archives that were packed again may begin with
-/// another, so any folder at the top will do.
+/// The folder is that of the first entry, as in PyTorch; repacked archives may begin with another,
+/// so any top-level folder is accepted.
 fn find_pickle(archive: &Archive<'_>) -> Result<(Vec<u8>, ZipEntry)> {
     let folder_of = |name: &[u8]| {
         let slash = name.iter().position(|&byte| byte == b'/');

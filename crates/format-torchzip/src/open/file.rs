@@ -1,4 +1,4 @@
-//! What reading a file returns, and its options.
+//! The result of reading a file, and the options.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,11 +28,11 @@ pub enum Format {
     Pickle,
 }
 
-/// How to read a file.
+/// Options of [`read`](crate::read).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// Ceilings for files that nobody vouches for.
+    /// Ceilings for untrusted files.
     pub limits: Limits,
     /// What to do with unknown classes. Default: keep them as inert data.
     pub policy: Policy,
@@ -41,7 +41,7 @@ pub struct ReadOptions {
     pub verify_crc: bool,
 }
 
-/// A PyTorch file: its tensors as a catalog, the rest as values.
+/// A PyTorch file: its tensors as a catalog, everything else as values.
 #[derive(Debug)]
 pub struct TorchFile {
     pub(super) catalog: Arc<Catalog>,
@@ -54,7 +54,7 @@ pub struct TorchFile {
     pub(super) unclaimed: Vec<Unclaimed>,
 }
 
-/// # What was read
+/// # Contents
 impl TorchFile {
     /// The tensors, in the order of the pickle.
     #[must_use]
@@ -70,8 +70,8 @@ impl TorchFile {
         self.state.value()
     }
 
-    /// The catalog and the rest, apart; the rest knows tensors by their names in the catalog, and
-    /// shares it.
+    /// The catalog and the rest, separately; the rest shares the catalog and refers to tensors by
+    /// its names.
     #[must_use]
     pub fn into_parts(self) -> (Arc<Catalog>, State) {
         (self.catalog, self.state)
@@ -92,17 +92,17 @@ impl TorchFile {
 
     /// The root whose names are likely the model's own.
     ///
-    /// From the file's root it goes down through dicts whose one child is the model: it has a
-    /// usual name such as `state_dict` or `model`, or all beside it are scalars and what a
-    /// training run keeps. Moving averages of weights come after the weights. What wrappers of
-    /// the model put before all names (`module.`, `_orig_mod.`) counts as one more step.
+    /// It starts at the file's root and descends through dicts with one child that is the model: a
+    /// child with a usual name such as `state_dict` or `model`, or the only child beside scalars
+    /// and training state. Moving averages of weights come after the weights. Prefixes of wrappers
+    /// (`module.`, `_orig_mod.`) count as one more step.
     #[must_use]
     pub fn automatic_root(&self) -> &Root {
         &self.automatic_root
     }
 
-    /// What is beside the [`automatic_root`](Self::automatic_root) and could be a model too,
-    /// in file order: moving averages of the weights, a second network.
+    /// Other candidates than the [`automatic_root`](Self::automatic_root), in file order: moving
+    /// averages of the weights, a second network.
     #[must_use]
     pub fn other_models(&self) -> &[Root] {
         &self.other_models
@@ -115,9 +115,9 @@ impl TorchFile {
         self.aliases_omitted
     }
 
-    /// The bytes of the file that belong to no entry, pickle or storage, in no special order.
+    /// The bytes of the file that belong to no entry, pickle or storage, in no particular order.
     ///
-    /// `torch.load` passes over them too. [`Policy::Strict`] refuses files that have any.
+    /// `torch.load` ignores them too. [`Policy::Strict`] rejects files that have any.
     #[must_use]
     pub fn unclaimed(&self) -> &[Unclaimed] {
         &self.unclaimed

@@ -14,12 +14,12 @@ use reader::TorchReader;
 
 pub use file::{Format, ReadOptions, TorchFile};
 
-/// Bytes from which a file's format is told.
+/// Bytes that a file's format is recognised by.
 const PREFIX_BYTES: u64 = 1024;
 
 /// Reads the description of a PyTorch file; the bytes of its tensors stay where they are.
 ///
-/// A file without tensors is fine here.
+/// A file without tensors is accepted.
 ///
 /// # Errors
 /// If the file is something else, breaks its format, contradicts itself or crosses a limit.

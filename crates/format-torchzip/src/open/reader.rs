@@ -1,4 +1,4 @@
-//! The way through a file, format by format.
+//! Reading a file, format by format.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -27,7 +27,7 @@ pub(super) struct TorchReader<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) options: &'a ReadOptions,
     pub(super) budget: DescriptionBudget,
-    /// Bytes of the file that belong to nothing.
+    /// Bytes that no part of the file claims.
     pub(super) unclaimed: Vec<Unclaimed>,
 }
 
@@ -108,7 +108,7 @@ impl TorchReader<'_> {
         self.list(parsed, &storages, Some(tar.pickle.offset), Format::Tar)
     }
 
-    /// Looks at what is behind the last part of a file.
+    /// Examines the bytes after the last part of a file.
     fn read_behind(&mut self, end: u64, place: UnclaimedPlace) -> Result<()> {
         let limits = &self.options.limits;
         let behind = legacy::behind(self.storage, end, place, limits, self.budget.clone())?;
@@ -116,7 +116,7 @@ impl TorchReader<'_> {
         Ok(())
     }
 
-    /// Parses the beginning of a file, reading more of it as long as that is too short.
+    /// Parses the beginning of a file, reading more of it while it is too short.
     fn windowed<T>(
         &mut self,
         parse: impl Fn(&[u8], DescriptionBudget) -> Result<T>,
@@ -164,7 +164,7 @@ impl TorchReader<'_> {
         Ok((arena, root, len))
     }
 
-    /// Looks at what is behind a pickle of `len` bytes that was read from `at`.
+    /// Examines the bytes after a pickle of `len` bytes that was read from `at`.
     pub(super) fn check_behind(&mut self, bytes: &[u8], len: usize, at: u64) -> Result<()> {
         let rest = &bytes[len..];
         let offset = at + len as u64;

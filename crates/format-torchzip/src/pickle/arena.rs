@@ -28,13 +28,13 @@ pub(crate) struct Arena {
     text: Vec<u8>,
     /// Where the arena's own text begins: the length of the pickle's bytes.
     text_start: u32,
-    /// What pays for all of this.
+    /// The budget for all of this.
     budget: DescriptionBudget,
 }
 
-/// What the allocator takes for a run of its own beside the ids, in bytes.
+/// The allocator's overhead for a separate run, in bytes.
 const RUN_BYTES: u64 = 24;
-/// What a global's two names and its place in a growing table cost beside their text, in bytes.
+/// The cost of a global in bytes, apart from the text of its two names.
 const GLOBAL_BYTES: u64 = 240;
 
 /// # The budget
@@ -43,7 +43,7 @@ impl Arena {
         &mut self.budget
     }
 
-    /// Passes what is left of the budget on to the next stage; nothing can be made afterwards.
+    /// Passes the rest of the budget to the next stage; no node can be made afterwards.
     pub(crate) fn take_budget(&mut self) -> DescriptionBudget {
         std::mem::take(&mut self.budget)
     }
@@ -69,15 +69,15 @@ impl Arena {
         }
     }
 
-    /// Makes room for about what a state dict has, so that nothing moves while it is read; for
-    /// longer pickles than most, only for a beginning.
+    /// Reserves about what a state dict needs, so that nothing moves while it is read; for
+    /// unusually long pickles, only a part.
     pub(crate) fn expect_tensors(&mut self) -> Result<(), OutOfBudget> {
         let len = (self.text_start as usize).min(4 << 20);
         // Measured on state dicts as PyTorch writes them: short names make a node in 9 bytes and a
-        // member in 5, longer ones in 14 and 8. What is not needed is never touched.
+        // member in 5, longer ones in 14 and 8. Unused memory is never touched.
         self.budget.reserve(&mut self.nodes, len / 8)?;
         self.budget.reserve(&mut self.members, len / 4)?;
-        // A tensor takes 80 bytes at the least.
+        // A tensor takes at least 80 bytes.
         self.budget.reserve(&mut self.objects, len / 80)
     }
 
@@ -94,7 +94,7 @@ impl Arena {
         }
         self.budget.reserve(&mut self.members, ids.len())?;
         if self.members.len() + ids.len() > u32::MAX as usize {
-            // Past what a node can point to, which takes a budget of 16 GiB.
+            // More than a node can address, which takes a budget of 16 GiB.
             self.budget.charge(u64::MAX)?;
         }
         let start = self.members.len() as u32;
@@ -164,7 +164,7 @@ impl Arena {
         self.budget.reserve(&mut self.text, text.len())?;
         let start = self.text.len() + self.text_start as usize;
         if u32::try_from(start + text.len()).is_err() {
-            // Past what a span can point to.
+            // More than a span can address.
             self.budget.charge(u64::MAX)?;
         }
         self.text.extend_from_slice(text);
@@ -289,7 +289,7 @@ impl Arena {
                     (Node::Text(_) | Node::Str8(_) | Node::Bytes(_), Node::Global(number))
                     | (Node::Global(number), _) => {
                         let global = self.global_at(number);
-                        // The same form with a storage's type in it is a storage.
+                        // With a storage type in it, this form is a storage.
                         (!matches!(global.known, Known::Storage(_))).then_some(global)
                     }
                     _ => None,

@@ -2,14 +2,14 @@
 
 /// What a storage and the tensors in it take to describe, in bytes.
 const STORAGE_BYTES: u64 = 1024;
-/// The items that a growing vector begins with.
+/// The initial capacity of a growing vector.
 const MIN_ITEMS: usize = 2;
 
-/// How much memory is left for describing a file.
+/// The memory that is left for the description of a file.
 ///
 /// Everything that grows with the content of a pickle is charged here before it is allocated, so
-/// that a small file cannot cost more than a fixed sum.
-/// It passes from one stage of reading to the next: what describes the file owns it at that time.
+/// that a small file cannot cost more than a fixed amount. Each stage of reading owns the budget in
+/// turn.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DescriptionBudget {
     total: u64,
@@ -19,7 +19,7 @@ pub(crate) struct DescriptionBudget {
 /// The memory budget is used up, or the machine has no more memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutOfBudget {
-    /// The ceiling and what was wanted, in bytes.
+    /// The ceiling and the bytes requested.
     Budget { total: u64, wanted: u64 },
     /// An allocation of this size failed.
     Memory { bytes: u64 },
@@ -61,7 +61,7 @@ impl DescriptionBudget {
     fn grow<T>(&mut self, vec: &mut Vec<T>, more: usize) -> Result<(), OutOfBudget> {
         let bytes = |items: usize| (items as u64).saturating_mul(size_of::<T>() as u64);
         let (len, before) = (vec.len(), vec.capacity());
-        // By half, since doubling leaves more of the budget idle.
+        // By half, since doubling leaves more of the budget unused.
         let wanted = (len + more).max(before + before / 2).max(MIN_ITEMS);
         self.charge(bytes(wanted))?;
         vec.try_reserve_exact(wanted - len)
@@ -74,7 +74,8 @@ impl DescriptionBudget {
 
     /// Makes room for the descriptions of `count` storages that were found in the file.
     ///
-    /// They are real, so this cannot be had for nothing; and never more than three times the file.
+    /// A file that causes this must really hold them; it never adds more than three times the
+    /// file's size.
     pub(crate) fn grow_for(&mut self, count: u64, file_len: u64) {
         let more = (count * STORAGE_BYTES).min(file_len.saturating_mul(3));
         self.total = self.total.saturating_add(more);

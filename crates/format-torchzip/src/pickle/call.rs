@@ -1,5 +1,5 @@
-//! What calls leave behind: containers for the few classes that are containers, an inert note
-//! for every other.
+//! Results of calls: containers for the few classes that are containers, an inert record for every
+//! other.
 
 use super::arena::Arena;
 use super::globals::Known;
@@ -14,7 +14,7 @@ impl Arena {
     pub(super) fn reduce(&mut self, callable: Id, args: Id) -> Made<Id> {
         match (self.known(callable), self.tuple_items(args)) {
             (Known::Annotate, Some([value, ..])) => Ok(*value),
-            // copyreg.__newobj__(cls, *args) is NEWOBJ in the clothes of a call.
+            // copyreg.__newobj__(cls, *args) is equivalent to NEWOBJ.
             (Known::NewObj, Some([class, rest @ ..])) => {
                 let (class, rest) = (*class, rest.to_vec());
                 let args = self.tuple(&rest)?;
@@ -121,8 +121,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Does what a dropped call did: `setter(target, state)`, as the sixth item of `__reduce__`
-    /// asks.
+    /// Has the effect of the call `setter(target, state)`, the sixth item of `__reduce__`.
     pub(super) fn set_state(&mut self, dropped: Id) -> Made<()> {
         let Some((object, Known::Unknown)) = self.as_object(dropped) else {
             return Ok(());

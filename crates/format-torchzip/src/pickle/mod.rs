@@ -1,6 +1,6 @@
 //! A pickle machine that builds data and nothing else.
 //!
-//! It knows every opcode of protocols 0 to 5, but a call only notes what would have been called.
+//! It knows every opcode of protocols 0 to 5, but a call only records what would have been called.
 
 mod arena;
 mod budget;

@@ -1,4 +1,4 @@
-//! What an arena consists of.
+//! The nodes of an arena.
 
 use super::globals::Known;
 
@@ -45,7 +45,7 @@ pub(crate) enum Node {
     /// UTF-8, lone surrogates included.
     Text(Span),
     Bytes(Span),
-    /// A `str` of Python 2: bytes or text, nobody knows.
+    /// A `str` of Python 2, which may be bytes or text.
     Str8(Span),
     Tuple {
         start: u32,
@@ -83,12 +83,12 @@ impl Global {
     }
 }
 
-/// What a call would have made: the callable, its arguments, and what was put in afterwards.
+/// The result of a call that is not made: the callable, its arguments, and what was added later.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Object {
     pub(crate) class: Id,
     pub(crate) args: Id,
-    /// What the last BUILD set, and what those before it did.
+    /// The state of the last BUILD, and those of earlier ones.
     pub(crate) state: Option<Id>,
     pub(crate) earlier_states: Seq,
     pub(crate) list: Seq,

@@ -1,4 +1,4 @@
-/// What to do with classes and functions outside the closed list.
+/// How classes and functions outside the closed list are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {

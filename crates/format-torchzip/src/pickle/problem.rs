@@ -15,10 +15,10 @@ pub enum PickleProblem {
     /// No protocol has this opcode.
     #[error("{0:#04x} is no opcode of protocols 0 to 5")]
     UnknownOpcode(u8),
-    /// The opcode needs something outside the file.
+    /// The opcode needs data from outside the file.
     #[error("opcode {0} needs data from outside the file")]
     Outside(&'static str),
-    /// The file asks for a protocol that does not exist.
+    /// The file declares a protocol that does not exist.
     #[error("expected a protocol up to 5, found {0}")]
     Protocol(u8),
     /// An opcode needs more objects than there are.
@@ -30,7 +30,7 @@ pub enum PickleProblem {
     /// The memo has no object of this number.
     #[error("nothing was memorised as number {0}")]
     Memo(u64),
-    /// Objects were put into something that takes none.
+    /// Objects were added to a value that is not a container.
     #[error("opcode {opcode} cannot be applied to a {found}")]
     Target {
         /// The opcode.
@@ -41,8 +41,8 @@ pub enum PickleProblem {
     /// A dict gets a key without a value.
     #[error("opcode {0} needs as many values as keys")]
     OddPairs(&'static str),
-    /// A text is no UTF-8.
-    #[error("a text is no UTF-8")]
+    /// A text is not UTF-8.
+    #[error("a text is not UTF-8")]
     Utf8,
     /// The text of a number or string cannot be read.
     #[error("expected {expected}, found {found:?}")]
@@ -53,7 +53,7 @@ pub enum PickleProblem {
         found: String,
     },
     /// A length is negative or past what can be addressed.
-    #[error("a length of {0} makes no sense")]
+    #[error("a length of {0} is impossible")]
     Length(i64),
     /// A name outside the closed list, under [`Policy::Strict`](crate::Policy::Strict).
     #[error("the class or function {0} is not on the list of known ones")]
@@ -65,7 +65,7 @@ pub enum PickleProblem {
         what: &'static str,
         /// The ceiling.
         limit: u64,
-        /// What the pickle asks for, as far as it was followed.
+        /// The count so far.
         found: u64,
     },
     /// The machine has no memory for the objects of the pickle.
@@ -74,7 +74,7 @@ pub enum PickleProblem {
         /// The size of the allocation that failed, in bytes.
         bytes: u64,
     },
-    /// The first pickle of a legacy file is no magic number, or another of its parts is wrong.
+    /// A part of a legacy file, such as the magic number, is wrong.
     #[error("expected {expected}, found {found}")]
     Unexpected {
         /// What should be there.

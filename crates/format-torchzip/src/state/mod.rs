@@ -1,4 +1,4 @@
-//! The part of a checkpoint that is not tensors, as plain values.
+//! The non-tensor contents of a checkpoint, as plain values.
 
 mod part;
 mod values;
@@ -20,7 +20,7 @@ use values::ValueBuilder;
 
 pub use part::{CallPart, ObjectId, Part};
 
-/// What finding a tensor's name by its object costs in memory, in bytes.
+/// The memory for finding a tensor's name by its object, in bytes.
 const NAME_BYTES: u64 = 96;
 
 /// The objects of a file's pickle.
@@ -68,14 +68,14 @@ impl State {
     ///
     /// - A tensor is `{"$tensor": name}`, with its name in the catalog; quantized ones have
     ///   `scale` and `zero_point` beside it, sparse ones are a dict of their parts.
-    /// - An object of a class that is no plain data is a dict of its attributes and items, its
-    ///   class under `"$class"`, what its constructor got under `"$args"`, items of a list under
-    ///   `"$items"`.
+    /// - An object of a class that is not plain data is a dict of its attributes and items, with
+    /// its class under `"$class"`, the arguments of its constructor under `"$args"`, and items of a
+    /// list under `"$items"`.
     /// - Dtypes, devices, layouts, paths and decimals are their texts, complex numbers pairs,
     ///   NumPy scalars numbers.
     /// - Integers beyond `i64` are decimal text, since serde could not pass them on.
     /// - A reference back to an object that encloses it is `{"$cycle": type}`.
-    /// - A key that cannot be one here, such as an object, is its text.
+    /// - A key that cannot be a key of a value, such as an object, is its text.
     ///
     /// # Errors
     /// If the value is nested more than 256 deep, or shared references make it larger than the
@@ -100,7 +100,7 @@ impl State {
     }
 }
 
-/// In a few words, since it may be long.
+/// Briefly, since it may be long.
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "State({})", self.summary())

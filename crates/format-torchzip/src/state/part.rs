@@ -1,4 +1,4 @@
-//! Objects one by one, for those who make objects of their own of them.
+//! Access to single objects, for callers that build their own.
 
 use tensorlift_tensor_meta::Entry;
 
@@ -45,7 +45,7 @@ pub enum Part<'a> {
     /// A set, of the class that [`State::class_of`] names, else a `set`.
     Set(Vec<ObjectId>),
     /// A mapping, of the class that [`State::class_of`] names, else a `dict`; keys and values, in
-    /// the order in which they were put in, equal keys included.
+    /// the order in which they were added, equal keys included.
     Dict(Vec<(ObjectId, ObjectId)>),
     /// A class or function.
     Global {
@@ -54,13 +54,13 @@ pub enum Part<'a> {
         /// Its name.
         name: &'a str,
     },
-    /// A reference to what lies outside of the pickle: a storage, by this tuple or text.
+    /// A reference outside the pickle: a storage, by this tuple or text.
     Persistent(ObjectId),
-    /// What a call would have made.
+    /// The result of a call that is not made.
     Object(CallPart),
 }
 
-/// A call, and what was put into its result afterwards.
+/// A call, and what was added to its result later.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CallPart {
@@ -68,7 +68,7 @@ pub struct CallPart {
     pub class: ObjectId,
     /// The tuple of its arguments.
     pub args: ObjectId,
-    /// States that were given to it (`__setstate__`), in order.
+    /// States that were set on it (`__setstate__`), in order.
     pub states: Vec<ObjectId>,
     /// Items that were appended to it.
     pub items: Vec<ObjectId>,
@@ -84,7 +84,7 @@ impl State {
         ObjectId(self.root)
     }
 
-    /// What an object is.
+    /// The object with this id.
     #[must_use]
     pub fn part(&self, id: ObjectId) -> Part<'_> {
         let arena = &self.arena;
@@ -129,16 +129,15 @@ impl State {
         }
     }
 
-    /// The class that a dict, list or set was made by, and its arguments, if it is not of the
-    /// built-in one: `collections.OrderedDict`, `frozenset`.
+    /// The class of a dict, list or set and the arguments of its constructor, unless it is the
+    /// built-in class: `collections.OrderedDict`, `frozenset`.
     #[must_use]
     pub fn class_of(&self, container: ObjectId) -> Option<(ObjectId, ObjectId)> {
         let (class, args) = self.arena.origin(container.0)?;
         Some((ObjectId(class), ObjectId(args)))
     }
 
-    /// The state that was given to a container: `_metadata` and other attributes of an
-    /// `OrderedDict`.
+    /// The state that was set on a container: `_metadata` and other attributes of an `OrderedDict`.
     #[must_use]
     pub fn attributes_of(&self, container: ObjectId) -> Option<ObjectId> {
         self.arena.attributes(container.0).map(ObjectId)

@@ -1,4 +1,4 @@
-//! Objects as values: known ones in a plain form, the others as what they carry.
+//! Objects as values: known ones in a plain form, others by their contents.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,15 +12,15 @@ use crate::tensors::objects::Objects;
 use crate::tensors::rebuild::{Quantizer, TensorKind};
 use crate::tensors::text::{decimal, push_key_text};
 
-/// Nesting of a value; dropping one recurses, so it is bounded for good.
+/// The nesting of a value; dropping one recurses, so it is bounded.
 const MAX_DEPTH: usize = 256;
-/// What a value costs in memory, in bytes.
+/// The memory of a value, in bytes.
 const VALUE_BYTES: u64 = size_of::<Value>() as u64;
-/// What a pair of a dict costs: the nodes of a map filled in order are half empty.
+/// The memory of a pair of a dict: the nodes of a map that is filled in order are half empty.
 const PAIR_BYTES: u64 = 2 * (size_of::<HashableValue>() as u64 + VALUE_BYTES);
-/// What a dict costs: a node with room for eleven pairs.
+/// The memory of a dict: a node with room for eleven pairs.
 const DICT_BYTES: u64 = 11 * PAIR_BYTES / 2 + BLOCK_BYTES;
-/// What the allocator takes for a text or a list beside its content.
+/// The allocator's overhead for a text or a list.
 const BLOCK_BYTES: u64 = 16;
 
 pub(super) struct ValueBuilder<'a> {
@@ -145,7 +145,7 @@ impl<'a> ValueBuilder<'a> {
     /// A set, or a list where an element cannot be in a set here.
     fn set(&mut self, ids: &[Id]) -> Result<Value> {
         self.spend(DICT_BYTES)?;
-        // Until it is made, its elements are there twice.
+        // Until it is built, its elements exist twice.
         self.spend(ids.len() as u64 * PAIR_BYTES)?;
         let values = self.list(ids)?;
         let hashable: Result<_, _> = values.iter().cloned().map(Value::into_hashable).collect();
@@ -257,7 +257,7 @@ impl<'a> ValueBuilder<'a> {
         self.dict([("$tensor", Value::String(name.to_owned()))])
     }
 
-    /// An object of any class: what it carries, and what it is called.
+    /// An object of any class: its contents and its class.
     fn opaque(&mut self, id: Id, object: &Object) -> Result<Value> {
         let arena = self.objects.arena;
         self.spend(DICT_BYTES)?;
@@ -357,7 +357,7 @@ impl<'a> ValueBuilder<'a> {
         Ok(Value::Dict(Dict::from(pairs)))
     }
 
-    /// A text whose length the pickle does not pay for.
+    /// A text that can be longer than its source in the pickle.
     fn text(&mut self, text: String) -> Result<Value> {
         self.spend(BLOCK_BYTES + text.len() as u64)?;
         Ok(Value::String(text))
@@ -368,7 +368,7 @@ impl<'a> ValueBuilder<'a> {
     }
 }
 
-/// The text of a key that has no form of its own, with a number behind it where it is taken.
+/// The text of a key that cannot be represented, with a number appended if it is taken.
 fn free_key(text: String, dict: &Dict, taken: &mut HashMap<String, u32>) -> HashableValue {
     let mut key = HashableValue::String(text.clone());
     if dict.contains_key(&key) {

@@ -26,7 +26,7 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits, budget: &DescriptionBudget) ->
             found: found.to_owned(),
         })
     };
-    // The objects are gone again when the storage is found.
+    // The objects are dropped when the storage is found.
     let own = budget.clone();
     let file = legacy::parse(bytes, bytes.len() as u64, ShardId::FIRST, limits, own)?;
     let objects = Objects {

@@ -1,4 +1,4 @@
-//! What the objects of a pickle say about tensors.
+//! Reading descriptions of tensors from the objects of a pickle.
 
 pub(crate) mod embedded;
 pub(crate) mod numpy;

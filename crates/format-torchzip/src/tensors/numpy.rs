@@ -38,7 +38,7 @@ pub(crate) fn array(
             _ => return Err(objects.argument("_frombuffer", "a buffer, dtype and shape", args)),
         },
         _ => match state.and_then(|state| objects.arena.tuple_items(state)) {
-            // An ancient state has no version.
+            // An old state has no version.
             Some(&[_, shape, dtype, fortran, bytes] | &[shape, dtype, fortran, bytes]) => {
                 let fortran = objects.arena.as_bool(fortran).unwrap_or(false);
                 (dtype, shape, fortran, bytes)
@@ -65,7 +65,7 @@ pub(crate) fn array(
     }))
 }
 
-/// The dtype that a `numpy.dtype` object represents, where we have it.
+/// The dtype that a `numpy.dtype` object represents, if it is supported.
 pub(crate) fn plain_dtype(objects: &Objects<'_>, id: Id) -> Option<(Dtype, ByteOrder)> {
     let arena = objects.arena;
     let (object, known) = arena.as_object(id)?;
@@ -132,7 +132,7 @@ fn by_code(code: &[u8]) -> Option<Dtype> {
     })
 }
 
-/// A number out of the bytes of a NumPy scalar.
+/// The number in the bytes of a NumPy scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Number {
     Bool(bool),

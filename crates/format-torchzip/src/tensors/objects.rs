@@ -25,7 +25,7 @@ pub(crate) struct NamedStorage<'a> {
     pub(crate) key: &'a [u8],
     /// In elements of `kind`; bytes for untyped storages.
     pub(crate) elements: u64,
-    /// A part of the storage that counts as one of its own.
+    /// A part of the storage that counts as a separate storage.
     pub(crate) view: Option<StorageView<'a>>,
 }
 

@@ -1,4 +1,4 @@
-//! What can be wrong with the description of a tensor.
+//! Errors in the description of a tensor.
 
 use tensorlift_tensor_meta::{CatalogError, LayoutError};
 use thiserror::Error;
@@ -63,7 +63,7 @@ pub enum TensorProblem {
         /// How long the storage is.
         len: u64,
     },
-    /// A key names two storages that are not the same.
+    /// A key names two different storages.
     #[error("the key {key:?} is {first} at first and {found} later")]
     Contradiction {
         /// The key.
@@ -73,7 +73,7 @@ pub enum TensorProblem {
         /// What it names later.
         found: String,
     },
-    /// The tensor is another dtype than the file holds, and elements are not converted.
+    /// The tensor has another dtype than the file, and elements are not converted.
     #[error("the file holds {found}, to be converted to {wanted}")]
     Conversion {
         /// The dtype in the file.
@@ -81,7 +81,7 @@ pub enum TensorProblem {
         /// The dtype of the tensor.
         wanted: String,
     },
-    /// The tensor is of a kind that has no form here.
+    /// The tensor is of an unsupported kind.
     #[error("{0}")]
     Unsupported(String),
 }

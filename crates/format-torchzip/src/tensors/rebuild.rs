@@ -1,4 +1,4 @@
-//! What PyTorch's rebuild functions would make: descriptions of tensors, read off their
+//! Descriptions of the tensors that PyTorch's rebuild functions would make, read from their
 //! arguments.
 
 use tensorlift_tensor_meta::Dtype;
@@ -10,17 +10,17 @@ use crate::tensors::TensorProblem;
 use super::numpy::{self, Array};
 use super::objects::{Described, Objects, Sizes};
 
-/// Tensors within tensors that are followed before the file is taken for a trap.
+/// The most nested tensors that are followed.
 const MAX_WRAPPERS: usize = 32;
 
-/// A tensor object, with what its wrappers add.
+/// A tensor object, with the additions of its wrappers.
 #[derive(Debug)]
 pub(crate) struct Tensor {
     pub(crate) kind: TensorKind,
     pub(crate) wrapping: Wrapping,
 }
 
-/// What the wrappers of a tensor add to it.
+/// The additions of the wrappers of a tensor.
 #[derive(Debug, Default)]
 pub(crate) struct Wrapping {
     pub(crate) requires_grad: Option<bool>,
@@ -30,7 +30,7 @@ pub(crate) struct Wrapping {
     pub(crate) states: Vec<Id>,
 }
 
-/// How a tensor is kept.
+/// The representation of a tensor.
 #[derive(Debug)]
 pub(crate) enum TensorKind {
     Dense(Dense),
@@ -41,7 +41,7 @@ pub(crate) enum TensorKind {
     Array(Array),
     /// All of a storage, or what the tar layout keeps under this persistent id.
     Storage(Id),
-    /// A wrapper without bytes of its own.
+    /// A wrapper without its own bytes.
     Wrapper(Dense),
 }
 
@@ -50,7 +50,7 @@ pub(crate) enum TensorKind {
 pub(crate) struct Dense {
     /// The object that represents the storage; a meta tensor has none.
     pub(crate) storage: Option<Id>,
-    /// Taken from the storage's type where the call does not say.
+    /// Taken from the storage's type if the call does not give it.
     pub(crate) dtype: Option<TorchDtype>,
     /// In elements.
     pub(crate) offset: u64,
@@ -76,7 +76,7 @@ struct Call<'a> {
     object: Option<&'a Object>,
 }
 
-/// What one layer of a tensor object is.
+/// One layer of a tensor object.
 enum Layer<'a> {
     /// A wrapper around what this call makes.
     Call(Call<'a>),
@@ -89,8 +89,8 @@ enum Layer<'a> {
 
 /// # Tensors
 impl<'a> Objects<'a> {
-    /// The tensor that an object represents, if it is one as nearly all are: a view of a storage
-    /// that no class wraps and nobody added an attribute to.
+    /// The tensor that an object represents, in the common case: a view of a storage without a
+    /// wrapper class or additional attributes.
     pub(crate) fn plain_tensor(&self, id: Id) -> Described<Option<Dense>> {
         match self.arena.as_object(id) {
             Some((object, known @ Known::RebuildTensorV2)) if object.state.is_none() => {
@@ -135,7 +135,7 @@ impl<'a> Objects<'a> {
         })
     }
 
-    /// What BUILD gave to the object of a call, in the order of the pickle.
+    /// The states that BUILD set on the object of a call, in the order of the pickle.
     fn states(&self, call: &Call<'a>) -> impl DoubleEndedIterator<Item = Id> + use<'a> {
         let arena = self.arena;
         call.object
@@ -221,8 +221,8 @@ impl<'a> Objects<'a> {
         })
     }
 
-    /// What BUILD makes of a tensor: a tuple of four points it at a storage, one of five at
-    /// another tensor, and the last such tuple counts. Other states are attributes.
+    /// The effect of BUILD on a tensor: a tuple of four refers to a storage, one of five to another
+    /// tensor, and the last such tuple counts. Other states are attributes.
     fn built(&self, call: &Call<'a>, wrapping: &mut Wrapping) -> Described<Option<Layer<'a>>> {
         let mut layer = None;
         for state in self.states(call) {
@@ -250,7 +250,7 @@ impl<'a> Objects<'a> {
         Ok(layer)
     }
 
-    /// What the other rebuild functions make.
+    /// The results of the other rebuild functions.
     fn rebuilt(&self, known: Known, list: &[Id]) -> Described<Option<TensorKind>> {
         Ok(Some(match known {
             Known::RebuildQuantized => self.quantized(list)?,

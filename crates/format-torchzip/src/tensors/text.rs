@@ -10,7 +10,7 @@ use crate::pickle::{Id, Node, display_text, latin1_bytes};
 use super::numpy::encoded_text;
 use super::objects::Objects;
 
-/// Nesting within a key that is written out.
+/// The nesting of a key that is written out.
 const MAX_KEY_DEPTH: usize = 8;
 
 /// Writes a key as a part of a name: texts as they are, others as Python shows them.
@@ -71,7 +71,7 @@ pub(crate) fn push_key_text(
             }
             Ok(())
         }
-        // A text of a class of its own, an enum's value: told apart by what they are made of.
+        // A subclass of text, or an enum's value: distinguished by their arguments.
         Node::Object(number) if depth < MAX_KEY_DEPTH => {
             let args = arena.tuple_items(arena.object_at(number).args);
             out.push_str(&arena.type_name(key));

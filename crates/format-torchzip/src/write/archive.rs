@@ -11,7 +11,7 @@ use super::state_dict::StateDict;
 
 /// The folder that all entries lie in; PyTorch takes any.
 const ROOT: &str = "archive";
-/// What PyTorch aligns storages to, in bytes.
+/// The alignment of storages in PyTorch's files, in bytes.
 const ALIGNMENT: u16 = 64;
 /// From this size on, an entry needs the wider fields of zip64.
 const LARGE: u64 = u32::MAX as u64;
@@ -28,7 +28,7 @@ pub struct ArchiveWriter<W: Write + Seek> {
     storages: Vec<u64>,
     /// How many of them were begun.
     begun: usize,
-    /// Bytes that the last one still lacks.
+    /// Bytes that the last one still needs.
     left: u64,
     contents: crc32fast::Hasher,
 }
@@ -69,7 +69,7 @@ impl<W: Write + Seek> ArchiveWriter<W> {
     pub fn write_storage(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         let found = bytes.len() as u64;
         match self.storages.get(self.begun) {
-            // Refused before anything is written, so that the right bytes can follow.
+            // Rejected before anything is written, so that the right bytes can follow.
             Some(&announced) if self.left == 0 && announced != found => {
                 Err(WriteError::StorageSize {
                     storage: self.begun,
@@ -88,7 +88,7 @@ impl<W: Write + Seek> ArchiveWriter<W> {
     /// [`write`](Self::write).
     ///
     /// # Errors
-    /// If there is none left, the one before is not whole, or the output refuses.
+    /// If there is none left, the one before is incomplete, or the output fails.
     pub fn begin_storage(&mut self) -> Result<(), WriteError> {
         if self.left > 0 {
             return Err(self.missized(self.storages[self.begun - 1] - self.left));

@@ -39,7 +39,7 @@ pub enum WriteError {
         /// The bytes of its storage.
         found: u64,
     },
-    /// A name is taken.
+    /// A name is used twice.
     #[error("the name is given to two tensors")]
     DuplicateName {
         /// The name.
@@ -92,7 +92,7 @@ impl WriteError {
             WriteError::Io(_) | WriteError::Archive(_) => {
                 (ErrorKind::Storage, "check the disk and the permissions")
             }
-            _ => (ErrorKind::Misuse, "describe what is then written"),
+            _ => (ErrorKind::Misuse, "write the storages that were described"),
         }
     }
 }

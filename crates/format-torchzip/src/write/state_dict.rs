@@ -34,13 +34,14 @@ pub(super) struct Tensor {
 }
 
 impl StateDict {
-    /// One without tensors.
+    /// A state dict without tensors.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Announces a storage of this size in bytes; storages are written in the order in which they are
+    /// Announces a storage of this size in bytes; storages are written in the order in which they
+    /// are
     /// announced.
     pub fn storage(&mut self, bytes: u64) -> StorageId {
         self.storages.push(bytes);

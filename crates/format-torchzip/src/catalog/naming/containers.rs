@@ -8,10 +8,10 @@ use crate::tensors::objects::Objects;
 
 use super::{Frame, Leaves, MAX_FRAME_BYTES, Position, Sharing, Walk, Way};
 
-/// Roots worth noting; deeper ones are parts of a model that nobody would load alone.
+/// The greatest depth of a root; deeper containers are parts of a model.
 const MAX_ROOTS: usize = 10_000;
 const MAX_ROOT_BYTES: usize = 1024;
-/// Bytes of keys that take about as long as a step.
+/// Bytes of keys that cost about as much as a step.
 const STEP_BYTES: usize = 64;
 
 /// # Entering and leaving containers
@@ -148,7 +148,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Counts work beside the visit of a child; the next visit finds out if it was too much.
+    /// Counts other work than visits of children; the next visit checks the limit.
     pub(super) fn spend(&mut self, steps: usize) {
         self.steps_left = self.steps_left.saturating_sub(steps as u64);
     }
@@ -186,7 +186,7 @@ const MODULE_DICTS: [&[u8]; 3] = [b"_parameters", b"_buffers", b"_modules"];
 fn is_module(arena: &Arena, pickle: &[u8], state: Id) -> bool {
     let pairs = arena.pairs(state).unwrap_or(&[]);
     MODULE_DICTS.iter().all(|dict| {
-        // They are near the front.
+        // These keys are near the front.
         pairs
             .chunks_exact(2)
             .take(64)

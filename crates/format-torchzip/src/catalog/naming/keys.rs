@@ -10,14 +10,14 @@ use crate::tensors::objects::Objects;
 
 use super::Walk;
 
-/// Items within a tuple that are compared; shared tuples can unfold to any number.
+/// The most items of a tuple that are compared; shared tuples can expand without bound.
 const MAX_KEY_ITEMS: usize = 16;
 
 /// # Equal keys
 impl<'a> Walk<'a> {
     /// The keys and values of a dict; of equal keys the last value counts, in the first's place.
     ///
-    /// What is looked at, but not visited afterwards, counts as steps here.
+    /// Items that are looked at but not visited later count as steps.
     pub(super) fn distinct(&mut self, dict: Id) -> Cow<'a, [Id]> {
         let pairs = self.objects.arena.pairs(dict).unwrap_or(&[]);
         if pairs.len() <= 2 {

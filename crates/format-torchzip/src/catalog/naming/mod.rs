@@ -1,12 +1,12 @@
 //! Finds every tensor and names it by its path from the root.
 //!
 //! A path joins what leads to the tensor with dots: keys of dicts, attributes of objects,
-//! positions in lists. Modules are seen through, so that their tensors bear the names of a state
-//! dict.
+//! positions in lists. Modules add no names of their own attributes, so that their tensors have the
+//! names of a state dict.
 //!
-//! The walk keeps its own stack of frames, so nesting costs no machine stack. Shared references
-//! can make more paths than atoms in the world: steps are counted, and what holds no tensor is
-//! entered once in any case.
+//! The walk keeps its own stack of frames, so nesting costs no machine stack. Shared references can
+//! make exponentially many paths: steps are counted, and containers without tensors are entered
+//! once.
 
 mod containers;
 mod keys;
@@ -26,8 +26,8 @@ use crate::tensors::rebuild::{Dense, Quantizer, Tensor, TensorKind};
 use super::roots::Root;
 use super::tree::Tree;
 
-/// Memory for runs of children still to be visited; a few hundred bytes for each level of nesting
-/// are the rule.
+/// The memory for children that are still to be visited; usually a few hundred bytes for each level
+/// of nesting.
 const MAX_FRAME_BYTES: usize = 8 << 20;
 
 /// A tensor that the walk found.
@@ -77,12 +77,12 @@ pub(super) struct Walk<'a> {
     sharing: Sharing,
     steps_left: u64,
     path: String,
-    /// Whether even the root's children get a dot before their names.
+    /// Whether the names of the root's children begin with a dot.
     has_prefix: bool,
     /// The root, until it is visited.
     root: Option<Id>,
     frames: Vec<Frame<'a>>,
-    /// What the frames take in memory, in bytes, and whether one had no room any more.
+    /// The memory of the frames in bytes, and whether it exceeded the limit.
     frame_bytes: usize,
     is_full: bool,
     /// Containers on the current path, or all that were entered if each is entered once.
@@ -155,7 +155,7 @@ struct Named {
     depth: usize,
 }
 
-/// What one step of the walk comes to.
+/// The result of one step of the walk.
 enum Stepped {
     End,
     On(Option<Named>),
@@ -197,7 +197,7 @@ impl<'a> Walk<'a> {
     pub(super) fn new(tree: &Tree<'a>, limits: &'a Limits, sharing: Sharing, found: usize) -> Self {
         let objects = tree.objects;
         let nodes = objects.arena.len();
-        // Whatever is not shared is visited once and does not count.
+        // Objects that are not shared are visited once and do not count.
         let free = nodes as u64 + objects.pickle.len() as u64;
         Self {
             objects,
@@ -223,7 +223,7 @@ impl<'a> Walk<'a> {
         self.roots
     }
 
-    /// Goes on to the next tensor.
+    /// Finds the next tensor.
     pub(super) fn next(&mut self) -> Result<Option<(Found<'_>, Content)>, Stop> {
         let mut named = match self.root.take() {
             Some(root) => self.visit(
@@ -311,7 +311,7 @@ impl<'a> Walk<'a> {
         let path_len = self.path.len();
         let depth = at.depth;
         if key_holds {
-            // After all that the value holds, which thus keeps the plain name.
+            // Visited after the value, so that the value keeps the plain name.
             let at = Position {
                 path_len,
                 depth,

@@ -22,7 +22,7 @@ pub(super) struct Directory {
     entries: usize,
 }
 
-/// What the directory says of an entry.
+/// An entry as the directory describes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListedEntry {
     name_start: usize,
@@ -62,7 +62,7 @@ impl Directory {
         &self.bytes[entry.name_start..][..usize::from(entry.name_len)]
     }
 
-    /// Hands out all entries; the last of them must end the directory.
+    /// Passes all entries to `take`; the last one must end the directory.
     pub(super) fn for_each(&self, mut take: impl FnMut(ListedEntry) -> Result<()>) -> Result<()> {
         let mut at = 0;
         for _ in 0..self.entries {
@@ -134,7 +134,7 @@ impl Directory {
             return Err(EntryProblem::OtherDisk { disk });
         }
         for field in ExtraFields(extra) {
-            // Python's zipfile takes this name in place of the other.
+            // Python's zipfile uses this name instead of the other.
             if let (UNICODE_PATH_FIELD, [_, _, _, _, _, other @ ..]) = field?
                 && other != name
             {
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(widened(3, ones, &first), Ok((3, 5)));
         assert_eq!(widened(ones, 4, &first), Ok((5, 4)));
         assert_eq!(widened(ones, ones, &both), Ok((6, 7)));
-        // Numbers that are not asked for may stand behind.
+        // Numbers that are not needed may follow.
         assert_eq!(widened(ones, 4, &both), Ok((6, 4)));
         for (extra, what) in [
             (&first[..], "too short"),

@@ -1,9 +1,9 @@
 //! The records at the end of an archive, which say where its directory lies.
 //!
-//! The last end record of a file counts, as for every other reader. What it says must be exact:
+//! The last end record of a file is used, as in every other reader. Its values must be exact:
 //! the zip64 record, its locator and the end record agree, the directory reaches the first of
 //! them, and a comment ends within the file.
-//! Bytes behind the comment are counted for the caller.
+//! Bytes after the comment are reported to the caller.
 
 use memchr::memmem;
 use tensorlift_storage::{Storage, StorageExt};
@@ -19,14 +19,14 @@ const END_BYTES: u64 = 22;
 /// The length of the zip64 end record without extensible data, and of its locator.
 const ZIP64_END_BYTES: u64 = 56;
 const LOCATOR_BYTES: u64 = 20;
-/// All three records, as PyTorch writes them.
+/// The length of all three records, as PyTorch writes them.
 const USUAL_BYTES: u64 = ZIP64_END_BYTES + LOCATOR_BYTES + END_BYTES;
-/// What other readers search for the end record: the record and the longest comment.
+/// The range that other readers search for the end record: the record and the longest comment.
 const SEARCHED_BYTES: u64 = END_BYTES + u16::MAX as u64;
-/// What is searched for the beginning of zeros at the end of a file, in bytes.
+/// How far back zeros at the end of a file are searched, in bytes.
 const ZEROS_SEARCHED: u64 = 64 << 20;
 
-/// Where the directory lies, by the end records.
+/// The position of the directory, as the end records give it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Location {
     pub(super) entries: u64,
@@ -80,9 +80,9 @@ pub(super) fn locate(storage: &dyn Storage) -> Result<Location> {
     })
 }
 
-/// The numbers that both kinds of end record hold.
+/// The values that both kinds of end record have.
 struct Numbers {
-    /// That of the record, and that of the directory's begin.
+    /// The disk of the record, and the disk on which the directory begins.
     disks: [u64; 2],
     /// On that disk, and altogether.
     entries: [u64; 2],
@@ -155,7 +155,7 @@ impl<'a> Tail<'a> {
         if !tail.has(usual, END) {
             tail = Self::read(storage, SEARCHED_BYTES)?;
         }
-        // A signature nearer to the end than a record is long begins none.
+        // A signature closer to the end than the length of a record begins none.
         let searched = tail
             .bytes
             .len()
@@ -169,7 +169,7 @@ impl<'a> Tail<'a> {
         }
     }
 
-    /// Whether these bytes stand at an offset within the tail.
+    /// Whether the tail has these bytes at an offset.
     fn has(&self, at: u64, expected: &[u8]) -> bool {
         let at = at.checked_sub(self.start);
         let found = at.and_then(|at| self.bytes.get(at as usize..));
@@ -190,7 +190,7 @@ impl<'a> Tail<'a> {
         Ok(bytes)
     }
 
-    /// What the zip64 record says and where it begins, if the end record at `end` has one.
+    /// The values and the position of the zip64 record, if the end record at `end` has one.
     fn zip64(&self, end: u64) -> Result<Option<(Numbers, u64)>> {
         let Some(locator_start) = end.checked_sub(LOCATOR_BYTES) else {
             return Ok(None);
@@ -207,7 +207,7 @@ impl<'a> Tail<'a> {
             }
             .into()
         };
-        // A record of another length has extensible data, which every reader passes over.
+        // A record of another length has extensible data, which every reader skips.
         let longest = locator_start.checked_sub(ZIP64_END_BYTES);
         if longest.is_none_or(|longest| start > longest) {
             return Err(misplaced());
@@ -232,8 +232,8 @@ impl<'a> Tail<'a> {
         Ok(Some((numbers, start)))
     }
 
-    /// The error of a zip64 record that lies further back than said, since something stands
-    /// before the archive.
+    /// The error of a zip64 record that is earlier than its locator says, since other bytes precede
+    /// the archive.
     fn shifted_zip64(&self, said: u64, locator_start: u64) -> Result<Option<Error>> {
         let usual = locator_start - ZIP64_END_BYTES;
         let record: [u8; ZIP64_END_BYTES as usize] = self.get(usual)?;
@@ -263,7 +263,7 @@ impl<'a> Tail<'a> {
         .into())
     }
 
-    /// The error of an archive that begins at `len`, whose own offsets count from there.
+    /// The error of an archive that begins at `len` and whose offsets count from there.
     fn prefixed(&self, len: u64) -> Result<Error> {
         let first: [u8; 4] = self.get(0)?;
         Ok(match first == *LOCAL_HEADER || first == *END {
@@ -283,7 +283,7 @@ impl<'a> Tail<'a> {
     }
 }
 
-/// How many bytes at the end of a file are zero, as far as they are searched.
+/// How many bytes at the end of a file are zero, within the searched part.
 fn zeros_at_end(storage: &dyn Storage) -> Result<u64> {
     const STEP: u64 = 1 << 20;
     let mut end = storage.len();

@@ -12,7 +12,7 @@ pub(super) const DESCRIPTOR: &[u8; 4] = b"PK\x07\x08";
 pub(super) const STORED: u16 = 0;
 pub(super) const DEFLATED: u16 = 8;
 
-/// The sizes stand in a descriptor behind the data, section 4.4.4.
+/// The sizes are in a descriptor after the data, section 4.4.4.
 pub(super) const FLAG_DESCRIPTOR: u16 = 1 << 3;
 /// The entry or its headers are encrypted.
 pub(super) const FLAGS_ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;

@@ -2,8 +2,8 @@
 //!
 //! Header, padding, data and descriptor of the entries follow each other from the first byte of
 //! the file to the directory.
-//! Other bytes between them are told to the caller, and are an error if they hold a record of an
-//! archive: another reader would see an entry that the directory does not list.
+//! Other bytes between them are reported to the caller, and are an error if they hold a record of
+//! an archive: another reader would see an entry that the directory does not list.
 
 use std::io::{BufRead, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -29,15 +29,15 @@ const FIELD_HEAD_BYTES: usize = 4;
 /// The longest descriptor: a signature, a checksum and two wide sizes.
 const DESCRIPTOR_BYTES: u64 = 24;
 
-/// Reads headers, and looks at what is near them without another read.
+/// Reads headers, and bytes near them without another read.
 pub(super) struct Headers<'a> {
     archive: &'a Archive<'a>,
     cursor: Cursor<'a>,
-    /// Bytes that the cursor does not have at hand in one piece.
+    /// Bytes that the cursor's window does not hold in one piece.
     joined: Vec<u8>,
 }
 
-/// What an entry's own header says.
+/// An entry's own header.
 pub(super) struct Header {
     /// Where the data begin in the file.
     pub(super) data: u64,
@@ -68,7 +68,7 @@ impl<'a> Headers<'a> {
         Ok(&self.joined)
     }
 
-    /// Reads an entry's own header, which must say what the directory says.
+    /// Reads an entry's own header, which must agree with the directory.
     pub(super) fn read(&mut self, entry: ZipEntry) -> Result<Header> {
         let archive = self.archive;
         let (listed, name) = (archive.listed(entry), archive.name(entry));
@@ -76,7 +76,7 @@ impl<'a> Headers<'a> {
         let fixed_end = start.saturating_add(HEADER_BYTES as u64);
         archive.check_end(entry, fixed_end)?;
         let wrong = |problem| archive.error(entry, problem);
-        // With the head of the first extra field; the directory behind is longer than that.
+        // With the head of the first extra field; the directory that follows is longer.
         let header = self.peek(start, HEADER_BYTES + name.len() + FIELD_HEAD_BYTES)?;
         let (fixed, rest) = header.split_at(HEADER_BYTES);
         if !fixed.starts_with(LOCAL_HEADER) {
@@ -146,7 +146,7 @@ impl<'a> Headers<'a> {
         self.archive.error(entry, EntryProblem::OtherName { found })
     }
 
-    /// Checks what stands between an entry's data and the next entry.
+    /// Checks the bytes between an entry's data and the next entry.
     pub(super) fn behind(
         &mut self,
         entry: ZipEntry,
@@ -162,7 +162,7 @@ impl<'a> Headers<'a> {
             let bytes = &self.peek(gap.start, len)?[..len];
             match descriptor_len(bytes, listed) {
                 Some(len) => offset += len as u64,
-                // Nothing needs to be said of nothing.
+                // There are no bytes to report.
                 None if listed.compressed == 0 && listed.size == 0 => {}
                 None => return Err(archive.error(entry, EntryProblem::Descriptor)),
             }
@@ -201,10 +201,10 @@ fn descriptor_len(bytes: &[u8], listed: &ListedEntry) -> Option<usize> {
     (fields.len() >= 12 && narrow() == wanted).then_some(signature + 12)
 }
 
-/// Looks through bytes that belong to no entry. Tells whether all are zero; a record of an
-/// archive among them is an error.
+/// Examines bytes that belong to no entry. Returns whether all are zero; a record of an archive
+/// among them is an error.
 pub(super) fn scan(storage: &dyn Storage, offset: u64, byte_len: u64) -> Result<bool> {
-    // A signature may lie across two pieces.
+    // A signature may span two pieces.
     let overlap = LOCAL_HEADER.len() as u64 - 1;
     unclaimed::scan(
         storage,
@@ -227,7 +227,7 @@ pub(super) fn scan(storage: &dyn Storage, offset: u64, byte_len: u64) -> Result<
     )
 }
 
-/// The records that other readers look for.
+/// The records that other readers search for.
 const RECORDS: [(&[u8; 4], &str); 5] = [
     (LOCAL_HEADER, "the header of an entry"),
     (DIRECTORY_ENTRY, "an entry of a directory"),

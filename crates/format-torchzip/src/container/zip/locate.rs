@@ -10,11 +10,11 @@ use super::{Archive, ZipEntry};
 use crate::container::unclaimed::{Unclaimed, UnclaimedPlace};
 use crate::error::{EntryProblem, Result};
 
-/// Headers that are read before it is known how long one takes.
+/// The number of headers that are read before their latency is estimated.
 const FIRST_HEADERS: usize = 8;
-/// A header that takes this long was waited for, and not just read.
+/// A header that takes this long had to wait for a disk or a network.
 const WAITED: Duration = Duration::from_micros(20);
-/// What one thread may wait for all headers.
+/// The most time that one thread may wait for all headers.
 const LONG: Duration = Duration::from_millis(5);
 /// The most threads that wait for headers.
 const HEADER_THREADS: u64 = 32;
@@ -64,9 +64,8 @@ pub(super) fn locate(archive: &Archive<'_>) -> Result<Located> {
 
 /// Reads the headers of all entries, which are in the order of the file.
 ///
-/// Entries of large tensors lie far apart, and where each read waits for a disk or a network,
-/// the time is that of the waiting: if the first few show that, several threads wait for the
-/// rest.
+/// Entries of large tensors lie far apart, so each read may wait for a disk or a network. If the
+/// first few do, several threads read the rest.
 fn read_headers(archive: &Archive<'_>, order: &[u32]) -> Result<Located> {
     let first = order.len().min(FIRST_HEADERS);
     let clock = Instant::now();
@@ -87,7 +86,7 @@ fn read_headers(archive: &Archive<'_>, order: &[u32]) -> Result<Located> {
             .map(|start| {
                 let part = start..order.len().min(start + part_len);
                 let read = move || read_part(archive, order, part.clone());
-                // Where the system refuses a thread, this one reads the part.
+                // If the system refuses a thread, this one reads the part.
                 let thread = std::thread::Builder::new().spawn_scoped(scope, read.clone());
                 thread.map_err(|_| read)
             })
@@ -102,7 +101,7 @@ fn read_headers(archive: &Archive<'_>, order: &[u32]) -> Result<Located> {
     })
 }
 
-/// Reads the headers of some entries, and what stands behind the data of each.
+/// Reads the headers of some entries, and the bytes after the data of each.
 fn read_part(archive: &Archive<'_>, order: &[u32], part: Range<usize>) -> Result<Located> {
     let mut headers = Headers::new(archive);
     let mut found = Located {

@@ -1,8 +1,8 @@
 //! Zip archives, each checked once as a whole.
 //!
-//! An archive is what its end record says, whole, or it is refused: [`end`] finds the directory,
+//! An archive must match its end record completely, or it is rejected: [`end`] finds the directory,
 //! [`directory`] reads its entries, [`headers`] and [`locate`] check that they fill the file.
-//! No name stands twice and nothing is ever extracted to a path.
+//! No name is repeated, and nothing is extracted to a path.
 
 mod directory;
 mod end;
@@ -27,15 +27,15 @@ use headers::Headers;
 pub(crate) use locate::Located;
 pub use problem::ArchiveProblem;
 
-/// What an entry costs in memory beside its bytes in the directory.
+/// The memory of an entry, apart from its bytes in the directory.
 const LISTED_BYTES: u64 = 96;
-/// The most that one byte of a deflate stream can stand for.
+/// The most bytes that one byte of a deflate stream can produce.
 const MAX_RATIO: u64 = 1032;
 
 /// An opened archive and its directory.
 ///
-/// What the entries' own headers say is checked by [`Archive::locate`], without which only single
-/// entries can be read.
+/// [`Archive::locate`] checks the entries' own headers; before that, only single entries can be
+/// read.
 pub(crate) struct Archive<'a> {
     storage: &'a dyn Storage,
     directory: Directory,
@@ -86,7 +86,7 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
-    /// Takes all entries from the directory.
+    /// Lists all entries of the directory.
     fn list(&mut self) -> Result<()> {
         let Self {
             directory,
@@ -101,7 +101,7 @@ impl<'a> Archive<'a> {
             let index = entries.len() as u32;
             let name_of = |place: &u32| directory.name(&entries[*place as usize]);
             let hash = hash_lower(hasher, name, &mut lower);
-            // The table never grows, so that nothing is hashed a second time.
+            // The table never grows, so nothing is hashed twice.
             let found = by_name.entry(hash, |place| is_taken(name_of(place), name), |_| hash);
             match found {
                 hash_table::Entry::Occupied(other) => {
@@ -118,12 +118,12 @@ impl<'a> Archive<'a> {
         })
     }
 
-    /// Finds where each entry's data begin, and checks that the entries fill the file.
+    /// Finds the data of each entry, and checks that the entries fill the file.
     pub(crate) fn locate(&self) -> Result<Located> {
         locate::locate(self)
     }
 
-    /// Nothing of an entry lies past the beginning of the directory.
+    /// Checks that an entry ends before the directory.
     fn check_end(&self, entry: ZipEntry, end: u64) -> Result<()> {
         let (start, limit) = (self.listed(entry).header_start, self.directory.start);
         match end <= limit {
@@ -263,8 +263,8 @@ fn check_count(found: u64, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// Whether PyTorch, which compares names without regard to case, could take one name for the
-/// other. In a TorchScript archive, classes whose names differ in case have files that do.
+/// Whether PyTorch, which compares names without regard to case, could confuse the names. In a
+/// TorchScript archive, classes whose names differ in case have files that do.
 fn is_taken(name: &[u8], other: &[u8]) -> bool {
     let is_code = || memchr::memmem::find(name, b"/code/").is_some();
     name == other || name.eq_ignore_ascii_case(other) && !is_code()

@@ -1,4 +1,4 @@
-//! What can be wrong with an archive as a whole.
+//! Errors of an archive as a whole.
 
 use thiserror::Error;
 
@@ -15,7 +15,7 @@ pub enum ArchiveProblem {
         len: u64,
     },
     /// The archive is one of several, or its records say so.
-    #[error("its end records speak of more than one disk")]
+    #[error("its end records refer to more than one disk")]
     SeveralDisks,
     /// The end record and the zip64 end record contradict each other.
     #[error("the {what} is {older} in its end record, but {newer} in its zip64 end record")]
@@ -27,7 +27,7 @@ pub enum ArchiveProblem {
         /// What the zip64 end record says.
         newer: u64,
     },
-    /// The locator points to something else than a zip64 end record that reaches the locator.
+    /// The locator does not point to a zip64 end record that reaches the locator.
     #[error("expected its zip64 end record at bytes {offset}..{end}, found none of that length")]
     Zip64Misplaced {
         /// Where the locator says that the record begins.
@@ -37,7 +37,7 @@ pub enum ArchiveProblem {
     },
     /// The directory does not end where the end records begin.
     #[error(
-        "its directory is said to have {byte_len} bytes from byte {start} on, expected it to end at byte {expected_end}"
+        "its end record gives its directory {byte_len} bytes from byte {start} on, expected it to end at byte {expected_end}"
     )]
     DirectoryMisplaced {
         /// Where the directory is said to begin.
@@ -47,19 +47,19 @@ pub enum ArchiveProblem {
         /// Where the end records begin.
         expected_end: u64,
     },
-    /// Something stands before the archive, and its offsets do not count it.
-    #[error("the archive begins at byte {byte_len} of the file, behind other bytes")]
+    /// Other bytes precede the archive, and its offsets do not count them.
+    #[error("the archive begins at byte {byte_len} of the file, after other bytes")]
     Prefix {
         /// The number of bytes before it.
         byte_len: u64,
     },
-    /// Something stands before the first entry, and all offsets count it.
+    /// Other bytes precede the first entry, and all offsets count them.
     #[error("its first entry begins at byte {offset}, expected it at byte 0")]
     LateFirstEntry {
         /// Where the first entry begins, or the directory of an archive without entries.
         offset: u64,
     },
-    /// Another archive stands before this one.
+    /// Another archive precedes this one.
     #[error("the file holds more than one archive: the last begins at byte {offset}")]
     SecondArchive {
         /// Where this one begins.
@@ -68,9 +68,9 @@ pub enum ArchiveProblem {
     /// The directory cannot hold as many entries as declared.
     #[error("it declares {declared} entries, but its directory has room for {room}")]
     EntryCount {
-        /// What the end records say.
+        /// The count in the end records.
         declared: u64,
-        /// What fits.
+        /// The count that fits.
         room: u64,
     },
     /// There is no entry in the directory where one should be.
@@ -80,15 +80,15 @@ pub enum ArchiveProblem {
         offset: u64,
     },
     /// The directory is longer than its entries.
-    #[error("its directory has {byte_len} bytes behind the last entry, at byte {offset}")]
+    #[error("its directory has {byte_len} bytes after the last entry, at byte {offset}")]
     DirectoryTooLong {
         /// Where they begin.
         offset: u64,
         /// How many there are.
         byte_len: u64,
     },
-    /// Between or behind the entries stands a record of an archive.
-    #[error("{record} stands at byte {offset}, which its directory does not list")]
+    /// There is a record of an archive between or after the entries.
+    #[error("{record} is at byte {offset}, which its directory does not list")]
     Unlisted {
         /// The kind of record.
         record: &'static str,
@@ -104,7 +104,7 @@ impl ArchiveProblem {
                 "cut the file into its archives: `head -c OFFSET` gives those before that byte, `tail -c +OFFSET+1` the last"
             }
             Self::Prefix { .. } => {
-                "cut off what stands before it: `tail -c +OFFSET+1` gives the archive"
+                "cut off the bytes before it: `tail -c +OFFSET+1` gives the archive"
             }
             Self::LateFirstEntry { .. } => {
                 "if you trust the file, load it with torch.load and save it again with torch.save"

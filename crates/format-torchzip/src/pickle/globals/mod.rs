@@ -1,6 +1,6 @@
 //! The closed list of classes and functions whose meaning is known.
 //!
-//! None is ever called: each only says how its arguments are to be read.
+//! None is ever called: each only determines how its arguments are read.
 
 mod numpy;
 mod standard;
@@ -26,7 +26,7 @@ pub(crate) enum Known {
     Set,
     Bytearray,
     Complex,
-    /// `decimal.Decimal`, `pathlib.Path`, `uuid` and others that are best told as a text.
+    /// `decimal.Decimal`, `pathlib.Path`, `uuid` and others that are represented as text.
     TextLike,
     Deque,
     Encode,
@@ -80,9 +80,9 @@ pub(crate) enum StorageType {
 /// A dtype of PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TorchDtype {
-    /// The same here and there.
+    /// The same here and in PyTorch.
     Same(Dtype),
-    /// `float4_e2m1fn_x2`: one element there is two here.
+    /// `float4_e2m1fn_x2`: one element of PyTorch is two here.
     F4Pair,
 }
 
@@ -101,7 +101,7 @@ impl Known {
 impl Known {
     /// Whether objects of this class can get items after they are made.
     ///
-    /// Unknown classes can be lists and dicts with a name of their own.
+    /// Unknown classes can be subclasses of lists and dicts.
     pub(crate) const fn takes_items(self) -> bool {
         matches!(
             self,

@@ -82,7 +82,7 @@ impl Machine<'_> {
         let pickle = self.pickle;
         let mut names = [&[][..]; 2];
         for (id, name) in ids.into_iter().zip(&mut names) {
-            // Texts of this opcode lie in the pickle unless they were written by hand.
+            // The names of this opcode lie in the pickle unless it was written by hand.
             match self.arena.node(id) {
                 Node::Text(span) if self.arena.is_raw(span) => {
                     *name = &pickle[span.start as usize..][..span.len as usize];

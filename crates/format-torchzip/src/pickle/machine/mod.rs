@@ -85,7 +85,7 @@ impl<'a> Machine<'a> {
 
     /// Runs the next pickle to its STOP opcode and returns the object on top.
     ///
-    /// What the stack and the memo took is free again; the objects stay charged.
+    /// The memory of stack and memo is released; the objects stay charged.
     pub(crate) fn run(&mut self) -> Result<Id, PickleError> {
         let result = loop {
             let offset = self.position;
@@ -118,12 +118,12 @@ impl<'a> Machine<'a> {
             let start = self.top(1, opcode)?;
             return Ok(Some(self.stack[start]));
         }
-        // Each family passes on what it does not know; the last one knows no opcode more.
+        // Each family passes on opcodes that it does not know; the last one rejects them.
         self.stack_opcode(opcode)?;
         Ok(None)
     }
 
-    /// Opcodes that exist and cannot be followed, and bytes that are none.
+    /// Opcodes that exist but cannot be run, and bytes that are not opcodes.
     fn no_opcode(&mut self, opcode: u8) -> Step<()> {
         Err(match opcode {
             op::EXT1 | op::EXT2 | op::EXT4 | op::NEXT_BUFFER | op::READONLY_BUFFER => {
