@@ -51,7 +51,7 @@ pub use group::CudaGroup;
 pub use options::{CudaOptions, Gds};
 pub use report::{CudaReport, GdsReport, Survey, survey};
 
-/// The cudarc that this crate was built with: its types stand in the interface.
+/// The cudarc that this crate was built with: its types are part of the interface.
 pub use cudarc;
 
 /// The README's example is a test.

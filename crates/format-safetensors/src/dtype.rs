@@ -1,7 +1,7 @@
 use safetensors::Dtype as FormatDtype;
 use tensorlift_tensor_meta::Dtype;
 
-/// The dtypes that both sides know; all of safetensors 0.8.
+/// The dtypes of safetensors 0.8.
 const PAIRS: [(FormatDtype, Dtype); 22] = [
     (FormatDtype::BOOL, Dtype::Bool),
     (FormatDtype::F4, Dtype::F4),
@@ -27,7 +27,7 @@ const PAIRS: [(FormatDtype, Dtype); 22] = [
     (FormatDtype::U64, Dtype::U64),
 ];
 
-/// The dtype of the same name; `None` for one that is newer than this crate.
+/// The dtype of the same name; `None` for dtypes newer than this crate.
 #[must_use]
 pub fn from_format(dtype: FormatDtype) -> Option<Dtype> {
     PAIRS

@@ -1,4 +1,4 @@
-//! The entries, as they come out of the header: each is checked as it comes.
+//! The entries of a header, each checked as it is read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,17 +15,17 @@ use tensorlift_tensor_meta::{
 use crate::Error;
 use crate::tokens::Tokens;
 
-/// What a tensor takes in most headers; a guess that only saves growing.
+/// The usual length of a tensor's description; an estimate that only saves reallocation.
 const ENTRY_BYTES: usize = 100;
 
-/// The entries as they come out of the header.
+/// The entries of a header that is being read.
 pub(crate) struct Entries<'a> {
     limits: &'a Limits,
     /// Where the tensors' bytes begin in the file.
     first_byte: u64,
     pub(crate) builder: CatalogBuilder,
     last_dtype: Option<(Box<str>, Dtype)>,
-    /// Used again for each tensor; no longer than the limit.
+    /// Reused for each tensor; no longer than the limit.
     shape: Vec<usize>,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Entries<'a> {
         tokens.end()
     }
 
-    /// Reads what the header says of a tensor.
+    /// Reads the description of a tensor.
     fn tensor(&mut self, tokens: &mut Tokens<'_>, name: &str) -> Result<(), Error> {
         let (mut dtype, mut rank, mut offsets) = (None, None, None);
         tokens.map(|tokens, field| {
@@ -93,7 +93,7 @@ impl<'a> Entries<'a> {
             rank += 1;
             let size = tokens.number()?;
             if rank <= self.limits.rank {
-                // Of more elements than an address can count, the check of the product tells.
+                // More elements than an address can count are found by the check of the product.
                 self.shape.push(usize::try_from(size).unwrap_or(usize::MAX));
             }
             Ok(())
@@ -109,7 +109,7 @@ impl<'a> Entries<'a> {
             ("bytes of the name", name.len(), limits.name_bytes),
         ] {
             if found > limit {
-                // A name that is too long is not repeated.
+                // A name that is too long is not shown.
                 let tensor = (name.len() <= limits.name_bytes).then(|| name.to_owned());
                 return Err(Error::Limit {
                     tensor,
@@ -162,7 +162,7 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    /// The dtype of a name, which is nearly always that of the tensor before.
+    /// The dtype of a name, which is usually that of the previous tensor.
     fn dtype(&mut self, tensor: &str, name: &str) -> Result<Dtype, Error> {
         if let Some((known, dtype)) = &self.last_dtype
             && **known == *name
@@ -245,7 +245,7 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    /// A name as an error may repeat it: cut at the limit.
+    /// A name for an error: cut at the limit.
     fn shown(&self, name: &str) -> String {
         let mut len = name.len().min(self.limits.name_bytes);
         while !name.is_char_boundary(len) {

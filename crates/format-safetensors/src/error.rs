@@ -3,7 +3,7 @@ use std::io;
 use tensorlift_tensor_meta::{self as meta, BoxError, CatalogError, Dtype, ErrorKind};
 use thiserror::Error as ThisError;
 
-/// Why a file is no safetensors file that can be loaded.
+/// Why a file cannot be read or written as safetensors.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {
@@ -25,7 +25,7 @@ pub enum Error {
         limit: u64,
     },
     /// The header reaches past the end of the file.
-    #[error("the header claims {declared} bytes, the file has {available} behind the length")]
+    #[error("the header claims {declared} bytes, the file has {available} after the length")]
     HeaderCutShort {
         /// The claimed length in bytes.
         declared: u64,
@@ -38,16 +38,16 @@ pub enum Error {
         /// The first byte, if there is one.
         found: Option<u8>,
     },
-    /// The header is no UTF-8.
+    /// The header is not UTF-8.
     #[error("expected the header to be UTF-8, found other bytes from its byte {at} on")]
     NotUtf8 {
-        /// Where in the header, in bytes.
+        /// Position in the header, in bytes.
         at: u64,
     },
-    /// The header is no JSON of the expected form.
+    /// The header is not JSON of the expected form.
     #[error("byte {at} of the header: expected {expected}, found {}", shown_char(*found))]
     Syntax {
-        /// Where in the header, in bytes.
+        /// Position in the header, in bytes.
         at: u64,
         /// What should be there.
         expected: &'static str,
@@ -75,7 +75,7 @@ pub enum Error {
     /// A byte range is not given by two numbers.
     #[error("byte {at} of the header: expected a begin and an end, found {found} numbers")]
     OffsetCount {
-        /// Where in the header, in bytes.
+        /// Position in the header, in bytes.
         at: u64,
         /// How many numbers there are.
         found: usize,
@@ -88,12 +88,12 @@ pub enum Error {
         /// The first byte past them.
         end: u64,
     },
-    /// The file is whole, with zeros behind it.
+    /// The file is complete, with zeros after it.
     #[error("the tensors end at byte {expected}, {zeros} zero bytes follow")]
     Padded {
         /// The length in bytes that the header asks for.
         expected: u64,
-        /// The bytes behind.
+        /// The bytes after it.
         zeros: u64,
     },
     /// A tensor has a dtype that this version does not know.
@@ -115,9 +115,9 @@ pub enum Error {
         shape: Vec<usize>,
         /// The bytes that it takes.
         expected: u64,
-        /// Where the header lets it begin, within the tensors' bytes.
+        /// Its first byte in the header, within the tensors' bytes.
         begin: u64,
-        /// Where the header lets it end.
+        /// Its end in the header.
         end: u64,
     },
     /// A tensor does not begin where the one before it ends: a gap or an overlap.
@@ -127,7 +127,7 @@ pub enum Error {
         tensor: String,
         /// The end of the tensor before it.
         expected: u64,
-        /// Where the header lets it begin.
+        /// Its first byte in the header.
         found: u64,
     },
     /// The tensors end elsewhere than the file.
@@ -150,7 +150,7 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
-    /// A name given twice, or a shape that cannot be.
+    /// A repeated name, or an impossible shape.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// Writing failed.
@@ -202,7 +202,7 @@ impl Error {
             ),
             Error::TooShort { .. } | Error::HeaderCutShort { .. } | Error::WrongLength { .. } => (
                 ErrorKind::Malformed,
-                "the file looks cut short or glued: fetch it again",
+                "the file is cut short or has extra bytes: fetch it again",
             ),
             Error::Padded { .. } => (
                 ErrorKind::Malformed,

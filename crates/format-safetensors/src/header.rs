@@ -1,4 +1,4 @@
-//! The file around its header: lengths, limits, and parts that were never written.
+//! The file around its header: lengths, limits, and parts of zeros.
 
 use tensorlift_storage::{Anonymous, Storage, StorageExt};
 use tensorlift_tensor_meta::{Catalog, Limits};
@@ -10,7 +10,7 @@ use crate::tokens::Tokens;
 /// The bytes of the header's length.
 const LENGTH_BYTES: u64 = 8;
 
-/// How many bytes are looked at to tell a part that was never written.
+/// How many bytes are examined to recognise a part of zeros.
 const ZERO_BYTES: usize = 4096;
 
 /// Whether a file that begins with these bytes (9 are enough) can be a safetensors file.
@@ -25,7 +25,7 @@ pub fn is_safetensors(prefix: &[u8]) -> bool {
 /// Every rule of the format is checked: the header begins with a brace, its names are unique, each
 /// byte range has the size of its dtype and shape, and the ranges cover the rest of the file
 /// without gap or overlap.
-/// Unknown fields of a tensor are passed over, as the reference implementation does.
+/// Unknown fields of a tensor are ignored, as in the reference implementation.
 ///
 /// # Errors
 /// The first rule broken, the first limit crossed, or a failure to read.
@@ -70,7 +70,7 @@ pub fn read(storage: &dyn Storage, limits: &Limits) -> Result<Catalog, Error> {
     parsed.map_err(|error| explained(error, storage))
 }
 
-/// The error, or what can be seen to have led to it: parts of the file that are zero.
+/// The error, or its visible cause: parts of the file that are zero.
 fn explained(error: Error, storage: &dyn Storage) -> Error {
     let zeros = |start: u64| zeros(storage, start).ok().flatten();
     match error {
@@ -103,8 +103,8 @@ fn explained(error: Error, storage: &dyn Storage) -> Error {
     }
 }
 
-/// Where the zeros end that begin at `start`, if there are enough of them to mean something: 16, or
-/// all up to the end of the file.
+/// The end of the zeros that begin at `start`, if there are at least 16 or they reach the end of
+/// the file.
 fn zeros(storage: &dyn Storage, start: u64) -> Result<Option<u64>, Error> {
     let mut window = [0; ZERO_BYTES];
     let mut end = start;
@@ -129,7 +129,7 @@ fn parse(header: &[u8], file_len: u64, limits: &Limits) -> Result<Catalog, Error
             found: header.first().copied(),
         });
     }
-    // Fields that are passed over are text too.
+    // Ignored fields must be UTF-8 too.
     let text = std::str::from_utf8(header).map_err(|error| Error::NotUtf8 {
         at: error.valid_up_to() as u64,
     })?;

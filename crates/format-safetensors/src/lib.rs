@@ -2,8 +2,7 @@
 //!
 //! A safetensors file is the length of a JSON header (8 bytes, little endian), the header, and the
 //! tensors' bytes (<https://github.com/huggingface/safetensors#format>).
-//! Reading touches the header alone: what comes out are names, dtypes, shapes and the extents of
-//! the bytes.
+//! Reading touches only the header and yields names, dtypes, shapes and the extents of the bytes.
 //!
 //! ```
 //! use tensorlift_format_safetensors as safetensors;

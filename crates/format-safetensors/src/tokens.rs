@@ -1,15 +1,15 @@
 //! The tokens of a header: JSON, read in place.
 //!
-//! Nearly every header has neither escapes nor control characters, which is asked once of all its
-//! bytes; then a text ends at the next quote.
-//! Texts with escapes and numbers of unknown fields are given to `serde_json`.
+//! Nearly every header has neither escapes nor control characters, which is checked once for all
+//! bytes; then a string ends at the next quote.
+//! Strings with escapes and numbers of unknown fields are passed to `serde_json`.
 
 use std::borrow::Cow;
 
 use crate::Error;
 
-/// Lists and maps within one another that a field may have which nobody knows: as many as the
-/// reference implementation reads in a tensor's description.
+/// The nesting that an unknown field may have: as deep as the reference implementation reads in a
+/// tensor's description.
 const UNKNOWN_DEPTH: usize = 125;
 
 /// A reading position in a header.
@@ -22,7 +22,7 @@ pub(crate) struct Tokens<'h> {
 
 impl<'h> Tokens<'h> {
     pub(crate) fn new(header: &'h str) -> Self {
-        // Without a branch for each byte, so that the compiler takes many at once.
+        // Without a branch for each byte, so that the compiler vectorizes the loop.
         let is_special = |byte: u8| (byte < b' ') | (byte == b'\\');
         let special = |found, byte| found | is_special(byte);
         Self {
@@ -135,7 +135,7 @@ impl<'h> Tokens<'h> {
     }
 
     /// Reads any value, as strictly as the reference implementation: nesting is bounded, numbers
-    /// fit a float, escapes are characters. Nothing of it is kept.
+    /// fit a float, escapes are characters. The value is dropped.
     pub(crate) fn unknown(&mut self) -> Result<(), Error> {
         self.nested(UNKNOWN_DEPTH)
     }
@@ -169,7 +169,7 @@ impl<'h> Tokens<'h> {
             .map_err(|_| self.wrong_at(start, "a number that fits a float"))
     }
 
-    /// Checks that nothing follows.
+    /// Checks that the header ends here.
     pub(crate) fn end(&mut self) -> Result<(), Error> {
         self.space();
         match self.peek() {

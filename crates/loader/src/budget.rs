@@ -4,9 +4,9 @@ use tensorlift_tensor_meta::{Error, ErrorKind};
 
 /// The limit on what all loads that share it use together.
 ///
-/// Nothing here waits, so loads cannot wait for each other: a load takes what is left, and at
-/// least one thread, one shard and the staging slots of one thread.
-/// The defaults of the whole process are [`Budget::process`].
+/// Nothing here waits, so loads cannot deadlock: a load takes what is left, and at least one
+/// thread, one shard and the staging slots of one thread. [`Budget::process`] is the default of the
+/// process.
 #[derive(Debug)]
 pub struct Budget {
     limits: BudgetLimits,
@@ -17,15 +17,15 @@ pub struct Budget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BudgetLimits {
-    /// Bytes that loads under way may have allocated and not yet handed out. Default: no ceiling
-    /// but what the devices have free.
+    /// Bytes that loads under way may have allocated and not yet handed out. Default: the free
+    /// memory of the devices.
     pub memory_bytes: Option<u64>,
     /// Bytes of staging slots, every slot of every reading thread. Default: 256 MiB.
     pub staging_bytes: u64,
     /// Reading threads. Default: 64.
     pub threads: usize,
-    /// Shards that are read in turns; each takes up to two descriptors. While one thread ends a
-    /// shard, each other one may have the next open. Default: 32.
+    /// Shards that are read at the same time; each takes up to two descriptors. While one thread
+    /// ends a shard, each other thread may have opened the next. Default: 32.
     pub open_shards: usize,
 }
 

@@ -28,13 +28,13 @@ impl CancelToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Bytes that are where they belong.
+    /// Bytes that are in place.
     pub bytes_done: u64,
     /// Bytes that the plan reads in all.
     pub bytes_total: u64,
 }
 
-/// Is called by the reading threads after each chunk, several at a time.
+/// Called by the reading threads after each chunk, concurrently.
 pub type ProgressFn = dyn Fn(Progress) + Send + Sync;
 
 /// How the caller stops and follows a running load.

@@ -1,4 +1,4 @@
-//! Handing tensors on while others are still read.
+//! Passing on tensors while others are read.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,17 +18,18 @@ use crate::report::LoadReport;
 use crate::shard::Shard;
 use crate::tensor::Tensor;
 
-/// Loads units of tensors and hands each on as soon as its bytes are there, in the order of the
+/// Loads units of tensors and passes each on as soon as its bytes have arrived, in the order of the
 /// files.
 ///
-/// `unit_of` says which tensors are handed on together, as those of a layer; `None` for those that
-/// are not wanted. While `handle` works on one unit, on the calling thread, the next ones are
+/// `unit_of` returns a key for the tensors that are passed on together, such as those of a layer,
+/// and `None` for tensors to skip. While `handle` works on one unit, on the calling thread, the
+/// next ones are
 /// read. Tensors that are read and not handled yet take up to [`LoadOptions::window_bytes`], or as
 /// much as the largest unit; those that `handle` keeps are not counted.
 ///
 /// # Errors
 /// The first error of `handle`, or of a load as [`execute`](crate::execute()) reports it; units
-/// that were handed on before are complete.
+/// that were passed on before are complete.
 pub fn load_each<K: Eq + Hash>(
     catalog: &Arc<Catalog>,
     shards: &[Shard],
@@ -54,14 +55,14 @@ pub fn load_each<K: Eq + Hash>(
     };
     let window = Window::new(options.window_bytes);
     thread::scope(|scope| {
-        // One batch waits to be received while the next is read.
+        // One batch waits while the next is read.
         let (sender, receiver) = sync_channel(0);
         let (load, batches, window) = (&load, &batches[..], &window);
         let ahead = move || load.read_ahead(batches, window, &sender);
         let started = thread::Builder::new().spawn_scoped(scope, ahead);
         match started {
             Ok(_) => window.receive(receiver, &mut hand_on),
-            // The system refuses more threads: one batch after the other.
+            // If the system refuses a thread, one batch follows the other.
             Err(_) => batches
                 .iter()
                 .try_for_each(|batch| hand_on(load.read(batch))),
@@ -70,7 +71,7 @@ pub fn load_each<K: Eq + Hash>(
     Ok(report)
 }
 
-/// Positions of entries that are handed on together, and their bytes.
+/// Positions of entries that are passed on together, and their bytes.
 struct Unit {
     entries: Vec<usize>,
     bytes: u64,
@@ -129,7 +130,7 @@ fn batches(units: Vec<Unit>, most: u64) -> Vec<Batch> {
     batches
 }
 
-/// What every batch is loaded with.
+/// The arguments with which every batch is loaded.
 struct Load<'a> {
     catalog: &'a Arc<Catalog>,
     shards: &'a [Shard],
@@ -139,7 +140,7 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Reads batches as far ahead as the window allows, until nobody receives them.
+    /// Reads batches as far ahead as the window allows, until the receiver is gone.
     fn read_ahead(
         &self,
         batches: &[Batch],
@@ -224,7 +225,7 @@ impl Window {
         }
     }
 
-    /// Waits until there is room, or nothing else is held; false once the window is closed.
+    /// Waits until there is room, or the window is empty; false once it is closed.
     fn take(&self, bytes: u64) -> bool {
         let is_full = |state: &mut WindowState| {
             let fits = state.used == 0 || state.used.saturating_add(bytes) <= self.bytes;
@@ -236,7 +237,7 @@ impl Window {
         !state.closed
     }
 
-    /// Hands on what is received, until the end or an error.
+    /// Passes on received batches, until the end or an error.
     fn receive(
         &self,
         receiver: Receiver<(u64, Result<Units, Error>)>,

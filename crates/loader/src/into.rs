@@ -31,12 +31,12 @@ enum Memory<'d> {
     Group(&'d mut dyn Group),
 }
 
-/// What became of the names in a [`load_into`].
+/// The names that [`load_into`] did not match, and its report.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[must_use = "missing parameters were not filled"]
 pub struct LoadedInto {
-    /// Parameters that the checkpoint does not have; their memory is as it was.
+    /// Parameters that the checkpoint does not have; their memory is unchanged.
     pub missing: Vec<String>,
     /// Selected tensors of the checkpoint for which there was no parameter.
     pub unexpected: Vec<String>,
@@ -50,7 +50,7 @@ pub struct LoadedInto {
 pub struct LoadIntoError {
     /// The failure.
     pub error: Error,
-    /// Parameters of which bytes may have been overwritten; all others are as they were.
+    /// Parameters of which bytes may have been overwritten; all others are unchanged.
     pub overwritten: Vec<String>,
 }
 
@@ -241,7 +241,7 @@ impl ParameterMemory<'_> {
         }
     }
 
-    /// What is wrong with it for a tensor that has this dtype once it is loaded.
+    /// Why the parameter does not fit a tensor that has this dtype once loaded.
     fn fault(&self, catalog: &Catalog, entry: &Entry, dtype: Dtype) -> Option<String> {
         let name = entry.name();
         if let Source::Absent { .. } = catalog.record(entry).source {

@@ -1,8 +1,8 @@
 //! Plans and executes eager tensor loads: catalog and placement to tensors and a report.
 //!
-//! Two steps, each usable alone by stacks that own their memory: [`plan()`] is a pure function
+//! Two steps, each usable alone by frameworks that own their memory: [`plan()`] is a pure function
 //! from a catalog to segments and places, [`execute()`] reads the segments into groups.
-//! [`Loaded`] hands the groups out as tensors.
+//! [`Loaded`] exposes the groups as tensors.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -50,8 +50,7 @@ impl Loaded {
         }
     }
 
-    /// The memory of the tensors and where each of them is in it, for stacks with tensors of their
-    /// own.
+    /// The memory of the tensors and their places in it, for frameworks with their own tensors.
     ///
     /// Unless tensors were cloned before, each group has one owner, and
     /// [`take_group`](tensorlift_device::take_group) gives it back as the type that its device
@@ -128,7 +127,7 @@ impl Loaded {
         &self.report
     }
 
-    /// Completes the report with what is known only once all tensors are made.
+    /// Completes the report with values that are known once all tensors exist.
     pub fn close_report(&mut self, phases: Phases, memory_after: ProcessMemory) {
         self.report.phases = phases;
         self.report.wall = phases.sum();

@@ -20,7 +20,7 @@ impl Pattern {
         &self.0
     }
 
-    /// How many characters it fixes: the more, the more specific it is.
+    /// The number of literal characters; a pattern with more is more specific.
     #[must_use]
     pub fn literals(&self) -> usize {
         self.0.chars().filter(|c| *c != '*').count()
@@ -46,11 +46,11 @@ impl Pattern {
         self.captures(name).is_some()
     }
 
-    /// What each `*` stands for in exactly this name, each but the last as short as possible.
+    /// The text that each `*` matches in this name; each but the last is as short as possible.
     #[must_use]
     pub fn captures<'n>(&self, name: &'n str) -> Option<Vec<&'n str>> {
         let mut parts = self.0.split('*');
-        // Splitting gives one part at least.
+        // Splitting gives at least one part.
         let mut rest = name.strip_prefix(parts.next().unwrap_or(""))?;
         let Some(last) = parts.next_back() else {
             return rest.is_empty().then(Vec::new);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tensorlift_device::{Device, GroupRules, HostDevice};
 use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind};
 
-/// The room that is counted for each record on top of its bytes: a place's alignment.
+/// The bytes added to each record for the alignment of its place.
 const PLACE_BYTES: u64 = 256;
 
 /// Which entry goes to which device.
@@ -50,7 +50,7 @@ impl Placement {
         if !map.contains_key("") {
             let found = "expected a device for the empty prefix, found none";
             return Err(Error::new(ErrorKind::Misuse, found)
-                .with_remedy("say where tensors go that no other prefix names"));
+                .with_remedy("add an empty prefix for all other tensors"));
         }
         if let Some(device) = map.values().find(|device| **device >= devices.len()) {
             let found = format!("expected a device below {}, found {device}", devices.len());
@@ -60,7 +60,7 @@ impl Placement {
             let name = entry.name();
             let dots = name.rmatch_indices('.').map(|(dot, _)| &name[..dot]);
             let prefixes = std::iter::once(name).chain(dots).chain(std::iter::once(""));
-            // The empty prefix is there.
+            // The empty prefix exists.
             prefixes
                 .into_iter()
                 .find_map(|prefix| map.get(prefix).copied())
@@ -72,8 +72,8 @@ impl Placement {
     /// that share a record stay together.
     ///
     /// # Errors
-    /// [`ErrorKind::LimitExceeded`] if they do not fit; [`ErrorKind::Misuse`] if there is not one
-    /// number for each device.
+    /// [`ErrorKind::LimitExceeded`] if they do not fit; [`ErrorKind::Misuse`] if the number of
+    /// sizes is not that of devices.
     pub fn by_size(
         devices: Vec<Arc<dyn Device>>,
         max_memory: &[u64],

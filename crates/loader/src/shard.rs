@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tensorlift_storage::Storage;
 
-/// A file of the checkpoint: its name for people, its format, and its bytes.
+/// A file of the checkpoint: its name for messages, its format, and its bytes.
 #[derive(Clone, Debug)]
 pub struct Shard {
     path: PathBuf,

@@ -19,14 +19,14 @@ const PARALLEL_BYTES: usize = 1 << 20;
 pub struct Tensor {
     catalog: Arc<Catalog>,
     entry: u32,
-    /// Whether the elements are in row-major order, whatever strides the entry has.
+    /// Whether the elements are in row-major order, whatever the strides of the entry.
     row_major: bool,
     dtype: Dtype,
     group: Arc<dyn Group>,
     offset: usize,
 }
 
-/// # What it is
+/// # Description
 impl Tensor {
     pub(crate) fn new(catalog: Arc<Catalog>, place: &Place, group: Arc<dyn Group>) -> Self {
         Self {
@@ -101,12 +101,12 @@ impl Tensor {
             true => layout.contiguous_bytes(self.dtype),
             false => layout.span_bytes(self.dtype),
         };
-        // It is in memory, so it has a size.
+        // It is in memory, so its size is known.
         bytes.unwrap_or(u64::MAX) as usize
     }
 }
 
-/// # Its bytes
+/// # Bytes
 impl Tensor {
     /// The bytes from its first to its last element, little endian; for strided tensors, those
     /// between the elements too.
@@ -129,7 +129,7 @@ impl Tensor {
     pub fn as_slice<T: Element>(&self) -> Result<&[T], Error> {
         if T::DTYPE != self.dtype() {
             let found = format!("expected elements of {}, found {}", T::DTYPE, self.dtype());
-            return Err(self.misuse(found, "ask for the dtype that it has"));
+            return Err(self.misuse(found, "read it as the dtype that it has"));
         }
         if let Some(strides) = self.strides() {
             let found = format!("expected row-major elements, found strides {strides:?}");
@@ -229,7 +229,7 @@ fn gather(from: &[u8], selection: &Selection, mut to: &mut [u8]) {
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            // Where the system refuses more threads, those that run do all of it.
+            // If the system refuses more threads, those that run do all of it.
             if thread::Builder::new().spawn_scoped(scope, work).is_err() {
                 break;
             }

@@ -6,9 +6,9 @@ use memmap2::MmapMut;
 /// The size and alignment of a huge page on the systems we know.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Zeroed memory straight from the kernel, returned on drop; from 2 MiB on aligned to that.
+/// Zeroed memory from the kernel, returned on drop; from 2 MiB on, aligned to 2 MiB.
 ///
-/// No page is spent before it is written to.
+/// No page is used before it is written to.
 /// Huge pages are advised where the system knows them: filling memory in 4 KiB pages is several
 /// times slower than in 2 MiB pages, since each page is a fault.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Anonymous {
 }
 
 impl Anonymous {
-    /// Asks for `len` bytes.
+    /// Requests `len` bytes.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -27,8 +27,8 @@ impl Anonymous {
         Self::with_tail(len, len)
     }
 
-    /// Asks for `len` bytes that are soon given back: the last huge page is taken as a whole if it
-    /// will be filled to a quarter, since zeroing it costs less than the faults that it saves.
+    /// Requests `len` bytes for a short time: the last huge page is used if at least a quarter of
+    /// it is filled, since zeroing it costs less than the faults that it saves.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -43,7 +43,7 @@ impl Anonymous {
 
     /// `len` bytes at the beginning of `taken` bytes.
     fn with_tail(len: usize, taken: usize) -> io::Result<Self> {
-        // Small memory gains nothing from the alignment, and wastes nothing without it.
+        // Small memory gains nothing from the alignment.
         let slack = if taken >= HUGE_PAGE_BYTES {
             HUGE_PAGE_BYTES
         } else {
@@ -63,7 +63,7 @@ impl Anonymous {
     }
 }
 
-/// Asks for huge pages; without them the memory is slower to fill, and no less correct.
+/// Advises huge pages; without them the memory is slower to fill.
 fn advise_huge_pages(map: &MmapMut, offset: usize, len: usize) {
     #[cfg(target_os = "linux")]
     if let Err(error) = map.advise_range(memmap2::Advice::HugePage, offset, len) {

@@ -4,7 +4,7 @@ use crate::{Storage, StorageExt};
 
 /// The first window after a jump, in bytes.
 const MIN_WINDOW: usize = 4 << 10;
-/// The largest window of a sequential run, in bytes; it stays in the processor's second cache.
+/// The largest window of a sequential run, in bytes; it fits into the second-level cache.
 const MAX_WINDOW: usize = 256 << 10;
 
 /// A reading position in a storage, for parsers that want [`Read`] and [`Seek`].
@@ -16,7 +16,7 @@ const MAX_WINDOW: usize = 256 << 10;
 pub struct Cursor<'a> {
     storage: &'a dyn Storage,
     position: u64,
-    /// Grows and is never cleared: the first `window_len` bytes count.
+    /// Grows and is never cleared; the first `window_len` bytes are valid.
     window: Vec<u8>,
     window_len: usize,
     window_start: u64,

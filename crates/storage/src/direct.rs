@@ -5,16 +5,16 @@ use std::sync::OnceLock;
 
 use crate::{LocalFile, ReaderKind, Storage, os};
 
-/// The page that ragged ends go through; direct reads of file systems that want more are refused.
+/// The page for unaligned ends; file systems that need larger alignment get no direct reads.
 const PAGE_BYTES: usize = 4096;
 
 /// A file read past the page cache, straight into the caller's memory.
 ///
 /// Reads land in place where the address agrees with the offset modulo the file's alignment;
-/// their ragged ends go through one page, and everything else through the page cache unless that
-/// is to be bypassed.
-/// A file system that promises direct reads and then refuses one is read through the page cache
-/// from there on, and where io_uring fails, reads go without it; [`LocalFile::fallback`] says why.
+/// their unaligned ends go through one page, and everything else through the page cache unless it
+/// is bypassed.
+/// A file system that announces direct reads and then refuses one is read through the page cache
+/// from then on, and if io_uring fails, reads do without it; [`LocalFile::fallback`] says why.
 #[derive(Debug)]
 pub struct DirectStorage {
     direct: File,
@@ -25,7 +25,7 @@ pub struct DirectStorage {
     asks_cache: bool,
     /// Whether what does not land in place goes past the page cache too.
     bypasses_cache: bool,
-    /// The way of large reads, where it is io_uring.
+    /// Rings for large reads, if io_uring is used.
     rings: Option<os::Rings>,
     rings_failed: OnceLock<String>,
     refused: OnceLock<String>,
@@ -68,8 +68,7 @@ impl DirectStorage {
         })
     }
 
-    /// Reads the beginning of a file directly, as a load would, and tells what that must be
-    /// aligned to.
+    /// Reads the beginning of a file directly, as a load would, and returns the required alignment.
     ///
     /// # Errors
     /// As [`new`](Self::new), and if the read is refused.
@@ -82,22 +81,22 @@ impl DirectStorage {
         }
     }
 
-    /// Takes parts of which all is in the page cache from there, read by read: for files that are
-    /// cached in part.
+    /// Reads ranges that are completely in the page cache from there: for files that are cached in
+    /// part.
     #[must_use]
     pub fn asking_cache(mut self) -> Self {
         self.asks_cache = true;
         self
     }
 
-    /// Reads past the page cache what does not land in place too, through a buffer.
+    /// Reads past the page cache even what does not land in place, through a buffer.
     #[must_use]
     pub fn bypassing_cache(mut self) -> Self {
         self.bypasses_cache = true;
         self
     }
 
-    /// Lets each large read go out as several requests of io_uring, all in flight at once.
+    /// Splits each large read into several requests of io_uring, all in flight at once.
     ///
     /// # Errors
     /// If the kernel has no io_uring, or this process may not use it.
@@ -179,7 +178,7 @@ impl Storage for DirectStorage {
             Err(error) if os::refuses_direct(&error) => {
                 let why = format!("accepted when opened, refused when read: {error}");
                 if self.refused.set(why).is_ok() {
-                    // Once, and not by every thread.
+                    // Logged once, not by every thread.
                     tracing::warn!(%error, "direct reads are accepted, then refused");
                 }
                 os::read_at(&self.buffered, offset, buf)

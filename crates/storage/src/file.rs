@@ -9,8 +9,8 @@ use crate::{LocalFile, ReaderKind, Storage, os};
 ///
 /// Opened by its path, it can be [released](Storage::release) and is opened again when needed, so
 /// that a checkpoint of many shards does not hold as many descriptors.
-/// While it is open, another file that is renamed over its path changes nothing; once it was
-/// released, that is an error, since only the file that was opened first is ever read.
+/// While it is open, renaming another file over its path has no effect; after a release this is an
+/// error, since only the file that was opened first is read.
 #[derive(Debug)]
 pub struct FileStorage {
     path: Option<PathBuf>,
@@ -22,7 +22,7 @@ impl FileStorage {
     /// Opens a file for reading.
     ///
     /// # Errors
-    /// If it cannot be opened or is no regular file.
+    /// If it cannot be opened or is not a regular file.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         Ok(Self {
@@ -34,7 +34,7 @@ impl FileStorage {
     /// Reads from a file that is open already, and keeps it open.
     ///
     /// # Errors
-    /// If it is no regular file.
+    /// If it is not a regular file.
     pub fn from_file(file: impl Into<Arc<File>>) -> io::Result<Self> {
         let file = file.into();
         let stamp = os::Stamp::of(&file)?;
@@ -55,7 +55,7 @@ impl FileStorage {
         let file = Arc::new(File::open(path)?);
         if !os::Stamp::of(&file)?.is_same(&self.stamp) {
             return Err(io::Error::other(
-                "the file is another one than when it was first opened",
+                "the path names another file than when it was first opened",
             ));
         }
         *open = Some(Arc::clone(&file));

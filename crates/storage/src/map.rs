@@ -26,7 +26,7 @@ impl MapStorage {
     /// Maps a file; no page is read yet.
     ///
     /// # Errors
-    /// If it cannot be opened or mapped, or is no regular file.
+    /// If it cannot be opened or mapped, or is not a regular file.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::from_file(File::open(path)?)
     }
@@ -34,7 +34,7 @@ impl MapStorage {
     /// Maps a file that is open already.
     ///
     /// # Errors
-    /// If it cannot be mapped or is no regular file.
+    /// If it cannot be mapped or is not a regular file.
     pub fn from_file(file: impl Into<Arc<File>>) -> io::Result<Self> {
         let file = file.into();
         let stamp = os::Stamp::of(&file)?;

@@ -16,9 +16,9 @@ pub enum ReaderKind {
     Uring,
     /// A mapping of the file.
     Map,
-    /// Bytes that were in memory before.
+    /// Bytes that were in memory already.
     Memory,
-    /// A storage of another crate, by the name that it gives itself.
+    /// A storage of another crate, by its own name.
     Other(&'static str),
 }
 

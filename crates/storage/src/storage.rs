@@ -8,9 +8,8 @@ use crate::ReaderKind;
 
 /// Bytes that can be read at any offset, by many threads at once.
 ///
-/// An implementation needs [`len`](Self::len) and [`read_at`](Self::read_at) alone; everything else
-/// makes it faster or its reports better.
-/// [`StorageExt`] has what can be built from these two.
+/// An implementation needs only [`len`](Self::len) and [`read_at`](Self::read_at); everything else
+/// makes it faster or improves reports. [`StorageExt`] has conveniences built on these two.
 #[expect(clippy::len_without_is_empty, reason = "it is in `StorageExt`")]
 pub trait Storage: Send + Sync + fmt::Debug {
     /// The length in bytes, as it was when the storage was opened.
@@ -20,7 +19,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// asked for; 0 only at the end or for an empty `buf`.
     ///
     /// # Errors
-    /// Whatever the source reports. [`io::ErrorKind::Interrupted`] means: try again.
+    /// Errors of the source. After [`io::ErrorKind::Interrupted`], callers try again.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 
     /// How the bytes are read, for reports.
@@ -36,21 +35,21 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Closes descriptors until the next read.
     fn release(&self) {}
 
-    /// Whether the source is still what it was when it was opened, as far as can be told.
+    /// Whether the source is unchanged since it was opened, as far as can be known.
     ///
     /// # Errors
-    /// If the source cannot be asked any more.
+    /// If the source cannot be queried any more.
     fn is_unchanged(&self) -> io::Result<bool> {
         Ok(true)
     }
 
-    /// What only a file of this machine can do, if the storage is exactly one such file.
+    /// Operations of local files, if the storage is exactly one local file.
     fn as_local(&self) -> Option<&dyn LocalFile> {
         None
     }
 }
 
-/// A storage that is one file of this machine.
+/// A storage that is one local file.
 pub trait LocalFile {
     /// The open file; opened again if it was released. `None` where a mapping has closed it.
     ///
@@ -58,16 +57,16 @@ pub trait LocalFile {
     /// If it cannot be opened any more.
     fn file(&self) -> io::Result<Option<Arc<File>>>;
 
-    /// Why reads no longer go the way that [`Storage::reader`] named at first, if they do not.
+    /// Why reads no longer use the reader that [`Storage::reader`] named at first, if so.
     fn fallback(&self) -> Option<&str> {
         None
     }
 
-    /// Brings the bytes of `range` into memory, where [`Storage::as_slice`] alone would leave that
-    /// to the first access.
+    /// Brings the bytes of `range` into memory, which [`Storage::as_slice`] alone leaves to the
+    /// first access.
     ///
     /// # Errors
-    /// If the bytes are not there any more.
+    /// If the bytes no longer exist.
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
         let _ = range;
         Ok(())

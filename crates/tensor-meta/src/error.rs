@@ -58,7 +58,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// What went wrong, where, and what to do: one pointer wide.
+/// What went wrong, where, and what to do; one pointer wide.
 ///
 /// Displayed, it is one line: the file, the tensor, the byte range, what was expected and found,
 /// and a remedy, as far as each is known.
@@ -102,28 +102,28 @@ impl Error {
         }))
     }
 
-    /// Names the file, unless one is named already.
+    /// Sets the file, unless it is set already.
     #[must_use]
     pub fn with_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.0.path.get_or_insert_with(|| path.into());
         self
     }
 
-    /// Names the tensor, unless one is named already.
+    /// Sets the tensor, unless it is set already.
     #[must_use]
     pub fn with_tensor(mut self, tensor: impl Into<String>) -> Self {
         self.0.tensor.get_or_insert_with(|| tensor.into());
         self
     }
 
-    /// Gives the byte range within the file, unless one is given already.
+    /// Sets the byte range within the file, unless it is set already.
     #[must_use]
     pub fn with_extent(mut self, extent: Extent) -> Self {
         self.0.extent.get_or_insert(extent);
         self
     }
 
-    /// Says what the reader can do about it, unless that is said already.
+    /// Sets the remedy, unless it is set already.
     #[must_use]
     pub fn with_remedy(mut self, remedy: &'static str) -> Self {
         self.0.remedy.get_or_insert(remedy);

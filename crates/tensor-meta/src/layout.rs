@@ -8,7 +8,7 @@ use crate::Dtype;
 /// The order of the bytes within an element, as they lie in the shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ByteOrder {
-    /// Least significant byte first; what safetensors demands and what nearly every file has.
+    /// Least significant byte first; required by safetensors, and the order of nearly every file.
     #[default]
     Little,
     /// Most significant byte first; PyTorch archives written on such machines.
@@ -22,7 +22,8 @@ pub enum ByteOrder {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     shape: Shape,
-    /// Apart and absent by default: nearly all layouts are plain, and there is one for each tensor.
+    /// Boxed, and absent by default, since nearly all layouts are plain and there is one for each
+    /// tensor.
     special: Option<Box<Special>>,
 }
 
@@ -30,7 +31,7 @@ pub struct Layout {
 /// in no more room than a pointer and a length take.
 type Shape = SmallVec<[usize; 2]>;
 
-/// What sets a layout apart from row-major little-endian values.
+/// The properties beyond row-major little-endian values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Special {
     /// Absent for row-major contiguous layouts.
@@ -40,7 +41,7 @@ struct Special {
     negated: bool,
 }
 
-/// A shape or stride that no tensor can have.
+/// An impossible shape or stride.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LayoutError {
@@ -137,7 +138,7 @@ impl Layout {
         self.with(|special| special.byte_order = byte_order)
     }
 
-    /// The same layout whose values are the complex conjugates of what the bytes say (PyTorch's
+    /// The same layout whose values are the complex conjugates of the stored ones (PyTorch's
     /// lazy conjugate bit).
     #[must_use]
     pub fn with_conjugated(self, conjugated: bool) -> Self {
@@ -147,7 +148,7 @@ impl Layout {
         self.with(|special| special.conjugated = conjugated)
     }
 
-    /// The same layout whose values are the negatives of what the bytes say (PyTorch's lazy
+    /// The same layout whose values are the negatives of the stored ones (PyTorch's lazy
     /// negative bit).
     #[must_use]
     pub fn with_negated(self, negated: bool) -> Self {
@@ -204,7 +205,7 @@ impl Layout {
             .map_or(ByteOrder::Little, |special| special.byte_order)
     }
 
-    /// Whether the values are the conjugates of what the bytes say.
+    /// Whether the values are the conjugates of the stored ones.
     #[must_use]
     pub fn is_conjugated(&self) -> bool {
         self.special
@@ -212,7 +213,7 @@ impl Layout {
             .is_some_and(|special| special.conjugated)
     }
 
-    /// Whether the values are the negatives of what the bytes say.
+    /// Whether the values are the negatives of the stored ones.
     #[must_use]
     pub fn is_negated(&self) -> bool {
         self.special.as_ref().is_some_and(|special| special.negated)
@@ -260,7 +261,7 @@ fn count(shape: &[usize]) -> Option<usize> {
 
 /// The distance of the last element from the first, for shapes without a zero.
 ///
-/// One below the highest count, so that adding 1 cannot overflow.
+/// At most one below the highest count, so that adding 1 cannot overflow.
 fn reach(shape: &[usize], strides: &[usize]) -> Option<usize> {
     shape
         .iter()

@@ -4,6 +4,8 @@
 //! one's bytes lie.
 //! The loader plans from that description alone.
 //!
+//! Not supported: tensor arithmetic, and anything that reads files.
+//!
 //! ```
 //! use tensorlift_tensor_meta::{Catalog, Dtype, Extent, Layout, Record, ShardId, View};
 //!

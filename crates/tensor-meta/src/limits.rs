@@ -1,7 +1,8 @@
-/// Ceilings for input that nobody vouches for.
+/// Ceilings for untrusted input.
 ///
 /// On by default, generous enough for every checkpoint we know of. A file that crosses one is
-/// refused with [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) before the memory is spent.
+/// refused with [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) before the memory is
+/// spent.
 ///
 /// ```
 /// use tensorlift_tensor_meta::Limits;
@@ -16,7 +17,7 @@ pub struct Limits {
     pub header_bytes: u64,
     /// Tensors listed by one file. Default: 2,000,000.
     pub tensors: usize,
-    /// Lines of metadata that one file has about itself. Default: 65,536.
+    /// Lines of metadata in one file. Default: 65,536.
     pub metadata_entries: usize,
     /// Dimensions of a tensor. Default: 64, the most that PyTorch makes.
     pub rank: usize,
@@ -38,14 +39,14 @@ pub struct Limits {
     pub pickle_string_bytes: usize,
     /// Bytes of one integer in a pickle. Default: 4,096.
     pub pickle_integer_bytes: usize,
-    /// Objects visited when shared references are followed to name tensors and to give out
-    /// values. Default: 4,000,000.
+    /// Objects visited when shared references are followed to name tensors and to build values.
+    /// Default: 4,000,000.
     pub expanded_nodes: usize,
     /// Memory that describing a PyTorch file may take beyond the file's own size, in bytes.
     /// Default: 40 MiB, which leaves room for the rest of a load within 64 MiB.
     pub description_bytes: u64,
-    /// Bytes that compressed archive entries may inflate to, together. Default: 64 GiB; the
-    /// memory ceiling of the load holds beside it.
+    /// Bytes that compressed archive entries may inflate to, together. Default: 64 GiB; the memory
+    /// ceiling of the load applies too.
     pub inflated_bytes: u64,
 }
 

@@ -6,7 +6,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 /// Positions by name in a list that holds the names; the names are not held a second time.
 ///
 /// Names come from files, so they are hashed with a random key.
-/// Every call gets `name_at`, which says the name at a position of the list.
+/// Every call takes `name_at`, which returns the name at a position of the list.
 ///
 /// ```
 /// use tensorlift_tensor_meta::NameIndex;
@@ -32,13 +32,13 @@ impl NameIndex {
         found.map(|&position| position as usize)
     }
 
-    /// Makes room for that many more names.
+    /// Reserves room for more names.
     pub fn reserve<'n>(&mut self, additional: usize, name_at: impl Fn(usize) -> &'n str) {
         let hash = |&position: &u32| self.hasher.hash_one(name_at(position as usize));
         self.table.reserve(additional, hash);
     }
 
-    /// Adds a name, unless it has a position already; then returns that.
+    /// Adds a name, unless it has a position already, which is then returned.
     pub fn insert<'n>(
         &mut self,
         name: &str,

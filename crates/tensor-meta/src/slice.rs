@@ -60,8 +60,8 @@ impl Slice {
         }
     }
 
-    /// The layout of the share, and where it begins, in elements; `None` for a dimension or
-    /// indices that the layout does not have.
+    /// The layout of the share, and its first element; `None` for a dimension or indices that the
+    /// layout does not have.
     fn of(&self, layout: &Layout) -> Option<(Layout, usize)> {
         let shape = layout.shape();
         let size = *shape.get(self.dim)?;
@@ -97,8 +97,8 @@ impl Catalog {
         self.divided(|entry| slice(entry).map(|slice| [(entry.name().to_owned(), slice)]))
     }
 
-    /// The same catalog with several parts, each of its own name, in place of the entries for
-    /// which `parts` gives some: a fused matrix as its queries, keys and values.
+    /// The same catalog with several named parts in place of each entry for which `parts` returns
+    /// some: a fused matrix as its queries, keys and values.
     ///
     /// # Errors
     /// As [`sliced`](Self::sliced), and [`CatalogError::DuplicateName`].

@@ -12,7 +12,7 @@ use tensorlift::{
 pub(crate) struct DeviceMapArgs {
     /// Show which tensors go to which device, in place of the plan; fails if they do not fit:
     /// auto (evenly over the GPUs if they are enough, then the host), balanced, sequential, or
-    /// PATTERN=DEVICE, by commas, where the pattern that fixes most characters decides
+    /// PATTERN=DEVICE, by commas, where the pattern with the most literal characters decides
     #[arg(long, value_name = "MAP")]
     device_map: Option<String>,
     /// The most bytes of tensors on a device, by commas, as in 0=10GiB,cpu=30GiB; the host with

@@ -1,4 +1,4 @@
-//! Dividing units among devices, and what to say where they do not fit.
+//! Dividing units among devices, and the errors if they do not fit.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ pub(super) fn item(
             places.join(", ")
         );
         return Err(
-            Error::new(ErrorKind::Misuse, found).with_remedy("place it whole, on one device")
+            Error::new(ErrorKind::Misuse, found).with_remedy("place all of it on one device")
         );
     }
     let device = fixed.into_keys().next();
@@ -86,7 +86,7 @@ pub(super) fn divide(
             DeviceKey::Cuda(_) => memory.max_bytes,
         })
         .collect();
-    // Fixed items may be on the host beside that.
+    // Fixed items may be on the host in addition.
     let in_order = match division {
         Division::Auto => pack::balanced(items, &gpus).or_else(|| pack::in_order(items, room)),
         Division::Balanced => pack::balanced(items, room),

@@ -16,7 +16,7 @@ pub enum DeviceKey {
     Cpu,
 }
 
-/// What a device may hold.
+/// The capacity of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeviceMemory {

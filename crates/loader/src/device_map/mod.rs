@@ -64,7 +64,7 @@ pub struct PlacedUnit {
     pub tensors: usize,
 }
 
-/// What a device may hold and holds.
+/// The capacity and the contents of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeviceUse {
@@ -154,7 +154,7 @@ impl DeviceMap {
         Some(self.devices[*position].device)
     }
 
-    /// The placement on these devices, which stand in the order of [`devices`](Self::devices).
+    /// The placement on these devices, given in the order of [`devices`](Self::devices).
     ///
     /// # Errors
     /// [`ErrorKind::Misuse`] if there is not one for each.

@@ -55,15 +55,15 @@ impl DeviceMapOptions {
         self
     }
 
-    /// Places what matches the pattern on this device; of several patterns that match, the one
-    /// that fixes most characters decides.
+    /// Places what matches the pattern on this device; if several patterns match, the one with the
+    /// most literal characters decides.
     #[must_use]
     pub fn fix(mut self, pattern: impl Into<Pattern>, device: DeviceKey) -> Self {
         self.fixed.push((pattern.into(), device));
         self
     }
 
-    /// Keeps each module whose name matches the pattern whole.
+    /// Keeps each module whose name matches the pattern on one device.
     ///
     /// Layers, which are modules named by a number, are always kept whole, and so are the
     /// parameters of one module outside of layers.
@@ -73,8 +73,8 @@ impl DeviceMapOptions {
         self
     }
 
-    /// Keeps tensors on one device that the model uses as one; those that share bytes in the
-    /// checkpoint are always kept together.
+    /// Keeps tensors together that the model ties; those that share bytes in the checkpoint are
+    /// always together.
     #[must_use]
     pub fn tie(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tied.push(names.into_iter().map(Into::into).collect());
@@ -134,7 +134,7 @@ impl DeviceMapOptions {
         let found = format!("rules contradict each other: {}", rules.join(", "));
         Err(Error::new(ErrorKind::Misuse, found)
             .with_tensor(name)
-            .with_remedy("keep one of them, or write one that fixes more characters"))
+            .with_remedy("keep one of them, or write one with more literal characters"))
     }
 }
 

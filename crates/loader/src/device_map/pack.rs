@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-/// Placements of one unit that the search tries before it stops.
+/// The most placements that the search tries.
 const STEPS: usize = 200_000;
 
 /// A unit to place: its size in bytes, and its device where that is fixed.
@@ -169,7 +169,7 @@ impl<'a> Search<'a> {
         let fitting = (0..self.left.len()).filter(|device| self.left[*device] >= size);
         let mut devices: Vec<usize> = fitting.collect();
         devices.sort_by_key(|device| std::cmp::Reverse(self.left[*device]));
-        // Devices with equal room are alike.
+        // Devices with equal room are interchangeable.
         devices.dedup_by_key(|device| self.left[*device]);
         devices
     }

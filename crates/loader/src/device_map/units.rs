@@ -1,4 +1,4 @@
-//! What stays together: layers, and tensors that share bytes.
+//! Units that are not split: layers, and tensors that share bytes.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -57,7 +57,7 @@ fn unit(catalog: &Catalog, options: &DeviceMapOptions, members: Vec<usize>) -> U
     let entries = members.iter().map(|position| &catalog.entries()[*position]);
     let names = entries.clone().map(|entry| options.unit_name(entry.name()));
     let name = names.min_by(|one, other| natural(one, other)).unwrap_or("");
-    // Tensors that share a record share its bytes, in any case those that are read of it.
+    // Tensors that share a record share its bytes, or at least those that are read.
     let mut records: HashMap<RecordId, u64> = HashMap::new();
     for entry in entries {
         let bytes = bytes(catalog, options, entry);

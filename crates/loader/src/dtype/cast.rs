@@ -1,4 +1,4 @@
-//! Conversion of elements between floating-point types, through [`f32`] and on the spot.
+//! Conversion of elements between floating-point types, through [`f32`], also in place.
 //!
 //! Every type but [`Dtype::F64`] fits into `f32`, so a conversion decodes a few elements into a
 //! block on the stack and encodes that.
@@ -11,7 +11,7 @@ use tensorlift_tensor_meta::Dtype;
 
 use super::float8;
 
-/// Elements that are converted at a time: few enough for the first cache.
+/// Elements that are converted at a time; they fit into the first-level cache.
 const BLOCK: usize = 512;
 
 /// A conversion between two floating-point types.
@@ -24,8 +24,8 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// The cast between two types, unless they are the same; `None` for types that are no
-    /// floats of whole bytes.
+    /// The cast between two types, unless they are the same; `None` for types other than floats of
+    /// whole bytes.
     #[must_use]
     pub fn between(from: Dtype, to: Dtype) -> Option<Self> {
         (from != to && is_float(from) && is_float(to)).then_some(Self { from, to })

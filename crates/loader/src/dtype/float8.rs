@@ -5,7 +5,7 @@
 
 use tensorlift_tensor_meta::Dtype;
 
-/// How the bits of a type with a sign are divided, and what it has beside numbers.
+/// The bits of a signed type, and its special values.
 struct Form {
     mantissa_bits: u32,
     bias: i32,
@@ -120,7 +120,7 @@ impl Form {
         let magnitude = value.abs();
         let least_normal = 1 - self.bias;
         let code = if magnitude < power_of_two(least_normal) {
-            // Counted in the least number that the type has; exact, for it is a power of two.
+            // As a multiple of the type's smallest number; exact, since that is a power of two.
             let count = magnitude * power_of_two(self.mantissa_bits as i32 - least_normal);
             count.round_ties_even() as u32
         } else {
@@ -145,7 +145,7 @@ const fn power_of_two(power: i32) -> f32 {
 
 const fn powers() -> [f32; 256] {
     let mut values = [f32::NAN; 256];
-    // The least one is no normal number of f32.
+    // The smallest one is subnormal in f32.
     values[0] = f32::from_bits(1 << 22);
     let mut code = 1;
     while code < 255 {

@@ -1,4 +1,4 @@
-//! The dtypes that tensors have once they are loaded.
+//! The dtypes of loaded tensors.
 
 mod cast;
 mod float8;
@@ -11,25 +11,25 @@ use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Error, ErrorKind};
 
 pub use cast::Cast;
 
-/// Which dtype each tensor has once it is loaded.
+/// The dtypes of loaded tensors.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum DtypePolicy {
-    /// The one that it has in its file. The default.
+    /// As in the file. The default.
     #[default]
     Keep,
     /// This one, for tensors of F64, F32, F16 and BF16.
     ///
-    /// All other tensors are kept, and so are the scales of quantized ones: floats whose name
-    /// speaks of a scale beside a tensor of 8 bits or less.
+    /// All other tensors keep their dtype, and so do the scales of quantized ones: floats that are
+    /// named as a scale, beside a tensor of 8 bits or less.
     To(Dtype),
-    /// What the function says for each entry, among the floats of whole bytes.
+    /// The result of the function for each entry, among the floats of whole bytes.
     By(Arc<DtypeOf>),
 }
 
 type DtypeOf = dyn Fn(&Entry) -> Dtype + Send + Sync;
 
-/// What a policy asks of each entry of a catalog, by position.
+/// The dtype that a policy gives each entry of a catalog, by position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Casts {
     /// Those that change; empty where none does.
@@ -43,19 +43,18 @@ impl DtypePolicy {
         Self::By(Arc::new(dtype))
     }
 
-    /// What the policy asks of each entry.
+    /// The dtype of each entry under the policy.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] for a target of `To` that is none of the four;
-    /// [`ErrorKind::Unsupported`] where `By` asks for a cast from or to a type that is no
-    /// float of whole bytes.
+    /// [`ErrorKind::Misuse`] for a target of `To` other than these four; [`ErrorKind::Unsupported`]
+    /// if `By` requests a cast from or to a type other than floats of whole bytes.
     pub fn casts(&self, catalog: &Catalog) -> Result<Casts, Error> {
         match self {
             Self::Keep => Ok(Casts::default()),
             Self::To(dtype) if !is_common_float(*dtype) => {
                 let found = format!("expected F64, F32, F16 or BF16 as a dtype, found {dtype}");
                 Err(Error::new(ErrorKind::Misuse, found)
-                    .with_remedy("ask for other dtypes by a function, tensor by tensor"))
+                    .with_remedy("request other dtypes by a function, tensor by tensor"))
             }
             Self::To(dtype) => {
                 let scales = Scales::of(catalog);
@@ -152,7 +151,7 @@ impl Casts {
     }
 }
 
-/// Whether a dtype is one of those that models compute in.
+/// Whether models compute in a dtype.
 fn is_common_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }

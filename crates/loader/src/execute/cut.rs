@@ -7,12 +7,12 @@ use super::chunk::{Chunk, ChunkSource, Part, Target};
 use crate::options::{LoadOptions, Reader};
 use crate::plan::{Plan, Segment, SegmentSource};
 
-/// Bytes of a mapping that one chunk populates: many enough to hide the cost of the call, few
-/// enough for threads to end together.
+/// Bytes of a mapping that one chunk populates: enough to hide the cost of the call, and few enough
+/// for threads to end together.
 const POPULATE_BYTES: usize = 8 << 20;
-/// The least chunk where each read goes out as several requests.
+/// The smallest chunk if each read is split into several requests.
 const URING_CHUNK_BYTES: usize = 16 << 20;
-/// The least chunk: below it, calls cost more than bytes.
+/// The smallest chunk: below it, calls cost more than bytes.
 const MIN_CHUNK_BYTES: usize = 4096;
 /// Chunks end at multiples of the largest element, so that each can be converted alone.
 const ELEMENT_BYTES: u64 = 16;
@@ -27,7 +27,7 @@ const FREE_GAP_BYTES: u64 = 4096;
 
 /// Cuts a plan into chunks, in the order in which they run.
 ///
-/// Every part that is written to host memory owns its slice of it, so threads cannot meet.
+/// Every part in host memory owns its slice of it, so threads never share one.
 ///
 /// # Errors
 /// [`ErrorKind::Misuse`] if the segments do not fit the destinations;
@@ -190,7 +190,7 @@ impl<'a> GroupMemory<'a> {
         (options.chunk_bytes.max(least).min(most) / unit * unit).max(unit)
     }
 
-    /// The `len` bytes at `to`, if they are there and not handed out yet; segments come in the
+    /// The `len` bytes at `to`, if they exist and were not handed out yet; segments are in the
     /// order of their places.
     fn take(&mut self, to: u64, len: u64) -> Option<Target<'a>> {
         let (start, len) = (usize::try_from(to).ok()?, usize::try_from(len).ok()?);
@@ -265,8 +265,8 @@ fn reads_together(one: &Chunk<'_>, next: &Chunk<'_>, options: &LoadOptions) -> b
     is_small && pays && together <= TOGETHER_BYTES.min(chunk_bytes)
 }
 
-/// Sorts chunks by when they run: a few shards at once, chunk by chunk in turns, each shard from
-/// its beginning.
+/// Sorts chunks in the order in which they run: a few shards at once, alternating chunk by chunk,
+/// each shard from its beginning.
 fn in_order<'a>(
     mut chunks: Vec<Chunk<'a>>,
     options: &LoadOptions,

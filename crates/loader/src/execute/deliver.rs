@@ -20,7 +20,7 @@ pub(super) fn deliver_from<'a>(
     deliver(part, &bytes[start..], lane)
 }
 
-/// Brings a part to its place; `bytes` begin with it.
+/// Copies a part to its place; `bytes` begins with the part.
 pub(super) fn deliver<'a>(
     part: Part<'a>,
     bytes: &[u8],
@@ -51,7 +51,7 @@ pub(super) fn deliver<'a>(
     Ok(())
 }
 
-/// Fills `to` with what a part of a segment's source, which begins at byte `at`, has for it.
+/// Fills `to` from a part of a segment's source that begins at byte `at`.
 fn fill(segment: &Segment, at: u64, bytes: &[u8], to: &mut [u8]) -> Result<(), Failure> {
     match segment.cast {
         None => fill_unconverted(segment, at, bytes, to),
@@ -86,7 +86,7 @@ fn fill_unconverted(segment: &Segment, at: u64, bytes: &[u8], to: &mut [u8]) {
     transform_bytes(segment.transform.as_ref(), to, before);
 }
 
-/// Changes the bytes of a part where they are; converted elements are at the front then.
+/// Changes the bytes of a part in place; converted elements end up at the front.
 pub(super) fn change_bytes(segment: &Segment, bytes: &mut [u8], at: u64) {
     transform_bytes(segment.transform.as_ref(), bytes, at);
     if let Some(cast) = segment.cast {

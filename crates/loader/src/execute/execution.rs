@@ -1,4 +1,4 @@
-//! One execution of a plan: its shards, its share of the budget, what it has touched.
+//! One execution of a plan: its shards, its share of the budget, the groups that it touched.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use crate::shard::Shard;
 /// Shards that are read at the same time, in turns.
 const SHARDS_AT_ONCE: usize = 4;
 
-/// A plan that is being carried out.
+/// A plan that is being executed.
 pub(super) struct Execution<'a> {
     plan: &'a Plan,
     catalog: &'a Catalog,

@@ -1,4 +1,4 @@
-//! What stops a chunk, and the error that the caller sees.
+//! Reasons for which a chunk fails, and the error that the caller gets.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use tensorlift_device::DeviceError;
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Extent};
 
-/// Why a chunk stopped.
+/// Why a chunk failed.
 pub(super) enum Failure {
     Read(io::Error),
     Device(DeviceError),
@@ -15,7 +15,7 @@ pub(super) enum Failure {
         expected: u64,
         found: u64,
     },
-    /// There is no memory beside that of the tensors.
+    /// There is no memory in addition to that of the tensors.
     Memory {
         needed: u64,
     },

@@ -8,7 +8,7 @@ use tensorlift_tensor_meta::Extent;
 
 use super::failure::Failure;
 
-/// Fills `record` with what the deflated bytes of `extent` hold, which must be exactly as long.
+/// Inflates the bytes of `extent` into `record`, which they must fill exactly.
 pub(super) fn inflate(
     storage: &dyn Storage,
     extent: Extent,

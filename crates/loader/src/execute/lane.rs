@@ -12,7 +12,7 @@ pub(super) struct HeldLane<'a> {
 }
 
 impl<'a> HeldLane<'a> {
-    /// The lane into this group: the one that is held, or another one in its place.
+    /// The lane into this group: the held one, or a new one.
     pub(super) fn for_group(
         &mut self,
         group: usize,
@@ -29,7 +29,7 @@ impl<'a> HeldLane<'a> {
         Ok(lane.as_mut())
     }
 
-    /// Gives the lane up if another thread waits for one.
+    /// Releases the lane if another thread waits for one.
     pub(super) fn yield_if_wanted(&mut self) {
         self.held.take_if(|(_, lane)| lane.is_wanted());
     }

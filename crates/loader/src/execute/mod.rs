@@ -1,4 +1,4 @@
-//! Carrying out a plan.
+//! Executing a plan.
 //!
 //! The plain algorithm:
 //!
@@ -17,7 +17,8 @@
 //!    touch one huge page both fill it with zeros.
 //! 3. Small neighbours are read together and copied to their places (`cut`, `run`): a system call
 //!    costs more than the copy. Bytes with several targets are read once for the same reason.
-//! 4. Shards are read a few at a time, in turns (`cut`): the disk is busy while one of them ends.
+//! 4. A few shards are read at a time, chunk by chunk (`cut`): the disk is busy while one of them
+//! ends.
 //! 5. A shard is opened at its first chunk and closed after its last (`open_shard`): a thousand
 //!    shards are more than a process may have open.
 //! 6. The reader of a shard depends on what of it is in the page cache (`reader`): copying from
@@ -87,7 +88,7 @@ pub struct Outcome {
     pub files: Vec<FileReport>,
 }
 
-/// Why memory was not filled, and what of it may have changed.
+/// Why memory was not filled, and which parts of it may have changed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FillError {
@@ -98,15 +99,15 @@ pub struct FillError {
     pub touched: Vec<usize>,
 }
 
-/// Carries out a plan: when it returns, every byte is where it belongs.
+/// Executes a plan; when it returns, every byte is in place.
 ///
-/// `catalog` must be the one the plan was made of; `shards` and `devices` are named by position in
-/// its extents and groups.
+/// `catalog` must be the one that the plan was made from; its extents and groups refer to `shards`
+/// and `devices` by position.
 ///
 /// # Errors
 /// The first failure of any thread, named by shard, tensor and byte range; a crossed memory
 /// ceiling, before anything is allocated.
-/// On any error nothing is handed out, and everything allocated is freed.
+/// On any error, everything allocated is freed.
 pub fn execute(
     plan: &Plan,
     catalog: &Catalog,
@@ -172,7 +173,7 @@ pub fn fill(
     Ok(outcome)
 }
 
-/// Refuses what cannot fit, before a byte is allocated.
+/// Rejects a load that cannot fit, before a byte is allocated.
 fn check_memory(
     plan: &Plan,
     devices: &[Arc<dyn Device>],
@@ -199,7 +200,7 @@ fn check_memory(
     Ok(())
 }
 
-/// Refuses destinations that do not fit the groups.
+/// Rejects destinations that do not fit the groups.
 fn check_destinations(plan: &Plan, destinations: &[Destination<'_>]) -> Result<(), Error> {
     let misuse = |found: String| Err(Error::new(ErrorKind::Misuse, found));
     let (expected, found) = (plan.groups.len(), destinations.len());
@@ -231,7 +232,7 @@ fn stopwatch() -> impl FnMut() -> Duration {
 }
 
 impl Outcome {
-    /// The report of a plan that was carried out; the caller adds times, memory and devices.
+    /// The report of an executed plan; the caller adds times, memory and devices.
     #[must_use]
     pub fn report(&self, plan: &Plan) -> LoadReport {
         let counts = &self.counts;

@@ -125,7 +125,7 @@ impl<'a> OpenShard<'a> {
 
     /// Fails if the file was rewritten after its catalog was read.
     ///
-    /// The shard knows the file since it was opened, its reader only since it was chosen.
+    /// The shard's storage knows the file since it was opened, its reader only since it was chosen.
     fn check_unchanged(&self, reader: &dyn Storage) -> Result<(), Error> {
         let failed = |error: Error| error.with_path(self.shard.path());
         let mut unchanged = self.shard.storage().is_unchanged();
@@ -140,7 +140,7 @@ impl<'a> OpenShard<'a> {
             .with_remedy("load it again once nobody writes to it"))
     }
 
-    /// How it was read; a shard that the plan does not need was not read at all.
+    /// How the shard was read, if at all.
     pub(super) fn report(&self) -> FileReport {
         let mut report = match std::mem::replace(&mut *self.lock(), State::Waiting) {
             State::Closed(file) => *file,

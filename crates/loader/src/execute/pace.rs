@@ -1,8 +1,8 @@
 //! How many reads are in flight: measured on the load's own first bytes, which are kept.
 //!
 //! A load starts with the concurrency its readers prefer.
-//! Once a window of reads gives a rate, it tries twice as many threads, and doubles again while
-//! the rate grows; then the best number stays.
+//! Once a window of reads gives a rate, it tries twice as many threads and doubles again while the
+//! rate grows; then it keeps the best number.
 //! If the first doubling gains nothing, it tries half as many the same way.
 //! A shard that is opened later and prefers more than those before it restarts the search.
 
@@ -113,7 +113,7 @@ impl Pace {
         state.preferred = Some(both);
         if both != before {
             state.threads = preferred.threads.min(state.most).max(state.threads);
-            // The rates so far were those of other storage.
+            // The rates so far belong to other storage.
             state.direction = Direction::first(both);
             state.best = None;
             state.steps_before = state.steps.len();
@@ -184,7 +184,7 @@ impl State {
             self.best = Some(step);
         }
         let settle = self.best.map_or(step.threads, |best| best.threads);
-        // The second step down has nothing to gain from turning around.
+        // After the second step down, turning around gains nothing.
         let measured = self.steps.len() - self.steps_before;
         let may_turn = measured == 2 && self.direction == Direction::Up;
         let next = match (self.direction, faster) {

@@ -5,7 +5,7 @@ use tensorlift_storage::{Storage, os};
 use super::reader::WARM_SHARE;
 use crate::options::{Mode, PageCache};
 
-/// Drops the pages of a shard that was read, where the options say so.
+/// Drops the pages of a shard that was read, if the options ask for it.
 pub(super) fn apply(
     policy: PageCache,
     storage: &dyn Storage,
@@ -22,7 +22,7 @@ pub(super) fn apply(
     if !drops || mode == Mode::Map {
         return;
     }
-    // Only advice, so a refusal does not fail the load.
+    // This is advice, so a refusal does not fail the load.
     if let Some(local) = storage.as_local()
         && let Ok(Some(file)) = local.file()
         && let Err(error) = os::forget_pages(&file)

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::report::{FileReport, RefusedReader};
 use crate::shard::Shard;
 
-/// From this cached share on, copying out of the page cache is fastest.
+/// From this cached share on, copying from the page cache is fastest.
 pub(super) const WARM_SHARE: f64 = 0.9;
 /// Below this cached share, asking the page cache before every read does not pay.
 const COLD_SHARE: f64 = 0.1;
@@ -21,16 +21,15 @@ const COLD_SHARE: f64 = 0.1;
 const DIRECT_FILE_BYTES: u64 = 1 << 20;
 /// Bytes that one thread maps out of the page cache before a second one has started.
 const MAPPED_BYTES_PER_THREAD: u64 = 128 << 20;
-/// Direct reads in flight at which all disks we know are close to their best.
+/// The number of direct reads in flight at which all measured disks are close to their peak.
 const DIRECT_THREADS: usize = 8;
-/// Threads that keep rings busy, each with several requests in flight.
+/// Threads that keep io_uring busy, each with several requests in flight.
 const URING_THREADS: usize = 2;
 /// The most threads that copy from the page cache: raw reads of 4.45 GB into fresh huge pages took
-/// 0.40 s with 4 threads, 0.23 with 8 and 0.163 with 16, on the one machine with 16 cores that was
-/// at hand.
+/// 0.40 s with 4 threads, 0.23 with 8 and 0.163 with 16, on one machine with 16 cores.
 const MOST_WARM_READERS: usize = 16;
 
-/// Asked once: the answer is in several files of control groups.
+/// Asked once, since the answer is in several files of control groups.
 static CORES: LazyLock<usize> =
     LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
@@ -53,7 +52,7 @@ pub fn probe(
     let (wanted, readers) = (plan.bytes_of_shards(shards.len()), warm_readers(plan));
     let probe_one = |(shard, wanted): (&Shard, u64)| {
         let choice = choose(shard, wanted, readers, options).map(Choice::into_report);
-        // As after a load, or a thousand shards would stay open.
+        // Released, since a thousand shards would stay open otherwise.
         shard.storage().release();
         choice.map_err(|error| Error::new(ErrorKind::Storage, error).with_path(shard.path()))
     };
@@ -211,7 +210,7 @@ impl Choice {
         Ok(())
     }
 
-    /// Direct reads by io_uring, or without it where the kernel has none.
+    /// Direct reads by io_uring, or without it if the kernel lacks it.
     fn with_rings(&mut self, direct: DirectStorage, file: Arc<File>) -> io::Result<DirectStorage> {
         match direct.by_uring() {
             Ok(uring) => {
@@ -251,7 +250,7 @@ impl Choice {
         let started_as = self.file.reader.replace(runs);
         let why = self.storage.as_local().and_then(LocalFile::fallback);
         if let (Some(why), Some(started_as)) = (why.map(str::to_owned), started_as) {
-            // The reader that runs in the end was not refused after all.
+            // The reader that runs is not among the refused ones.
             self.file.refused.retain(|other| other.reader != runs);
             self.refuse(started_as, why);
         }

@@ -1,4 +1,4 @@
-//! Memory that one thread reads into where bytes cannot land in place.
+//! Memory that one thread reads into if bytes cannot land in place.
 
 use tensorlift_storage::Anonymous;
 
@@ -15,7 +15,7 @@ impl Scratch {
     pub(super) fn bytes(&mut self, len: u64) -> Result<&mut [u8], Failure> {
         let wanted = usize::try_from(len).map_err(|_| Failure::Memory { needed: len })?;
         if self.byte_len() < wanted {
-            // Freed first, so that both are never held.
+            // Freed first, so that both never exist at once.
             self.memory = None;
         }
         let memory = match self.memory.take() {

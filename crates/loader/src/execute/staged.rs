@@ -15,13 +15,13 @@ use crate::plan::{Segment, Selection};
 /// longer ones are a copy each.
 const COMPACTED_RUN_BYTES: u64 = 64 << 10;
 
-/// Whether a chunk of the source gives a run of what arrives, and that is not longer.
+/// Whether the bytes that arrive from a chunk are consecutive and not longer than the chunk.
 pub(super) fn fits_slot(segment: &Segment) -> bool {
     let is_cut = segment.selection.as_ref().is_none_or(Selection::is_ordered);
     is_cut && segment.cast.is_none_or(Cast::narrows)
 }
 
-/// Brings one part through a staging slot, or lets the device read it.
+/// Copies one part through a staging slot, or lets the device read it.
 pub(super) fn run_staged<'a>(
     extent: Extent,
     part: &Part<'a>,
@@ -67,7 +67,7 @@ fn is_narrow(selection: &Selection) -> bool {
     selection.run_bytes <= COMPACTED_RUN_BYTES
 }
 
-/// Brings small neighbours of one group through one staging slot, or lets the device read them.
+/// Copies small neighbours of one group through one staging slot, or lets the device read them.
 pub(super) fn stage_together<'a>(
     extent: Extent,
     group: usize,

@@ -1,4 +1,4 @@
-//! What a thread runs chunks with, and how it reads stored bytes.
+//! The tools of a thread that runs chunks, and how it reads stored bytes.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use super::verify::Sums;
 /// Direct reads land in place where file offset and address agree modulo this many bytes.
 const PAGE_BYTES: u64 = 4096;
 
-/// What running a chunk needs.
+/// The tools of a thread that runs chunks.
 pub(super) struct Tools<'t, 'a> {
     /// The storage of the chunk's shard, if it has one.
     pub(super) storage: Option<&'t dyn Storage>,
@@ -23,7 +23,7 @@ pub(super) struct Tools<'t, 'a> {
     pub(super) lane: &'t mut HeldLane<'a>,
 }
 
-/// What happened to a chunk.
+/// How a chunk was read.
 pub(super) struct Ran {
     pub(super) pull: PullOutcome,
     /// Whether its bytes went through memory beside their target.
@@ -49,7 +49,7 @@ pub(super) struct StoredSource<'t> {
 
 impl<'t> Tools<'t, '_> {
     pub(super) fn storage(&self) -> Result<&'t dyn Storage, Failure> {
-        // Whatever has an extent has a shard.
+        // Every extent has a shard.
         self.storage
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
     }

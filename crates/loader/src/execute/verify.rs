@@ -1,6 +1,6 @@
 //! Checking bytes while they are read: the CRC-32 that an archive declares for each record.
 //!
-//! Each chunk is summed right after it was read, while the processor still has it in its cache;
+//! Each chunk is summed right after it was read, while it is in the processor's cache;
 //! the sums of a record's parts are combined at the end.
 //! A record of which only a part was read cannot be checked, and is counted as such.
 

@@ -25,7 +25,7 @@ use crate::report::Counts;
 /// Loads up to this size are over before a second thread has started.
 const ONE_THREAD_BYTES: u64 = 1 << 20;
 
-/// What a load works with.
+/// The inputs of a load.
 pub(super) struct Job<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) shards: &'a [OpenShard<'a>],
@@ -76,7 +76,7 @@ pub(super) fn run_all(chunks: Vec<Chunk<'_>>, job: &Job<'_>) -> Result<Counts, E
 }
 
 impl Job<'_> {
-    /// What the first shard prefers, and those that are open already, as mappings are.
+    /// The preference of the first shard, and of shards that are open already, such as mappings.
     fn first_concurrency(&self, chunks: &[Chunk<'_>]) -> Result<Concurrency, Error> {
         if let Some(shard) = chunks.iter().find_map(Chunk::shard) {
             let shard = &self.shards[shard.index()];
@@ -122,7 +122,7 @@ impl<'c> Crew<'_, 'c> {
     fn work(&self, threads: usize) -> Result<(), Error> {
         std::thread::scope(|scope| {
             // The calling thread only waits: new threads often start on its processor, and would
-            // wait there until it has nothing to do.
+            // wait there for it.
             let started = match threads {
                 1 => 0,
                 _ => self.start(scope, threads),
@@ -185,7 +185,7 @@ impl<'c> Crew<'_, 'c> {
         scratch_bytes.fetch_add(scratch.byte_len() as u64, Ordering::Relaxed);
     }
 
-    /// Whether the thread that asks is one more than wanted; it no longer counts then.
+    /// Whether the calling thread is one too many; then it no longer counts.
     fn leaves(&self, wanted: usize) -> bool {
         let left = |running: usize| (running > wanted.max(1)).then(|| running - 1);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);

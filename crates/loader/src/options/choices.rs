@@ -15,9 +15,9 @@ pub enum Mode {
     /// Tensors are views of a populated, read-only mapping: every page is in memory before the
     /// load returns.
     ///
-    /// The fastest load of a file in the page cache, at no memory beyond it; but a mapping
-    /// follows its file (see [`MapStorage`](tensorlift_storage::MapStorage)).
-    /// Tensors that are not aligned for their dtype in the file are copied all the same.
+    /// The fastest load of a file in the page cache, without further memory; but a mapping follows
+    /// its file (see [`MapStorage`](tensorlift_storage::MapStorage)).
+    /// Tensors that are not aligned for their dtype in the file are copied anyway.
     Map,
 }
 
@@ -30,7 +30,7 @@ pub enum Verify {
     /// safetensors files have none.
     #[default]
     Nothing,
-    /// The CRC-32 of each record that an archive declares one for, and that is read whole.
+    /// The CRC-32 of each record that an archive declares one for, if the whole record is read.
     Crc32,
 }
 
@@ -54,9 +54,9 @@ pub enum Reader {
     Uring,
 }
 
-/// What a load that copies leaves in the page cache.
+/// The effect of a copying load on the page cache.
 ///
-/// A mapping is the page cache, so [`Mode::Map`] leaves there what it maps.
+/// A mapping is part of the page cache, so [`Mode::Map`] leaves its pages there.
 /// The pages of headers and directories that were read before the load stay too, except with
 /// [`PageCache::DropAfter`].
 /// Pages of files in memory (tmpfs), pages that other processes map and dirty pages always stay:
@@ -65,16 +65,16 @@ pub enum Reader {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PageCache {
-    /// Whatever the reader puts there. The default.
+    /// Keeps the pages that the reader leaves. The default.
     #[default]
     Keep,
-    /// Nothing of the shards that were read: their pages are dropped once the last byte of a
-    /// shard is in place, those that were there before too.
+    /// Drops all pages of a shard once its last byte is in place, including those that were there
+    /// before.
     DropAfter,
-    /// What was there before: files are read past the page cache, also where that is slower.
+    /// Leaves the page cache unchanged: files are read past it, even if that is slower.
     ///
-    /// Where that is impossible (the file system has no direct reads, or buffered reads were
-    /// requested), files that were almost fully cached stay, others are dropped as with
+    /// If that is impossible (the file system has no direct reads, or buffered reads were
+    /// requested), files that were almost fully cached stay, and others are dropped as with
     /// [`PageCache::DropAfter`].
     Bypass,
 }

@@ -7,7 +7,7 @@ use crate::dtype::DtypePolicy;
 
 pub use choices::{Mode, PageCache, Reader, Verify};
 
-/// What [`plan`](crate::plan()) decides by.
+/// The options of [`plan`](crate::plan()).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlanOptions {
@@ -34,33 +34,33 @@ pub struct LoadOptions {
     /// What the load leaves in the page cache. Default: [`PageCache::Keep`].
     pub page_cache: PageCache,
     /// Threads that read at once. More hide the latency of slow storage; fewer leave the cores to
-    /// others. Default: starts with the number the reader is known to prefer, and adapts to the
-    /// rates it measures.
+    /// others. Default: starts with the reader's preferred number and adapts to the measured rates.
     pub read_threads: Option<usize>,
     /// Bytes of one read. Larger ones cost fewer calls; smaller ones spread better over threads
     /// and are the steps of progress and cancellation. Default: 4 MiB.
     pub chunk_bytes: usize,
     /// The largest gap of unwanted bytes between two tensors that is read along with them, to save
-    /// a separate read. It takes memory as long as its neighbours live. Default: 64 KiB.
+    /// a separate read. It takes memory until its neighbours are dropped. Default: 64 KiB.
     pub merge_gap_bytes: u64,
     /// Whether strided tensors arrive with their elements in row-major order, without the bytes
-    /// between them. Default: no, they arrive as they are stored, and views of one storage keep
+    /// between them. Default: no; they arrive as they are stored, and views of one storage keep
     /// sharing it.
     pub row_major: bool,
     /// Whether [`load_into`](crate::load_into) fails, before the first byte is read, if a parameter
     /// is missing from the checkpoint or a selected tensor has no parameter. Default: no, the
     /// result lists both.
     pub strict: bool,
-    /// The most memory of tensors that [`load_each`](crate::load_each) has read and not handed on
+    /// The most memory of tensors that [`load_each`](crate::load_each) has read but not passed on
     /// yet, in bytes; a larger tensor is read alone. Larger windows overlap reading and handling
     /// better. Default: 256 MiB.
     pub window_bytes: u64,
-    /// The dtypes that floating-point tensors have once they are loaded. They are converted chunk
-    /// by chunk on the host; behind staging slots before the copy to the device, if they become
-    /// narrower. Default: those of the files.
+    /// The dtypes of floating-point tensors once loaded. They are converted chunk by chunk on the
+    /// host; with staging slots, narrowing happens before the copy to the device. Default: those of
+    /// the files.
     pub dtype: DtypePolicy,
     /// The most memory that the load may allocate for tensors, in bytes; staging buffers count
-    /// towards [`BudgetLimits`](crate::BudgetLimits) instead. Default: what the devices have free.
+    /// towards [`BudgetLimits`](crate::BudgetLimits) instead. Default: the free memory of the
+    /// devices.
     pub memory_bytes: Option<u64>,
     /// The budget that the load shares with others. Default: [`Budget::process`].
     pub budget: Option<Arc<Budget>>,

@@ -13,7 +13,7 @@ use super::{GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource};
 use crate::dtype::{Cast, Casts};
 use crate::options::{Mode, PlanOptions};
 
-/// How often the entries left are searched for the alignment that suits most of them.
+/// How many times the remaining entries are searched for the alignment that suits most of them.
 const ROUNDS: usize = 8;
 
 /// A selected entry, as the layout sees it; small, since there are as many as entries.
@@ -28,7 +28,7 @@ impl<'a> Wanted<'a> {
     pub(super) fn new(entry: &'a Entry, position: usize, device: usize) -> Self {
         Self {
             entry,
-            // A catalog has at most `u32::MAX` entries, and nobody has as many devices.
+            // A catalog has at most `u32::MAX` entries; devices are fewer.
             position: position as u32,
             device: device as u32,
         }
@@ -75,7 +75,7 @@ impl<'a> Wanted<'a> {
 /// A shard, a device, and a dtype where groups have only one.
 pub(super) type GroupKey = (ShardId, u32, Option<Dtype>);
 
-/// What holds for all entries that share memory.
+/// The conditions that all entries of shared memory have in common.
 pub(super) struct Terms<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) rules: &'a GroupRules,
@@ -171,7 +171,7 @@ pub(super) fn lay_out(
 }
 
 /// Places runs of entries so that they keep their distances, each run at the alignment that suits
-/// most of it; what remains gets places of its own.
+/// most of it; the others get separate places.
 fn place_together(open: &mut OpenGroup<'_, '_>, entries: Cow<'_, [Wanted<'_>]>, terms: &Terms<'_>) {
     let (merge_gap, max_bytes) = (terms.options.merge_gap_bytes, terms.rules.max_bytes);
     let mut left = entries;

@@ -1,4 +1,5 @@
-//! What will be read, and where to: a pure function of the catalog, the placement and the options.
+//! What will be read, and into which memory: a pure function of the catalog, the placement and the
+//! options.
 
 mod assembled;
 mod display;
@@ -31,22 +32,22 @@ pub use transform::Transform;
 pub struct Plan {
     /// The allocations, in the order of their shards.
     pub groups: Vec<PlannedGroup>,
-    /// What is brought where, by group and by position in it.
+    /// The segments, sorted by group and by position in it.
     pub segments: Vec<Segment>,
     /// Where each selected entry will be, in file order.
     pub places: Vec<Place>,
     /// Entries left out because they have no bytes: meta tensors, by position in the catalog.
     pub absent: Vec<usize>,
-    /// Entries that keep their dtype though the load asks for another, by position in the
-    /// catalog: those that are no floats, and those that are quantized.
+    /// Entries that keep their dtype although the load requests another, by position in the
+    /// catalog: those that are not floats, and quantized ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<usize>,
     /// The bytes of the selected tensors; bytes that several share count once.
     pub bytes_wanted: u64,
-    /// The bytes that the segments read, each segment counted: those wanted and the gaps between
-    /// them. Executing reads bytes of several segments once, and may read small gaps along.
+    /// The bytes that the segments read, including gaps; bytes of several segments count each time.
+    /// Executing reads such bytes once, and may read additional small gaps.
     pub bytes_to_read: u64,
-    /// The most readers that a device of the load asks for, where one does.
+    /// The most readers that a device of the load requests, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readers: Option<usize>,
 }
@@ -55,7 +56,7 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PlannedGroup {
-    /// What the memory is.
+    /// The kind of memory.
     pub memory: GroupMemory,
     /// The size in bytes.
     pub bytes: u64,
@@ -96,7 +97,7 @@ pub struct Segment {
     /// Which bytes of the source arrive; all of them without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
-    /// How the bytes that arrive change on the way.
+    /// How the bytes that arrive are changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transform: Option<Transform>,
     /// How elements are converted after that.
@@ -142,11 +143,11 @@ pub struct Place {
 ///
 /// Entries keep the distances that they have in their shard, so that one read lands many of them
 /// in place.
-/// An entry that would not be aligned that way gets a place and a segment of its own, as does one
-/// whose bytes change on the way.
+/// An entry that would not be aligned that way gets a separate place and segment, as does one whose
+/// bytes are changed.
 ///
 /// # Errors
-/// [`ErrorKind::Misuse`] if `assign` names a device that is not there;
+/// [`ErrorKind::Misuse`] if `assign` names a device that does not exist;
 /// [`ErrorKind::Unsupported`] if strided elements smaller than a byte are to be row-major;
 /// [`ErrorKind::LimitExceeded`] if a group is larger than memory can be.
 pub fn plan(
@@ -176,7 +177,7 @@ pub(crate) fn plan_positions(
             let found = format!("expected a device below {}, found {device}", rules.len());
             return Err(Error::new(ErrorKind::Misuse, found)
                 .with_tensor(entry.name())
-                .with_remedy("place it on a device that the placement has"));
+                .with_remedy("place it on a device of the placement"));
         }
         match catalog.record(entry).source {
             Source::Absent { .. } => plan.absent.push(position),

@@ -23,7 +23,7 @@ pub(super) struct OpenGroup<'p, 't> {
     terms: &'t Terms<'t>,
 }
 
-/// What arrives for an entry that gets a place of its own.
+/// The bytes that arrive for an entry with a separate place.
 struct Arrival {
     from: SegmentSource,
     selection: Option<Selection>,
@@ -261,7 +261,7 @@ impl<'p, 't> OpenGroup<'p, 't> {
             });
             return;
         };
-        // What lies far apart is read apart.
+        // Runs that are far apart are read separately.
         let max_gap = self.terms.options.merge_gap_bytes;
         let mut to = to;
         for piece in selection.pieces(max_gap) {
@@ -284,7 +284,7 @@ impl<'p, 't> OpenGroup<'p, 't> {
         }
     }
 
-    /// Makes the group a whole number of elements and cache lines.
+    /// Pads the group to whole elements and cache lines.
     pub(super) fn round_up(&mut self) {
         if let Some(group) = self.plan.groups.last_mut() {
             let unit = SMALL_ALIGNMENT.max(self.terms.rules.tensor_alignment as u64);

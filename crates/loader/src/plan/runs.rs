@@ -9,7 +9,7 @@ use super::layout::Wanted;
 /// Reading a page or less of unwanted bytes costs nothing measurable.
 const FREE_GAP_BYTES: u64 = 4096;
 
-/// Cuts entries, sorted by place, into runs that are worth one read each.
+/// Cuts entries, sorted by place, into runs of one read each.
 pub(super) fn runs<'s, 'a>(
     mut sorted: &'s [Wanted<'a>],
     merge_gap: u64,
@@ -26,7 +26,7 @@ pub(super) fn runs<'s, 'a>(
             let gap = next.offset.saturating_sub(end);
             let cost = if gap > FREE_GAP_BYTES { gap } else { 0 };
             let fresh = next.end().saturating_sub(end.max(next.offset));
-            // Never more waste than use, beyond what is free.
+            // Gaps beyond the free ones never exceed the wanted bytes.
             let pays = gap <= merge_gap && wasted + cost <= useful + fresh;
             let longest = end.max(next.end()) - start;
             if (gap > 0 && !pays) || longest > max_bytes {

@@ -158,7 +158,7 @@ impl Selection {
         before + at.min(self.run_bytes)
     }
 
-    /// Copies what `from`, which begins at byte `at` of the source, has of the selection.
+    /// Copies the selected bytes of `from`, which begins at byte `at` of the source.
     ///
     /// `to` must be as long as that.
     pub(crate) fn copy(&self, from: &[u8], at: u64, to: &mut [u8]) {
@@ -169,8 +169,8 @@ impl Selection {
         });
     }
 
-    /// Moves what `bytes` has of the selection to its front, and returns how much that is; the
-    /// selection must be ordered.
+    /// Moves the selected bytes to the front of `bytes`, and returns their count; the selection
+    /// must be ordered.
     pub(crate) fn compact(&self, bytes: &mut [u8], at: u64) -> usize {
         let mut done = 0;
         self.each_run(at, bytes.len() as u64, |start, len| {

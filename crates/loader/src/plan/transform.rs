@@ -6,7 +6,7 @@ use tensorlift_tensor_meta::{ByteOrder, Dtype, Entry};
 /// How the bytes of one entry change between reading and placing: byte order and PyTorch's lazy
 /// conjugation and negation.
 ///
-/// This is the one place of the pipeline where bytes change.
+/// Only this and [`Cast`](crate::Cast) change bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Transform {
@@ -43,7 +43,8 @@ impl Transform {
 
     /// Converts a chunk that begins with byte `at` of those that arrive.
     ///
-    /// Both ends of the chunk must be whole elements away from [`Transform::from`], or lie outside the
+    /// Both ends of the chunk must be whole elements away from [`Transform::from`], or lie outside
+    /// the
     /// entry.
     pub(crate) fn apply(&self, chunk: &mut [u8], at: u64) {
         let end = (self.from + self.len).min(at + chunk.len() as u64);

@@ -1,4 +1,4 @@
-//! What a load reports.
+//! Reports of loads.
 
 mod display;
 mod sum;
@@ -94,7 +94,7 @@ pub struct PaceStep {
     pub bytes_per_second: f64,
 }
 
-/// What was counted while reading.
+/// Counts of the reading phase.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -136,7 +136,7 @@ pub struct Resolution {
     pub chosen: String,
     /// The other candidates, and why they were not loaded.
     pub passed_over: Vec<Alternative>,
-    /// What was loaded though the index of the checkpoint does not list it.
+    /// What was loaded although the index of the checkpoint does not list it.
     pub unlisted: Vec<String>,
 }
 
@@ -170,7 +170,7 @@ impl Resolution {
         }
     }
 
-    /// Adds what was loaded though the index does not list it.
+    /// Adds what was loaded although the index does not list it.
     #[must_use]
     pub fn take_along(mut self, what: impl Into<String>) -> Self {
         self.unlisted.push(what.into());
@@ -204,7 +204,7 @@ pub struct FileReport {
     pub first_threads: usize,
     /// Bytes that were read straight into a group or a staging buffer.
     pub bytes_in_place: u64,
-    /// Bytes that went through memory beside their place: small neighbours that were read
+    /// Bytes that went through other memory first: small neighbours that were read
     /// together, selections of larger tensors, decoded records, and direct reads into memory that
     /// is not aligned as the file is.
     pub bytes_bounced: u64,

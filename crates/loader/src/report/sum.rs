@@ -3,7 +3,7 @@
 use super::{FileReport, LoadReport, Verified};
 
 impl LoadReport {
-    /// Adds what another part of the same load took.
+    /// Adds the report of another part of the same load.
     pub(crate) fn add(&mut self, part: LoadReport) {
         self.tensors += part.tensors;
         self.bytes_wanted += part.bytes_wanted;
@@ -41,8 +41,8 @@ impl Verified {
 }
 
 impl FileReport {
-    /// Adds how another part of the file was read; what was so before the load is that of the
-    /// first part.
+    /// Adds the report of another part of the file; the state before the load is that of the first
+    /// part.
     fn add(&mut self, part: FileReport) {
         let (in_place, bounced) = (self.bytes_in_place, self.bytes_bounced);
         let pulled = self.pulled_by_device;

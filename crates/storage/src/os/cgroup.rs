@@ -1,4 +1,4 @@
-//! What control groups leave of memory.
+//! The memory that control groups leave.
 //!
 //! A limit holds for a group and everything below it, so the tightest limit among a process's
 //! group and all its ancestors counts: Slurm and systemd set theirs on a parent.
@@ -72,10 +72,10 @@ fn tightest(version: &Version, mount: &Path, group: &str) -> Option<u64> {
         .min()
 }
 
-/// What one group allows, its ancestors aside.
+/// The limit of one group, without its ancestors.
 fn allowance(version: &Version, folder: &Path) -> Option<u64> {
     let read = |file| fs::read_to_string(folder.join(file)).ok();
-    // "max" is no number: no limit.
+    // "max" is not a number: no limit.
     let limit: u64 = read(version.limit)?.trim().parse().ok()?;
     let usage: u64 = read(version.usage)?.trim().parse().ok()?;
     let stat = read("memory.stat").unwrap_or_default();

@@ -14,7 +14,7 @@ use super::{DirectIo, ProcessMemory, Residency};
 /// One call of `madvise` populates at most this many bytes, so that a signal or a failure is seen
 /// soon.
 const POPULATE_STRIDE: usize = 64 << 20;
-/// Fewer bytes are resident sooner than the kernel is asked.
+/// For fewer bytes, the call costs more than it saves.
 const FAULT_IN_BYTES: usize = 64 << 10;
 /// Residency is sampled in this many windows of this many bytes: files come into the page cache in
 /// larger pieces.
@@ -46,7 +46,7 @@ pub(crate) fn populate(map: &Mmap, range: Range<usize>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the process or the system has as many files open as it may.
+/// Whether the process or the system has run out of descriptors.
 #[must_use]
 pub fn is_out_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
@@ -76,8 +76,8 @@ fn touch(bytes: &[u8]) {
     }
 }
 
-/// How much of the file's first `len` bytes is in the page cache, by samples; `None` where the
-/// kernel does not tell.
+/// How much of the file's first `len` bytes is in the page cache, by samples; `None` if the kernel
+/// does not report it.
 #[must_use]
 pub fn residency(file: &File, len: u64) -> Option<Residency> {
     let page = rustix::param::page_size() as u64;
@@ -123,13 +123,14 @@ fn cached_pages(file: &File, ranges: impl Iterator<Item = (u64, u64)> + Clone) -
         .clone()
         .map(|(offset, len)| cachestat(file, offset, len));
     match counted.sum() {
-        // overlayfs says so of every file: the pages belong to the file beneath, as do mappings.
+        // overlayfs reports this for every file: the pages belong to the file beneath, as do
+        // mappings.
         Some(0) | None => mincore(file, ranges),
         counted => counted,
     }
 }
 
-/// Linux 6.5; owners and writers of a file alone may ask.
+/// Linux 6.5; only owners and writers of a file may ask.
 #[allow(unsafe_code)]
 fn cachestat(file: &File, off: u64, len: u64) -> Option<u64> {
     // The number is the same on every architecture that has the call.
@@ -187,7 +188,7 @@ fn mincore(file: &File, ranges: impl Iterator<Item = (u64, u64)> + Clone) -> Opt
     Some(resident)
 }
 
-/// Of other files than these, `mincore(2)` claims that every page is there.
+/// For other files, `mincore(2)` reports every page as present.
 #[allow(unsafe_code)]
 fn may_ask_mincore(file: &File) -> bool {
     let user = rustix::process::geteuid().as_raw();
@@ -236,9 +237,9 @@ pub(crate) fn open_direct(file: &File) -> io::Result<File> {
         .open(same)
 }
 
-/// Whether a failed direct read says that this file is not to be read so.
+/// Whether a failed direct read means that direct reads do not work for this file.
 pub(crate) fn refuses_direct(error: &io::Error) -> bool {
-    // What Linux says when alignment, or the file system beneath another, turn out not to suit.
+    // The errors of Linux if the alignment or an underlying file system does not support it.
     let refusals = [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOTSUP];
     error
         .raw_os_error()
@@ -265,7 +266,7 @@ pub fn forget_pages(file: &File) -> io::Result<()> {
 }
 
 /// How many bytes this process can still make resident, as far as the kernel and the control groups
-/// tell: what is free, and what the page cache would give back.
+/// tell: free memory, and memory that the page cache can give back.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
     let of_machine = std::fs::read_to_string("/proc/meminfo").ok();

@@ -1,4 +1,4 @@
-//! What differs between operating systems, each with a plain fallback.
+//! Functions that differ between operating systems, each with a portable fallback.
 //!
 //! The only module of this crate with unsafe code; every site says what it relies on.
 
@@ -36,7 +36,7 @@ pub fn probe_uring() -> io::Result<()> {
     Rings::new().map(drop)
 }
 
-/// What tells a file from a changed or another one: length, time of last modification, identity.
+/// Distinguishes a file from a changed or another one: length, time of last modification, identity.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stamp {
@@ -44,11 +44,11 @@ pub struct Stamp {
     pub len: u64,
     /// The time of the last modification, where the file system keeps one.
     pub modified: Option<SystemTime>,
-    /// Which file it is, where the system tells.
+    /// The identity of the file, if the system reports one.
     pub identity: Option<Identity>,
 }
 
-/// What tells a file from all others.
+/// Distinguishes a file from all others.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     device: u64,
@@ -60,8 +60,8 @@ pub struct Identity {
 impl Identity {
     /// Whether two files are one.
     ///
-    /// File systems in user space may give a file another number each time they are asked; a file
-    /// that was put in the place of another one differs in both.
+    /// File systems in user space may number a file differently each time; a file that replaced
+    /// another one differs in both.
     fn is_same(&self, other: &Self) -> bool {
         let numbered = self.number == other.number;
         self.device == other.device && (numbered || self.changed == other.changed)
@@ -82,14 +82,14 @@ impl Stamp {
     /// The stamp of an open file.
     ///
     /// # Errors
-    /// If the file cannot be asked, or is a directory or a device.
+    /// If the metadata cannot be read, or it is a directory or a device.
     pub fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             let kind = if metadata.is_dir() {
                 "a directory"
             } else {
-                "no regular file"
+                "not a regular file"
             };
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -125,7 +125,7 @@ impl Residency {
     }
 }
 
-/// What a file's direct reads, past the page cache, must be aligned to, in bytes.
+/// The alignment of direct reads of a file, past the page cache, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DirectIo {

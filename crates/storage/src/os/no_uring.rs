@@ -1,4 +1,4 @@
-//! In place of io_uring where there is none.
+//! Stand-in for io_uring where it is not available.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! Systems without a special path: correct, and silent about what they cannot tell.
+//! Systems without a special path: correct, but without the information that only Linux gives.
 
 use std::fs::File;
 use std::io;
@@ -19,13 +19,13 @@ pub(crate) fn populate(map: &Mmap, range: Range<usize>) -> io::Result<()> {
     Ok(())
 }
 
-/// Not told here.
+/// Unknown here.
 #[must_use]
 pub fn is_out_of_files(_error: &io::Error) -> bool {
     false
 }
 
-/// Memory comes as it is written to.
+/// Pages are allocated as they are written to.
 pub(crate) fn fault_in(_memory: &mut [u8]) {}
 
 /// Unknown here.

@@ -1,4 +1,4 @@
-//! What the standard library and memmap2 offer on every system.
+//! Functions of the standard library and memmap2, for every system.
 
 use std::fs::{File, Metadata};
 use std::io;

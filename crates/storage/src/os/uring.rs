@@ -13,7 +13,7 @@ const REQUEST_BYTES: usize = 2 << 20;
 /// Requests in flight for each ring.
 const DEPTH: u32 = 8;
 
-/// How long to wait between looks for requests that the kernel cannot be asked to wait for.
+/// How long to sleep between polls if the kernel cannot wait for requests.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The rings of one file, one for each thread that reads at once.
@@ -35,7 +35,7 @@ impl Rings {
         })
     }
 
-    /// Rings of which none is left, and none to be had.
+    /// An empty set of rings that cannot grow.
     #[cfg(test)]
     pub(crate) fn exhausted() -> Self {
         Self {
@@ -48,8 +48,8 @@ impl Rings {
     /// without a gap from the first on.
     ///
     /// # Errors
-    /// Of the ring, when nothing is in flight any more: the bytes may be read in another way. What
-    /// became of the read itself is within.
+    /// Errors of the ring, with nothing left in flight: the bytes may be read in another way. The
+    /// inner result is that of the read itself.
     pub(crate) fn read_at(
         &self,
         file: &File,
@@ -59,7 +59,7 @@ impl Rings {
         let free = self.lock().pop();
         let mut ring = free.map_or_else(self.make, Ok)?;
         let read = read_all(&mut ring, file, offset, buf, |ring| ring.submit_and_wait(1))?;
-        // A ring that failed may still hold requests, and is not used again.
+        // A failed ring may still hold requests, so it is not used again.
         self.lock().push(ring);
         Ok(read)
     }
@@ -110,7 +110,8 @@ fn read_all(
                 in_flight += submitted;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The kernel has taken nothing by this call, and what it has it still writes to `buf`.
+            // This call submitted nothing, but the kernel still writes to `buf` for earlier
+            // requests.
             Err(error) => {
                 land(ring, in_flight);
                 return Err(error);
@@ -136,7 +137,7 @@ fn read_all(
                     break;
                 }
             }
-            // What came before is good; the next call meets the error again.
+            // Earlier bytes are valid; the next call returns the error again.
             Err(_) if total > 0 => break,
             Err(error) => return Ok(Err(error)),
         }
@@ -144,8 +145,8 @@ fn read_all(
     Ok(Ok(total))
 }
 
-/// Waits until no request is in flight, without a call that the kernel could refuse: it tells of
-/// each in memory that it shares. Like any read, this takes as long as the disk does.
+/// Waits until no request is in flight, without a call that the kernel could refuse: completions
+/// appear in shared memory. Like any read, this takes as long as the disk does.
 fn land(ring: &mut IoUring, mut in_flight: usize) {
     loop {
         in_flight = in_flight.saturating_sub(ring.completion().count());

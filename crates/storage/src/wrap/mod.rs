@@ -1,7 +1,6 @@
-//! Storages around another storage: slow, chopped, failing, counted.
+//! Wrappers that make a storage slow, chopped, failing or counted.
 //!
-//! They show what a loader does when its storage misbehaves, here and in the tests of those who
-//! bring their own.
+//! They show how a loader behaves when its storage misbehaves, here and in tests of other storages.
 //! Each forwards what the inner storage is ([`is_unchanged`](Storage::is_unchanged),
 //! [`release`](Storage::release)) and hides the ways around its reads
 //! ([`as_slice`](Storage::as_slice), [`as_local`](Storage::as_local)): every byte comes through
@@ -24,7 +23,7 @@ pub struct Slow<S> {
     inner: S,
     latency: Duration,
     bytes_per_second: u64,
-    /// When the line is free again that reads share, if they do.
+    /// When the shared line is free again, if reads share one.
     line: Option<Mutex<Instant>>,
 }
 
@@ -39,7 +38,7 @@ impl<S: Storage> Slow<S> {
         }
     }
 
-    /// Lets all reads together have the rate, one after another.
+    /// Makes all reads share the rate, one after another.
     #[must_use]
     pub fn shared(mut self) -> Self {
         self.line = Some(Mutex::new(Instant::now()));

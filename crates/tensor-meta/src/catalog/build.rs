@@ -26,8 +26,8 @@ impl CatalogBuilder {
         self.push(entry.clone())
     }
 
-    /// Makes room for that many more records and entries, so that none is moved and no name is
-    /// hashed again on the way.
+    /// Reserves room for more records and entries, so that none is moved and no name is hashed
+    /// again.
     pub fn reserve(&mut self, records: usize, entries: usize) -> &mut Self {
         let catalog = &mut self.catalog;
         catalog.records.reserve(records);
@@ -195,7 +195,7 @@ impl CatalogBuilder {
         Ok(self)
     }
 
-    /// What was added so far.
+    /// The records and entries so far.
     #[must_use]
     pub const fn catalog(&self) -> &Catalog {
         &self.catalog

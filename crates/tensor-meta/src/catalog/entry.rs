@@ -3,7 +3,7 @@ use std::fmt;
 use super::RecordId;
 use crate::{Dtype, Extent, Layout, ShardId};
 
-/// The part of a record that an entry looks at, from `offset` bytes on.
+/// The part of a record that an entry views, from `offset` bytes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// The record.
@@ -17,7 +17,7 @@ pub struct View {
 pub struct Entry {
     pub(super) name: Box<str>,
     pub(super) layout: Layout,
-    /// Two pairs that share a word: entries are many.
+    /// In pairs that share a word, since there are many entries.
     pub(super) record: RecordId,
     pub(super) shard: ShardId,
     pub(super) view_offset: u64,
@@ -66,7 +66,7 @@ impl Entry {
         &self.layout
     }
 
-    /// The record it looks at.
+    /// The record and the offset that it views.
     #[must_use]
     pub const fn view(&self) -> View {
         View::at(self.record, self.view_offset)
@@ -94,7 +94,7 @@ impl Entry {
         self.layout.contiguous_bytes(self.dtype).unwrap_or(u64::MAX)
     }
 
-    /// Whether the file marks it as a trained parameter (PyTorch's `requires_grad`).
+    /// Whether the file marks it as trainable (PyTorch's `requires_grad`).
     #[must_use]
     pub const fn requires_grad(&self) -> bool {
         self.requires_grad

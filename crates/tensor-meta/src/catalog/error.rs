@@ -2,11 +2,11 @@ use thiserror::Error;
 
 use crate::{Dtype, LayoutError};
 
-/// A description that cannot be true.
+/// An impossible description.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CatalogError {
-    /// Two entries have one name.
+    /// Two entries have the same name.
     #[error("the name {name:?} is given to two tensors")]
     DuplicateName {
         /// The name.
@@ -24,7 +24,7 @@ pub enum CatalogError {
         /// How long the record is.
         len: u64,
     },
-    /// The size of an entry is no number of whole bytes, or overflows.
+    /// The size of an entry is not a whole number of bytes, or overflows.
     #[error("tensor {name:?} of dtype {dtype} and shape {shape:?} has no size in whole bytes")]
     NoSize {
         /// The entry.

@@ -16,8 +16,7 @@ use crate::NameIndex;
 /// All entries of a checkpoint in file order, without their bytes.
 ///
 /// Names are unique and found in constant time.
-/// Every entry fits into its record and every extent can be read, as far as the description goes:
-/// the builder refuses the rest.
+/// Every entry fits into its record: the builder rejects others.
 #[derive(Clone, Default)]
 pub struct Catalog {
     entries: Vec<Entry>,
@@ -45,7 +44,7 @@ impl Catalog {
         &self.records
     }
 
-    /// The record that an entry of this catalog looks at.
+    /// The record that an entry of this catalog views.
     #[must_use]
     pub fn record(&self, entry: &Entry) -> &Record {
         &self.records[entry.record.index()]
@@ -76,7 +75,7 @@ impl Catalog {
         self.entries.is_empty()
     }
 
-    /// What the file says of itself (safetensors' `__metadata__`).
+    /// The file's metadata (safetensors' `__metadata__`).
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
@@ -123,8 +122,8 @@ impl Catalog {
         Ok(builder.finish())
     }
 
-    /// The positions of entries that share a record, a list for each record that has several
-    /// entries: tied weights, and views of one storage.
+    /// The positions of entries that share a record, one list for each record with several entries:
+    /// tied weights, and views of one storage.
     #[must_use]
     pub fn shared(&self) -> Vec<Vec<usize>> {
         let mut by_record = vec![Vec::new(); self.records.len()];

@@ -41,9 +41,9 @@ pub enum Source {
         /// The declared length in bytes once inflated.
         len: u64,
     },
-    /// They stood in the shard's metadata in another encoding and are decoded already.
+    /// They were encoded in the shard's metadata and are decoded already.
     Inline {
-        /// The shard they stood in.
+        /// The shard that they come from.
         shard: ShardId,
         /// The decoded bytes.
         bytes: Arc<[u8]>,
