@@ -188,14 +188,15 @@ fn pattern(i: usize, salt: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::HostDevice;
-    use crate::double::{StagedDevice, VecDevice};
+    use crate::double::StagedDevice;
+    use crate::{HostDevice, VecDevice};
 
     #[test]
     fn the_devices_of_this_crate_conform() {
         let read = |group: &dyn Group| group.as_host().unwrap().to_vec();
         check(&HostDevice::new(), read);
-        check(&VecDevice, read);
+        check(&VecDevice::new(), read);
+        check(&VecDevice::new().with_exact_groups(), read);
         check(&StagedDevice::new(1, 4096), read);
         check(&StagedDevice::new(4, 30_000), read);
     }

@@ -179,12 +179,11 @@ pub trait Group: Any + Send + Sync + fmt::Debug {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use tensorlift_device::double::{VecDevice, VecGroup};
-/// use tensorlift_device::{Device, Group, GroupRequest, take_group};
+/// use tensorlift_device::{Device, Group, GroupRequest, VecDevice, VecGroup, take_group};
 /// use tensorlift_tensor_meta::Dtype;
 ///
 /// let request = GroupRequest::new(8).dtype(Dtype::F32);
-/// let group: Arc<dyn Group> = VecDevice.allocate(&request)?.into();
+/// let group: Arc<dyn Group> = VecDevice::new().allocate(&request)?.into();
 /// let Ok(VecGroup::F32(values)) = take_group(group) else { panic!("F32 was asked for") };
 /// assert_eq!(values, [0.0, 0.0]);
 /// # Ok::<(), tensorlift_device::DeviceError>(())

@@ -10,7 +10,6 @@ use crate::{
     CopyRun, Destination, Device, DeviceError, Group, GroupRequest, GroupRules, Lane, LanePool,
     Staging,
 };
-use tensorlift_tensor_meta::Dtype;
 
 /// A device that, like a GPU, is reached only by copies from a few staging slots.
 ///
@@ -263,67 +262,5 @@ impl Drop for StagedLane<'_> {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
         self.group.device.pool.give_back(memory);
-    }
-}
-
-/// A device whose groups are typed vectors, as frameworks want them that own a `Vec<f32>`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct VecDevice;
-
-/// The memory of a [`VecDevice`] group; take it out with [`Any`](std::any::Any).
-#[derive(Debug)]
-pub enum VecGroup {
-    /// Elements of [`Dtype::F32`].
-    F32(Vec<f32>),
-    /// Elements of [`Dtype::I64`].
-    I64(Vec<i64>),
-    /// The bytes of any other dtype.
-    Bytes(Vec<u8>),
-}
-
-impl Device for VecDevice {
-    fn name(&self) -> String {
-        "vec".into()
-    }
-
-    fn rules(&self) -> GroupRules {
-        GroupRules {
-            one_dtype: true,
-            ..GroupRules::default()
-        }
-    }
-
-    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
-        Ok(Box::new(match request.dtype {
-            Some(Dtype::F32) => VecGroup::F32(vec![0.0; request.bytes / 4]),
-            Some(Dtype::I64) => VecGroup::I64(vec![0; request.bytes / 8]),
-            _ => VecGroup::Bytes(vec![0; request.bytes]),
-        }))
-    }
-}
-
-impl Group for VecGroup {
-    fn len(&self) -> usize {
-        self.as_host().map_or(0, <[u8]>::len)
-    }
-
-    fn destination(&mut self) -> Destination<'_> {
-        Destination::Host(match self {
-            VecGroup::F32(elements) => bytemuck::cast_slice_mut(elements),
-            VecGroup::I64(elements) => bytemuck::cast_slice_mut(elements),
-            VecGroup::Bytes(bytes) => bytes,
-        })
-    }
-
-    fn finish(&mut self) -> Result<(), DeviceError> {
-        Ok(())
-    }
-
-    fn as_host(&self) -> Option<&[u8]> {
-        Some(match self {
-            VecGroup::F32(elements) => bytemuck::cast_slice(elements),
-            VecGroup::I64(elements) => bytemuck::cast_slice(elements),
-            VecGroup::Bytes(bytes) => bytes,
-        })
     }
 }

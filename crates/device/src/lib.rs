@@ -1,4 +1,4 @@
-//! Where tensor bytes end: the device seam, host memory and a null device.
+//! Where tensor bytes end: the device seam, host memory, typed vectors and a null device.
 //!
 //! The loader asks a [`Device`] for [`Group`]s, each one allocation that many tensors share,
 //! fills them and hands them out.
@@ -25,6 +25,7 @@ mod host;
 mod lanes;
 mod null;
 mod pool;
+mod vectors;
 
 pub use device::{
     CopyRun, Destination, Device, Group, GroupRequest, GroupRules, Lane, Pull, Pulled, Staging,
@@ -35,6 +36,7 @@ pub use host::HostDevice;
 pub use lanes::LanePool;
 pub use null::NullDevice;
 pub use pool::HostPool;
+pub use vectors::{VecDevice, VecGroup};
 
 /// The README's example is a test.
 #[cfg(doctest)]

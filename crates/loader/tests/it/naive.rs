@@ -8,8 +8,8 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use half::{bf16, f16};
 use proptest::prelude::*;
-use tensorlift_device::double::{StagedDevice, VecDevice};
-use tensorlift_device::{GroupRules, HostDevice};
+use tensorlift_device::double::StagedDevice;
+use tensorlift_device::{GroupRules, HostDevice, VecDevice};
 use tensorlift_loader::{Cast, DtypePolicy, LoadOptions, Loaded, Mode};
 use tensorlift_storage::wrap::Chopped;
 use tensorlift_tensor_meta::{ByteOrder, Catalog, Dtype, Entry, Source};
@@ -261,7 +261,7 @@ proptest! {
     #[test]
     fn typed_vectors_make_no_difference(sample in samples(), options in options()) {
         let options = options.mode(Mode::Copy);
-        let loaded = sample.load(&sample.shards(), VecDevice, &options);
+        let loaded = sample.load(&sample.shards(), VecDevice::new(), &options);
         // Bytes in a `Vec<u8>` have no alignment, so only contents are compared.
         let loaded = loaded.unwrap();
         for tensor in &loaded {
