@@ -178,7 +178,7 @@ impl Load<'_> {
             self.options,
             self.control,
         )?;
-        let mut of_batch = filled.outcome.report(&plan);
+        let mut of_batch = filled.outcome.report(&plan, self.catalog);
         of_batch.phases = filled.outcome.phases;
         let loaded = Loaded::new(
             Arc::clone(self.catalog),

@@ -134,7 +134,7 @@ where
             });
         }
     }
-    let mut report = outcome.report(&plan);
+    let mut report = outcome.report(&plan, catalog);
     report.phases = outcome.phases;
     Ok(LoadedInto {
         missing: matched.missing,

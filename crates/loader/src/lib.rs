@@ -64,8 +64,8 @@ pub use plan::{
     Transform, plan,
 };
 pub use report::{
-    Alternative, Bytes, Counts, FileReport, LoadReport, PaceStep, Phases, RefusedReader,
-    Resolution, Verified,
+    Alternative, Bytes, Counts, FileReport, KeptTensor, LoadReport, PaceStep, Phases,
+    RefusedReader, Resolution, Setting, Verified,
 };
 pub use shard::Shard;
 pub use tensor::Tensor;

@@ -82,6 +82,15 @@ impl<'a> Chunk<'a> {
         self.parts.iter().map(Part::bytes_arriving).sum()
     }
 
+    /// Bytes that go through staging slots.
+    pub(super) fn bytes_staged(&self) -> u64 {
+        let staged = |part: &Part<'_>| match part.target {
+            Target::Staged { len, .. } => len as u64,
+            _ => 0,
+        };
+        self.parts.iter().map(staged).sum()
+    }
+
     /// How it reaches groups that the host cannot write.
     pub(super) fn stagings(&self) -> impl Iterator<Item = &'a dyn Staging> {
         self.parts.iter().filter_map(|part| match part.target {

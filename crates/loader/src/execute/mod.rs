@@ -60,7 +60,7 @@ use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
 use crate::control::Control;
 use crate::options::LoadOptions;
 use crate::plan::Plan;
-use crate::report::{Counts, FileReport, LoadReport, Phases};
+use crate::report::{Counts, FileReport, KeptTensor, LoadReport, Phases};
 use crate::shard::Shard;
 use execution::Execution;
 
@@ -232,10 +232,18 @@ fn stopwatch() -> impl FnMut() -> Duration {
 }
 
 impl Outcome {
-    /// The report of an executed plan; the caller adds times, memory and devices.
+    /// The report of an executed plan, made from `catalog`; the caller adds times, memory and
+    /// devices.
     #[must_use]
-    pub fn report(&self, plan: &Plan) -> LoadReport {
+    pub fn report(&self, plan: &Plan, catalog: &Catalog) -> LoadReport {
         let counts = &self.counts;
+        let kept = plan.kept.iter().map(|position| {
+            let entry = &catalog.entries()[*position];
+            KeptTensor {
+                name: entry.name().to_owned(),
+                dtype: entry.dtype(),
+            }
+        });
         LoadReport {
             tensors: plan.places.len(),
             bytes_wanted: plan.bytes_wanted,
@@ -247,6 +255,8 @@ impl Outcome {
             threads_refused: counts.threads_refused,
             steps: counts.steps.clone(),
             peak_staging_bytes: counts.peak_staging_bytes,
+            bytes_over_bus: counts.bytes_over_bus,
+            kept: kept.collect(),
             verified: counts.verified,
             files: self.files.clone(),
             ..LoadReport::default()

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tensorlift_device::Staging;
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Extent};
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, PullOutcome};
 use super::failure::{Failure, with_place};
 use super::lane::HeldLane;
 use super::open_shard::OpenShard;
@@ -115,6 +115,7 @@ struct Counters {
     chunks: AtomicUsize,
     bytes_read: AtomicU64,
     scratch_bytes: AtomicU64,
+    bytes_over_bus: AtomicU64,
 }
 
 impl<'c> Crew<'_, 'c> {
@@ -226,15 +227,16 @@ impl<'c> Crew<'_, 'c> {
         for part in &chunk.parts {
             self.job.touched[part.segment.group].store(true, Ordering::Relaxed);
         }
-        let (extent, read, arriving) = (
-            chunk.source.extent(),
-            chunk.bytes_read(),
-            chunk.bytes_arriving(),
-        );
+        let (extent, read) = (chunk.source.extent(), chunk.bytes_read());
+        let (arriving, staged) = (chunk.bytes_arriving(), chunk.bytes_staged());
         let shard = extent.map(|extent| &self.job.shards[extent.shard.index()]);
         let ran = self
             .run_from(chunk, shard, scratch, lane)
             .map_err(|failure| self.locate(failure, extent))?;
+        if !matches!(ran.pull, PullOutcome::Done) {
+            let copied = &self.counters.bytes_over_bus;
+            copied.fetch_add(staged, Ordering::Relaxed);
+        }
         if let Some(shard) = shard {
             shard.record(ran, read);
             shard.chunk_done()?;
@@ -291,6 +293,7 @@ impl<'c> Crew<'_, 'c> {
             threads,
             threads_refused: counters.refused.into_inner(),
             peak_staging_bytes: staged + counters.scratch_bytes.into_inner(),
+            bytes_over_bus: counters.bytes_over_bus.into_inner(),
             steps,
             verified: None,
         }

@@ -5,7 +5,10 @@ use std::fmt;
 
 use tensorlift_storage::ReaderKind;
 
-use super::LoadReport;
+use super::{KeptTensor, LoadReport, Setting};
+
+/// Tensors that were not converted that the text names before it counts the rest.
+const LISTED_KEPT: usize = 5;
 
 /// One line: what was loaded, how fast, by which reader, and the phases that took time.
 impl fmt::Display for LoadReport {
@@ -42,10 +45,40 @@ impl fmt::Display for LoadReport {
                 self.threads_refused
             )?;
         }
+        if self.bytes_over_bus > 0 {
+            write!(f, "; {} over the bus", Bytes(self.bytes_over_bus))?;
+        }
+        write_kept(f, &self.kept)?;
+        for (index, setting) in self.settings.iter().enumerate() {
+            let before = if index == 0 { "; set: " } else { ", " };
+            write!(f, "{before}{setting}")?;
+        }
         if self.memory_after.peak > 0 {
             write!(f, "; peak memory {}", Bytes(self.memory_after.peak))?;
         }
         Ok(())
+    }
+}
+
+/// The first few tensors that were not converted, and how many more there are.
+fn write_kept(f: &mut fmt::Formatter<'_>, kept: &[KeptTensor]) -> fmt::Result {
+    for (index, KeptTensor { name, dtype }) in kept.iter().take(LISTED_KEPT).enumerate() {
+        let before = match index {
+            0 => "; not converted: ",
+            _ => ", ",
+        };
+        write!(f, "{before}{name} ({dtype})")?;
+    }
+    match kept.len().saturating_sub(LISTED_KEPT) {
+        0 => Ok(()),
+        more => write!(f, " and {more} more"),
+    }
+}
+
+/// `mode=map (TENSORLIFT_MODE)`
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={} ({})", self.name, self.value, self.source)
     }
 }
 
@@ -77,6 +110,8 @@ impl fmt::Display for Bytes {
 mod tests {
     use std::time::Duration;
 
+    use tensorlift_tensor_meta::Dtype;
+
     use super::*;
     use crate::report::Phases;
 
@@ -96,6 +131,27 @@ mod tests {
         assert_eq!(report.wall, Duration::from_millis(43));
         assert!((report.gigabytes_per_second() - 1.0).abs() < 1e-9);
         assert!(report.to_string().contains("43.0 MB"));
+    }
+
+    #[test]
+    fn the_text_names_what_was_not_converted_and_counts_the_bus() {
+        let kept = |index: usize| KeptTensor {
+            name: format!("ids.{index}"),
+            dtype: Dtype::I64,
+        };
+        let report = LoadReport {
+            kept: (0..7).map(kept).collect(),
+            bytes_over_bus: 2_000,
+            ..LoadReport::default()
+        };
+        let text = report.to_string();
+        let names = "; not converted: ids.0 (I64), ids.1 (I64), ids.2 (I64), ids.3 (I64), \
+                     ids.4 (I64) and 2 more";
+        assert!(text.contains(names), "{text}");
+        assert!(text.contains("2.0 kB over the bus"), "{text}");
+        let text = LoadReport::default().to_string();
+        assert!(!text.contains("converted"), "{text}");
+        assert!(!text.contains("bus"), "{text}");
     }
 
     #[test]

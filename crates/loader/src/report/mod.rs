@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use tensorlift_storage::ReaderKind;
 use tensorlift_storage::os::{ProcessMemory, Residency};
+use tensorlift_tensor_meta::Dtype;
 
 pub use display::Bytes;
 pub(crate) use display::plural;
@@ -42,6 +43,13 @@ pub struct LoadReport {
     pub phases: Phases,
     /// The most staging memory in use at once, in bytes.
     pub peak_staging_bytes: u64,
+    /// Bytes that were copied from the host to devices over the bus, as they are after selection
+    /// and conversion; what a device read from a file itself is not among them.
+    pub bytes_over_bus: u64,
+    /// Tensors that keep their dtype though the load asks for another: those that are no floats,
+    /// and quantized ones with their scales.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptTensor>,
     /// What was verified, if that was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
@@ -53,6 +61,9 @@ pub struct LoadReport {
     pub devices: Vec<String>,
     /// What the path was resolved to.
     pub choice: Resolution,
+    /// Settings that a program took from its environment or command line for this load.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Setting>,
     /// The shards, each with the reader that ran.
     pub files: Vec<FileReport>,
 }
@@ -108,10 +119,34 @@ pub struct Counts {
     pub threads_refused: usize,
     /// The most staging memory in use at once, in bytes.
     pub peak_staging_bytes: u64,
+    /// Bytes that were copied from the host to devices.
+    pub bytes_over_bus: u64,
     /// The numbers of threads that were tried.
     pub steps: Vec<PaceStep>,
     /// What was verified, if that was requested.
     pub verified: Option<Verified>,
+}
+
+/// A setting, and what made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// The environment variable or the command line's option that made it.
+    pub source: String,
+}
+
+/// A tensor whose dtype a conversion left as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeptTensor {
+    /// Its name.
+    pub name: String,
+    /// Its dtype.
+    pub dtype: Dtype,
 }
 
 /// What was compared with the checksums that the files declare.
@@ -158,6 +193,17 @@ pub struct RefusedReader {
     pub reader: ReaderKind,
     /// Why it was not used.
     pub why: String,
+}
+
+impl Setting {
+    /// A setting that `source` made.
+    pub fn new(name: &'static str, value: impl Into<String>, source: impl Into<String>) -> Self {
+        Self {
+            name,
+            value: value.into(),
+            source: source.into(),
+        }
+    }
 }
 
 impl Resolution {

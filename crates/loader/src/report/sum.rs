@@ -14,6 +14,8 @@ impl LoadReport {
         self.threads = self.threads.max(part.threads);
         self.threads_refused = self.threads_refused.max(part.threads_refused);
         self.peak_staging_bytes = self.peak_staging_bytes.max(part.peak_staging_bytes);
+        self.bytes_over_bus += part.bytes_over_bus;
+        self.kept.extend(part.kept);
         self.steps.extend(part.steps);
         self.phases.allocate += part.phases.allocate;
         self.phases.read += part.phases.read;

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
+use tensorlift_device::double::StagedDevice;
 use tensorlift_device::{Device, HostDevice};
 use tensorlift_loader::{Cast, DtypePolicy, LoadOptions, plan};
 use tensorlift_tensor_meta::{Catalog, Dtype, ErrorKind, Extent, Layout, Record, ShardId, View};
+
+use super::Sample;
 
 const FLOATS: [Dtype; 9] = [
     Dtype::F64,
@@ -198,6 +201,41 @@ fn what_is_no_plain_float_is_kept_and_listed() {
         .filter(|place| place.dtype != catalog.entries()[place.entry].dtype());
     let converted: Vec<usize> = converted.map(|place| place.entry).collect();
     assert_eq!(names(&converted), ["a.bias", "logit_scale"]);
+}
+
+/// The report names what is not converted, and counts what crosses to a device after conversion.
+#[test]
+fn reports_name_what_is_kept_and_count_the_bus() {
+    let mut builder = Catalog::builder();
+    let sizes = [("weight", Dtype::F32, 5000), ("ids", Dtype::I64, 100)];
+    let mut offset = 0;
+    for (name, dtype, elements) in sizes {
+        let layout = Layout::contiguous([elements]).unwrap();
+        let len = layout.span_bytes(dtype).unwrap();
+        let record = Record::stored(Extent::new(ShardId::FIRST, offset, len));
+        let record = builder.record(record).unwrap();
+        builder
+            .entry(name, dtype, layout, View::whole(record))
+            .unwrap();
+        offset += len;
+    }
+    let sample = Sample {
+        catalog: builder.finish(),
+        shards: vec![vec![0; offset as usize]],
+    };
+    for (to, element) in [(Dtype::BF16, 2), (Dtype::F64, 8)] {
+        let options = LoadOptions::default().dtype(DtypePolicy::To(to));
+        let device = StagedDevice::new(2, 4096);
+        let staged = sample.load(&sample.shards(), device, &options).unwrap();
+        let report = staged.report();
+        let kept: Vec<_> = (report.kept.iter())
+            .map(|kept| (kept.name.as_str(), kept.dtype))
+            .collect();
+        assert_eq!(kept, [("ids", Dtype::I64)]);
+        assert_eq!(report.bytes_over_bus, 5000 * element + 800);
+        let host = sample.load(&sample.shards(), HostDevice::new(), &options);
+        assert_eq!(host.unwrap().report().bytes_over_bus, 0);
+    }
 }
 
 #[test]

@@ -99,6 +99,8 @@ proptest! {
         let device = StagedDevice::new(2, slot_bytes).with_rules(GroupRules::default());
         let loaded = share.load(&share.shards(), device, &options).unwrap();
         prop_assert_eq!(loaded.tensor("weight").unwrap().as_bytes().unwrap(), &expected[..]);
+        // Nor does the bus carry more.
+        prop_assert_eq!(loaded.report().bytes_over_bus, expected.len() as u64);
     }
 }
 
