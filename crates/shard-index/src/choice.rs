@@ -86,6 +86,9 @@ pub enum Reason {
     OtherNumber,
     /// It is a subfolder.
     Subfolder,
+    /// It comes first in the order of preference, and could not be opened for this reason; the
+    /// caller allowed to take the next.
+    Refused(String),
 }
 
 impl Choice {
@@ -98,6 +101,20 @@ impl Choice {
             form: Form::Single,
             part: None,
             passed_over: Vec::new(),
+        }
+    }
+
+    /// Says that `path` comes first in the order of preference and could not be opened.
+    pub fn refuse(&mut self, path: PathBuf, why: impl Into<String>) {
+        let reason = Reason::Refused(why.into());
+        let listed = self.passed_over.iter_mut();
+        match listed.into_iter().find(|other| other.path == path) {
+            Some(other) => other.reason = reason,
+            None => self.passed_over.push(PassedOver {
+                path,
+                files: 1,
+                reason,
+            }),
         }
     }
 }
@@ -129,6 +146,7 @@ impl PassedOver {
             Reason::IndexIgnored => "leave --no-index out to use it".to_owned(),
             Reason::OtherNumber => "load several files as one with --files".to_owned(),
             Reason::Subfolder => "name the folder to load what is in it".to_owned(),
+            Reason::Refused(_) => return None,
         })
     }
 }
@@ -217,6 +235,7 @@ impl fmt::Display for Reason {
             Reason::IndexIgnored => f.write_str("an index, which the options exclude"),
             Reason::OtherNumber => f.write_str("its name differs only in a number"),
             Reason::Subfolder => f.write_str("a folder with weights"),
+            Reason::Refused(why) => write!(f, "could not be opened: {why}"),
         }
     }
 }

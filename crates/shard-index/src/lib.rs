@@ -36,6 +36,8 @@
 //! 4. Files whose names mark them as the state of a training run (`training_args.bin`,
 //!    `optimizer.pt`, `scheduler.pt`, `rng_state*.pth`): only if there is nothing else.
 //!
+//! With [`ResolveOptions::preferred`], PyTorch files come before safetensors.
+//!
 //! Two files of the same rank are an error that names both.
 //! A file, shard or part that is missing from the first choice is an error too: the second choice
 //! never replaces it silently.
@@ -83,7 +85,7 @@ pub use error::{Conflicts, Error, MisplacedTensor, MissingShard, MissingTensor, 
 pub use hub::{HubEntry, HubMiss, HubName, HubNameError, MissReason, hub_cache};
 pub use index::{BadShardName, Index, IndexError, ShardNameFault};
 pub use merge::{HeldTensor, Merged, merge};
-pub use options::{Environment, IndexUse, ResolveOptions, Sniff, Sniffed};
+pub use options::{Environment, IndexUse, ResolveOptions, Sniff, Sniffed, WeightFormat};
 pub use resolve::{Resolved, resolve, resolve_files};
 
 /// The README's example is a test.

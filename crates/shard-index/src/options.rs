@@ -3,6 +3,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use tensorlift_tensor_meta::Limits;
 
 /// Options of [`resolve`](crate::resolve()).
@@ -30,6 +31,31 @@ pub struct ResolveOptions {
     /// Recognises the format of a file with an unknown name by its bytes. Default: such files are
     /// ignored.
     pub sniff: Option<Sniff>,
+    /// The format that comes first in the order of preference. Default: safetensors.
+    pub preferred: WeightFormat,
+}
+
+/// A format that the files of a folder can be in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WeightFormat {
+    /// safetensors. The default.
+    #[default]
+    Safetensors,
+    /// PyTorch's formats.
+    Torch,
+}
+
+impl WeightFormat {
+    /// The one that comes after it.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Safetensors => Self::Torch,
+            Self::Torch => Self::Safetensors,
+        }
+    }
 }
 
 /// Which index of a folder is used.
@@ -101,6 +127,13 @@ impl ResolveOptions {
     #[must_use]
     pub fn sniff(mut self, sniff: Sniff) -> Self {
         self.sniff = Some(sniff);
+        self
+    }
+
+    /// Sets [`preferred`](Self::preferred).
+    #[must_use]
+    pub fn preferred(mut self, preferred: WeightFormat) -> Self {
+        self.preferred = preferred;
         self
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::Error;
 use crate::choice::Form;
 use crate::file_name::{self, Family, Shape, Stem, Weights};
+use crate::{Error, WeightFormat};
 
 /// One choice: an index, a file, or a series of numbered parts.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Candidate {
     }
 
     /// Its position in the order of preference; equal ranks are ambiguous.
-    pub(super) fn rank(&self) -> (bool, bool, Family, Stem, u8) {
+    pub(super) fn rank(&self, preferred: WeightFormat) -> (bool, bool, bool, Stem, u8) {
         let Weights { family, stem, .. } = self.name;
         let shape = match (stem, self.name.shape) {
             (_, Shape::Index) => 0,
@@ -49,7 +49,11 @@ impl Candidate {
             sniffed,
             ..
         } = self.name;
-        (training_state, sniffed, family, stem, shape)
+        let is_preferred = match preferred {
+            WeightFormat::Safetensors => family == Family::Safetensors,
+            WeightFormat::Torch => family == Family::Torch,
+        };
+        (training_state, sniffed, !is_preferred, stem, shape)
     }
 
     pub(super) fn is_series(&self) -> bool {

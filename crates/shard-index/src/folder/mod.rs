@@ -42,9 +42,10 @@ pub(crate) fn choose(folder: &Path, options: &ResolveOptions) -> Result<Selectio
         is_of_variant(candidate) && !(candidate.is_series() && indexed.contains(&candidate.key()))
     };
     let (mut pool, others): (Vec<_>, Vec<_>) = found.candidates.into_iter().partition(is_choice);
-    pool.sort_by(|a, b| (a.rank(), &a.files).cmp(&(b.rank(), &b.files)));
-    let best = pool[0].rank();
-    let ties = pool.iter().take_while(|other| other.rank() == best).count();
+    let rank = |candidate: &Candidate| candidate.rank(options.preferred);
+    pool.sort_by(|a, b| (rank(a), &a.files).cmp(&(rank(b), &b.files)));
+    let best = rank(&pool[0]);
+    let ties = pool.iter().take_while(|other| rank(other) == best).count();
     if ties > 1 {
         let tied = pool.into_iter().take(ties);
         return Err(Error::Ambiguous {
