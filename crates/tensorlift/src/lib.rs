@@ -72,16 +72,20 @@ pub mod torch {
 
 /// Everything needed to implement a [`Device`].
 pub use tensorlift_device as device;
-pub use tensorlift_device::{Device, DeviceError, HostDevice, HostPool, NullDevice};
+pub use tensorlift_device::{
+    Device, DeviceError, HostDevice, HostPool, NullDevice, VecDevice, VecGroup, take_group,
+};
 pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
     Alternative, Budget, BudgetLimits, Bytes, CancelToken, Cast, DeviceKey, DeviceMap,
     DeviceMapOptions, DeviceMemory, DeviceUse, Division, DtypePolicy, Element, FileReport,
-    LoadIntoError, LoadOptions, LoadReport, Loaded, LoadedInto, Mode, PaceStep, PageCache,
-    ParameterMemory, Pattern, Phases, PlacedUnit, Placement, Plan, Progress, Reader, RefusedReader,
-    Resolution, Shard, Tensor, Verified, Verify, parse_size,
+    KeptTensor, LoadIntoError, LoadOptions, LoadReport, Loaded, LoadedInto, Mode, PaceStep,
+    PageCache, ParameterMemory, Pattern, Phases, PlacedUnit, Placement, Plan, Progress, Reader,
+    RefusedReader, Resolution, Shard, Tensor, Verified, Verify, parse_size,
 };
-pub use tensorlift_shard_index::{Choice, Companions, Form, IndexUse, PassedOver, Reason, Route};
+pub use tensorlift_shard_index::{
+    Choice, Companions, Form, IndexUse, PassedOver, Reason, Route, WeightFormat,
+};
 /// Everything needed to implement a [`Storage`].
 pub use tensorlift_storage as storage;
 pub use tensorlift_storage::{

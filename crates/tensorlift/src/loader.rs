@@ -7,7 +7,8 @@ use std::time::Instant;
 use tensorlift_device::Device;
 use tensorlift_loader::{
     CancelToken, Control, FileReport, LoadIntoError, LoadOptions, LoadReport, Loaded, LoadedInto,
-    ParameterMemory, Placement, Plan, Progress, Tensor, execute, load_each, load_into, plan, probe,
+    ParameterMemory, Placement, Plan, Progress, Setting, Tensor, execute, load_each, load_into,
+    plan, probe,
 };
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
@@ -31,6 +32,8 @@ pub struct Loader<'a> {
     pub(crate) placement: Placement,
     pub(crate) options: LoadOptions,
     pub(crate) control: Control,
+    /// What settings gave the options, for the report.
+    pub(crate) in_force: Vec<Setting>,
 }
 
 /// Whether an entry is wanted.
@@ -48,6 +51,7 @@ impl<'a> Loader<'a> {
             placement: Placement::default(),
             options: LoadOptions::default(),
             control: Control::default(),
+            in_force: Vec::new(),
         }
     }
 
@@ -163,10 +167,11 @@ impl Loader<'_> {
         // `execute` has measured its own time.
         lap();
 
-        let mut report = filled.outcome.report(&plan);
+        let mut report = filled.outcome.report(&plan, catalog);
         report.memory_before = memory_before;
         report.devices = devices.iter().map(|device| device.name()).collect();
         report.choice = self.checkpoint.resolution();
+        report.settings = self.in_force.clone();
         let executed = filled.outcome.phases;
         phases.allocate = executed.allocate;
         phases.read = executed.read;
@@ -231,6 +236,7 @@ impl Loader<'_> {
         report.memory_before = memory_before;
         report.devices = vec!["memory of the caller".to_owned()];
         report.choice = checkpoint.resolution();
+        report.settings = self.in_force.clone();
         let read = report.phases.read;
         report.phases = checkpoint.phases();
         report.phases.read = read;
@@ -301,6 +307,7 @@ impl Loader<'_> {
         )?;
         report.memory_before = memory_before;
         report.choice = checkpoint.resolution();
+        report.settings = self.in_force.clone();
         let devices = self.placement.devices().iter();
         report.devices = devices.map(|device| device.name()).collect();
         let opened = checkpoint.phases();

@@ -5,8 +5,8 @@ use std::time::Instant;
 use tensorlift_format_torchzip::Policy;
 use tensorlift_loader::{Phases, Shard};
 use tensorlift_shard_index::{
-    Choice, Companions, HeldTensor, IndexUse, Merged, ResolveOptions, Resolved, resolve,
-    resolve_files,
+    Choice, Companions, HeldTensor, IndexUse, Merged, ResolveOptions, Resolved, WeightFormat,
+    resolve, resolve_files,
 };
 use tensorlift_storage::{FileStorage, Storage};
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits, Result};
@@ -24,6 +24,7 @@ const KEPT_OPEN: usize = 16;
 pub struct OpenOptions {
     pub(crate) resolve: ResolveOptions,
     policy: Policy,
+    fallback: bool,
 }
 
 impl Default for OpenOptions {
@@ -31,6 +32,7 @@ impl Default for OpenOptions {
         Self {
             resolve: ResolveOptions::new().sniff(foreign::sniff),
             policy: Policy::default(),
+            fallback: false,
         }
     }
 }
@@ -59,6 +61,24 @@ impl OpenOptions {
         self
     }
 
+    /// The format that is taken where a folder has both. Default: safetensors.
+    #[must_use]
+    pub fn preferred_format(mut self, format: WeightFormat) -> Self {
+        self.resolve.preferred = format;
+        self
+    }
+
+    /// Whether the files of the other format are taken where those of the preferred one cannot be
+    /// opened. Default: no, that is an error.
+    ///
+    /// [`Checkpoint::choice`] and reports say what was refused, and why. Opening reads what a file
+    /// lists and checks that all its bytes are there; it does not read tensors.
+    #[must_use]
+    pub fn fallback(mut self, fallback: bool) -> Self {
+        self.fallback = fallback;
+        self
+    }
+
     /// The Hugging Face cache to look in. Default: as Python's `huggingface_hub` finds it.
     #[must_use]
     pub fn hub_cache(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -78,7 +98,32 @@ impl OpenOptions {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn open(&self, target: impl AsRef<Path>) -> Result<Checkpoint> {
-        self.open_resolved(|| resolve(target, &self.resolve))
+        let target = target.as_ref();
+        let opened = self.open_resolved(|| resolve(target, &self.resolve));
+        match opened {
+            Err(error) if self.fallback => self.open_other(target, error),
+            opened => opened,
+        }
+    }
+
+    /// Opens the files of the other format, since `refused` says why those of the preferred one
+    /// cannot be.
+    fn open_other(&self, target: &Path, refused: Error) -> Result<Checkpoint> {
+        let chosen = |options: &ResolveOptions| Some(resolve(target, options).ok()?.choice.chosen);
+        let other = self.resolve.clone();
+        let other = other.preferred(self.resolve.preferred.other());
+        let (first, second) = (chosen(&self.resolve), chosen(&other));
+        if second.is_none() || second == first {
+            return Err(refused);
+        }
+        let Ok(mut checkpoint) = self.open_resolved(|| resolve(target, &other)) else {
+            return Err(refused);
+        };
+        let named = first.or_else(|| refused.path().map(Path::to_owned));
+        let path = named.unwrap_or_else(|| target.to_owned());
+        checkpoint.choice.refuse(path, refused.to_string());
+        tracing::warn!(chosen = %checkpoint.choice.chosen.display(), %refused, "fell back");
+        Ok(checkpoint)
     }
 
     /// Opens these files as the shards of one checkpoint, in this order, whatever their names and

@@ -86,10 +86,11 @@ impl Loader<'_> {
             plan.places.push(place);
             filled.groups.push(group);
         }
-        let mut report = filled.outcome.report(&plan);
+        let mut report = filled.outcome.report(&plan, &parts.catalog);
         report.memory_before = memory_before;
         report.devices = devices.iter().map(|device| device.name()).collect();
         report.choice = checkpoint.resolution();
+        report.settings = self.in_force.clone();
         let mut phases = checkpoint.phases();
         phases.plan = planned;
         let executed = filled.outcome.phases;
