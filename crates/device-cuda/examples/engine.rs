@@ -89,10 +89,8 @@ fn load(path: PathBuf, device: CudaDevice) -> Result<Vec<Parameter>, Box<dyn Err
 
 /// Where in which parameter each tensor goes: behind the rows of those before it.
 fn assembly(catalog: &Catalog) -> Result<Assembly, Box<dyn Error>> {
-    let mut assembly = Assembly {
-        targets: vec![(0, 0); catalog.len()],
-        byte_lens: Vec::new(),
-    };
+    let mut assembly = Assembly::default();
+    assembly.targets.resize(catalog.len(), (0, 0));
     for (parameter, (_, parts)) in PARAMETERS.iter().enumerate() {
         let mut len = 0;
         for part in *parts {

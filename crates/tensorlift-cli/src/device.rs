@@ -1,6 +1,6 @@
 //! Where `load` places tensors.
 
-use clap::ValueEnum;
+use tensorlift::settings::Settings;
 use tensorlift::{HostDevice, NullDevice, Placement};
 
 /// A device, as the command line names it.
@@ -12,35 +12,6 @@ pub(crate) enum DeviceArg {
     /// A GPU if there is one, otherwise the host.
     Auto,
     Cuda(usize),
-}
-
-/// Whether GPUDirect Storage is used.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum GdsArg {
-    /// Where it can pay: large loads from file systems that support it
-    Auto,
-    /// Tried for every file; opening cuFile takes about half a second
-    On,
-    /// Not at all
-    Off,
-}
-
-impl std::str::FromStr for DeviceArg {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "host" | "cpu" => Ok(DeviceArg::Host),
-            "null" => Ok(DeviceArg::Null),
-            "auto" => Ok(DeviceArg::Auto),
-            "cuda" => Ok(DeviceArg::Cuda(0)),
-            _ => name
-                .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(DeviceArg::Cuda)
-                .ok_or_else(|| format!("expected host, cuda:N, auto or null, found {name:?}")),
-        }
-    }
 }
 
 /// A device that was named; where it is a GPU, the driver is starting.
@@ -56,8 +27,23 @@ pub(crate) enum Named {
 }
 
 impl DeviceArg {
+    /// The device that the settings name; host memory by default.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        match settings.device() {
+            Some("null") => DeviceArg::Null,
+            Some("auto") => DeviceArg::Auto,
+            Some("cuda") => DeviceArg::Cuda(0),
+            // The settings know no others than these and the host.
+            other => {
+                let number = other.and_then(|name| name.strip_prefix("cuda:"));
+                let number = number.and_then(|number| number.parse().ok());
+                number.map_or(DeviceArg::Host, DeviceArg::Cuda)
+            }
+        }
+    }
+
     /// Names the device: before files are opened, so that a driver starts meanwhile.
-    pub(crate) fn name(&self, gds: GdsArg) -> tensorlift::Result<Named> {
+    pub(crate) fn name(&self, gds: Option<bool>) -> tensorlift::Result<Named> {
         match self {
             DeviceArg::Host => Ok(Named::Host),
             DeviceArg::Null => Ok(Named::Null),
@@ -103,20 +89,20 @@ impl Named {
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(ordinal: usize, gds: GdsArg, or_host: bool) -> tensorlift::Result<Named> {
+fn cuda(ordinal: usize, gds: Option<bool>, or_host: bool) -> tensorlift::Result<Named> {
     use tensorlift::cuda::{CudaDevice, Gds};
 
     let gds = match gds {
-        GdsArg::Auto => Gds::Auto,
-        GdsArg::On => Gds::On,
-        GdsArg::Off => Gds::Off,
+        None => Gds::Auto,
+        Some(true) => Gds::On,
+        Some(false) => Gds::Off,
     };
     let device = CudaDevice::options(ordinal).gds(gds).build()?;
     Ok(Named::Cuda { device, or_host })
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(ordinal: usize, _gds: GdsArg, _or_host: bool) -> tensorlift::Result<Named> {
+fn cuda(ordinal: usize, _gds: Option<bool>, _or_host: bool) -> tensorlift::Result<Named> {
     let found = format!("cuda:{ordinal} was asked for, and this program was built without CUDA");
     Err(
         tensorlift::Error::new(tensorlift::ErrorKind::Unsupported, found)

@@ -8,6 +8,8 @@ use tensorlift::{ErrorKind, Extent};
 pub(crate) enum Failure {
     /// The checkpoint, or the machine.
     Checkpoint(tensorlift::Error),
+    /// An option or an environment variable.
+    Usage(tensorlift::Error),
     /// Standard output.
     Output(io::Error),
 }
@@ -36,7 +38,7 @@ impl Failure {
                 return ExitCode::SUCCESS;
             }
             Failure::Output(error) => eprintln!("error: cannot write the output: {error}"),
-            Failure::Checkpoint(error) => {
+            Failure::Checkpoint(error) | Failure::Usage(error) => {
                 let hint = match error.kind() {
                     ErrorKind::LimitExceeded if raises_limit(error) => " (with --limit)",
                     _ => "",
@@ -49,7 +51,11 @@ impl Failure {
                 }
             }
         }
-        ExitCode::FAILURE
+        match self {
+            // As clap ends for options that it refuses.
+            Failure::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
     }
 }
 

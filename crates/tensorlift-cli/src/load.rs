@@ -1,59 +1,25 @@
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tensorlift::{
-    Budget, BudgetLimits, Bytes, Checkpoint, FileReport, LoadOptions, LoadReport, Loader,
-    PageCache, Plan, Reader, ReaderKind, Verify,
-};
+use tensorlift::{Bytes, Checkpoint, FileReport, LoadReport, Loader, Plan, ReaderKind};
 
 use crate::Target;
-use crate::device::{DeviceArg, GdsArg};
+use crate::device::DeviceArg;
 use crate::failure::Failure;
-use crate::plan::{Planning, write_plan};
+use crate::plan::write_plan;
+use crate::settings::SettingArgs;
 
 #[derive(Args)]
 pub(crate) struct Load {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
-    planning: Planning,
+    settings: SettingArgs<false>,
     /// Print the report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// Where to: host, cuda:N, auto (a GPU if there is one), or null (read and throw away)
-    #[arg(long, env = "TENSORLIFT_DEVICE", default_value = "host")]
-    device: DeviceArg,
-    /// Whether a GPU reads files itself (GPUDirect Storage)
-    #[arg(long, env = "TENSORLIFT_GDS", value_enum, default_value_t = GdsArg::Auto)]
-    gds: GdsArg,
-    /// How files are read when bytes are copied: auto, buffered, direct or uring
-    #[arg(long, env = "TENSORLIFT_READER", default_value = "auto")]
-    reader: Reader,
-    /// What the load leaves in the page cache: keep, drop-after or bypass
-    #[arg(long, env = "TENSORLIFT_PAGE_CACHE", default_value = "keep")]
-    page_cache: PageCache,
-    /// Threads that read at once; chosen and adapted by default
-    #[arg(long, env = "TENSORLIFT_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
-    /// Bytes of one read
-    #[arg(long, env = "TENSORLIFT_CHUNK_BYTES")]
-    chunk_bytes: Option<usize>,
-    /// The most memory to allocate, in bytes; what is free by default
-    #[arg(long, env = "TENSORLIFT_MEMORY_BYTES")]
-    memory_bytes: Option<u64>,
-    /// The most bytes of staging slots, on the way to devices that need them
-    #[arg(long, env = "TENSORLIFT_STAGING_BYTES")]
-    staging_bytes: Option<u64>,
-    /// The most shards to read in turn
-    #[arg(long, env = "TENSORLIFT_OPEN_SHARDS")]
-    open_shards: Option<usize>,
-    /// Check the CRC-32 of archive entries while reading
-    #[arg(long, env = "TENSORLIFT_VERIFY", value_parser = BoolishValueParser::new())]
-    verify: bool,
     /// Before loading, show the plan, what was probed and which reader each file gets; with
     /// --json, as an object on a line of its own
     #[arg(long)]
@@ -70,10 +36,11 @@ struct Explanation {
 
 impl Load {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
-        let device = self.device.name(self.gds)?;
-        let checkpoint = self.target.open()?;
-        let placement = device.placement();
-        let mut loader = checkpoint.loader().options(self.options()).place(placement);
+        let settings = self.settings.settings()?;
+        let device = DeviceArg::of(&settings).name(settings.gds())?;
+        let checkpoint = self.target.open_by(&settings)?;
+        let loader = checkpoint.loader().settings(&settings);
+        let mut loader = loader.place(device.placement());
         if self.explain {
             self.explain(out, &checkpoint, &loader)?;
         }
@@ -97,26 +64,6 @@ impl Load {
             write_report(out, loaded.report())?;
         }
         Ok(())
-    }
-
-    fn options(&self) -> LoadOptions {
-        let mut options = self.planning.options();
-        options.reader = self.reader;
-        options.page_cache = self.page_cache;
-        options.read_threads = self.threads.map(usize::from);
-        options.chunk_bytes = self.chunk_bytes.unwrap_or(options.chunk_bytes);
-        options.memory_bytes = self.memory_bytes;
-        if self.verify {
-            options.verify = Verify::Crc32;
-        }
-        options.budget(self.budget())
-    }
-
-    fn budget(&self) -> Arc<Budget> {
-        let mut limits = BudgetLimits::default();
-        limits.staging_bytes = self.staging_bytes.unwrap_or(limits.staging_bytes);
-        limits.open_shards = self.open_shards.unwrap_or(limits.open_shards);
-        Budget::new(limits)
     }
 
     fn explain(

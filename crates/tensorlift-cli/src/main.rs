@@ -9,6 +9,7 @@ mod failure;
 mod inspect;
 mod load;
 mod plan;
+mod settings;
 mod state;
 mod table;
 mod target;

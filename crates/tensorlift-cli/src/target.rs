@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use tensorlift::settings::Settings;
 use tensorlift::{Checkpoint, IndexUse, Limits, Policy};
 
 /// The checkpoint.
@@ -124,15 +125,20 @@ impl FromStr for Limit {
 impl Target {
     /// Opens it, and says on standard error what the user may not expect of it.
     pub(crate) fn open(&self) -> tensorlift::Result<Checkpoint> {
-        let checkpoint = self.open_quietly()?;
+        self.open_by(&Settings::default())
+    }
+
+    /// The same by settings.
+    pub(crate) fn open_by(&self, settings: &Settings) -> tensorlift::Result<Checkpoint> {
+        let checkpoint = self.open_quietly(settings)?;
         for note in checkpoint.notes() {
             eprintln!("note: {}", crate::table::printable(&note.to_string()));
         }
         Ok(checkpoint)
     }
 
-    fn open_quietly(&self) -> tensorlift::Result<Checkpoint> {
-        let mut options = Checkpoint::options();
+    fn open_quietly(&self, settings: &Settings) -> tensorlift::Result<Checkpoint> {
+        let mut options = Checkpoint::options().settings(settings);
         if let Some(variant) = &self.variant {
             options = options.variant(variant);
         }

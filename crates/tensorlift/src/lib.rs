@@ -42,7 +42,7 @@ mod aliases;
 mod archive;
 pub mod bundle;
 mod checkpoint;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-unversioned")]
 pub mod cuda;
 mod foreign;
 mod formats;

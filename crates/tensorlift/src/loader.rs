@@ -97,6 +97,7 @@ impl Loader<'_> {
     /// How to load: see [`LoadOptions`].
     pub fn options(mut self, options: LoadOptions) -> Self {
         self.options = options;
+        self.in_force.clear();
         self
     }
 

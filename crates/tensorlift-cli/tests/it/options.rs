@@ -18,6 +18,8 @@ const CHOICES: &[(&str, &str, &str)] = &[
     ("staging-bytes", "1", r#""tensors":20"#),
     ("open-shards", "1", r#""tensors":20"#),
     ("dtype", "bf16", r#""tensors":20"#),
+    ("preferred-format", "torch", r#""tensors":20"#),
+    ("fallback", "true", r#""tensors":20"#),
     ("verify", "true", r#""verified":{"records":20"#),
 ];
 
@@ -51,7 +53,7 @@ fn each_choice_is_an_option_and_a_variable() {
         let long = format!("--{option}");
         let arguments = ["load", &target, "--json", &long, value];
         let arguments = match option {
-            "verify" => &arguments[..4],
+            "verify" | "fallback" => &arguments[..4],
             _ => &arguments[..],
         };
         let by_option = tensorlift(arguments);
@@ -68,9 +70,21 @@ fn each_choice_is_an_option_and_a_variable() {
         assert_eq!(refused.status.code(), Some(2), "{option}");
         let errors = String::from_utf8(refused.stderr).unwrap();
         assert!(
-            errors.contains("so-so") && errors.contains(&long),
+            errors.contains("so-so") && errors.contains(&variable(option)),
             "{errors}"
         );
+        let wrong = format!("{long}=so-so");
+        let refused = tensorlift(&["load", &target, &wrong]);
+        assert_eq!(refused.status.code(), Some(2), "{option}");
+        let errors = String::from_utf8(refused.stderr).unwrap();
+        assert!(
+            errors.contains(&long) && errors.contains("expected"),
+            "{errors}"
+        );
+        let mut command = program();
+        command.args(["load", &target, "--json"]);
+        let empty = command.env(variable(option), "").output().unwrap();
+        assert!(empty.status.success(), "{option}");
     }
 }
 
@@ -81,10 +95,10 @@ fn no_choice_is_without_a_variable() {
         let options = help.lines().filter_map(|line| line.trim().split_once("--"));
         let long = options
             .filter(|(before, _)| before.is_empty() || before.ends_with(", "))
-            .map(|(_, after)| after.split([' ', '.']).next().unwrap());
+            .map(|(_, after)| after.split([' ', '.', '[']).next().unwrap());
         for option in long.filter(|option| !OTHERS.contains(option)) {
             assert!(
-                help.contains(&format!("[env: {}=", variable(option))),
+                help.contains(&format!("[env: {}]", variable(option))),
                 "{option}"
             );
             assert!(

@@ -92,6 +92,20 @@ impl BundleFiles {
         })
     }
 
+    /// The tokenizer of `tokenizer.json`, `None` if there is none.
+    #[cfg(feature = "tokenizers")]
+    pub(super) fn parse_tokenizer(&self) -> Result<Option<tokenizers::Tokenizer>> {
+        let name = "tokenizer.json";
+        let Some(bytes) = self.read(name)? else {
+            return Ok(None);
+        };
+        let parsed = tokenizers::Tokenizer::from_bytes(bytes);
+        parsed.map(Some).map_err(|error| {
+            let folder = self.folder.as_deref().unwrap_or(Path::new(""));
+            Error::new(ErrorKind::Malformed, error).with_path(folder.join(name))
+        })
+    }
+
     pub(super) fn tokenizer(&self) -> Result<TokenizerFiles> {
         Ok(TokenizerFiles {
             tokenizer: self.read("tokenizer.json")?,

@@ -32,6 +32,7 @@ use serde_json::Value;
 use tensorlift_loader::Loaded;
 use tensorlift_tensor_meta::{Error, ErrorKind, Result};
 
+use crate::settings::Settings;
 use crate::{Checkpoint, Loader, OpenOptions};
 
 pub use files::{BundleFiles, TokenizerFiles};
@@ -46,6 +47,8 @@ pub struct Bundle {
     generation_config: Option<Value>,
     adapter_config: Option<Value>,
     tokenizer: TokenizerFiles,
+    #[cfg(feature = "tokenizers")]
+    parsed_tokenizer: Option<tokenizers::Tokenizer>,
     components: BTreeMap<String, Box<dyn Any + Send>>,
     report: BundleReport,
 }
@@ -55,6 +58,7 @@ pub struct Bundle {
 #[derive(Default)]
 pub struct BundleOptions<'a> {
     open: OpenOptions,
+    settings: Option<Settings>,
     weights: Option<Box<Weights<'a>>>,
     components: Vec<(String, Box<Component<'a>>)>,
 }
@@ -136,6 +140,13 @@ impl Bundle {
         &self.tokenizer
     }
 
+    /// The tokenizer of `tokenizer.json`, if there is one; with the feature `tokenizers`.
+    #[cfg(feature = "tokenizers")]
+    #[must_use]
+    pub fn parsed_tokenizer(&self) -> Option<&tokenizers::Tokenizer> {
+        self.parsed_tokenizer.as_ref()
+    }
+
     /// The component of this name, if it is of this type.
     #[must_use]
     pub fn component<T: 'static>(&self, name: &str) -> Option<&T> {
@@ -163,6 +174,16 @@ impl<'a> BundleOptions<'a> {
     /// How the checkpoint is opened. Default: [`OpenOptions::default`].
     pub fn checkpoint(mut self, options: OpenOptions) -> Self {
         self.open = options;
+        self
+    }
+
+    /// Opens the checkpoint and loads the weights by these settings; the report of the weights
+    /// lists them.
+    ///
+    /// They come before the options of [`checkpoint`](Self::checkpoint); what
+    /// [`weights`](Self::weights) sets up comes before them.
+    pub fn settings(mut self, settings: &Settings) -> Self {
+        self.settings = Some(settings.clone());
         self
     }
 
@@ -199,8 +220,9 @@ impl<'a> BundleOptions<'a> {
     ///
     /// # Errors
     /// The errors of [`Checkpoint::open`] and [`Loader::load`]; [`ErrorKind::Malformed`] for a
-    /// configuration that is not JSON; [`ErrorKind::Misuse`] for two components with the same name
-    /// and for one that panics; the error of a component. Each names the component or its file.
+    /// configuration that is not JSON and, with the feature `tokenizers`, for an invalid
+    /// `tokenizer.json`; [`ErrorKind::Misuse`] for two components with the same name and for one
+    /// that panics; the error of a component. Each names the component or its file.
     pub fn open(&self, target: impl AsRef<Path>) -> Result<Bundle> {
         run::run(self, target.as_ref())
     }

@@ -19,6 +19,8 @@ use crate::Checkpoint;
 enum Made {
     Json(Option<Value>),
     Tokenizer(TokenizerFiles),
+    #[cfg(feature = "tokenizers")]
+    Parsed(Option<Box<tokenizers::Tokenizer>>),
     Weights(Box<Loaded>),
     Other(Box<dyn Any + Send>),
 }
@@ -47,7 +49,12 @@ struct Done {
 pub(super) fn run(options: &BundleOptions<'_>, target: &Path) -> Result<Bundle> {
     let start = Instant::now();
     check_names(options)?;
-    let checkpoint = options.open.open(target)?;
+    let open = options.open.clone();
+    let open = match &options.settings {
+        Some(settings) => open.settings(settings),
+        None => open,
+    };
+    let checkpoint = open.open(target)?;
     let files = files_of(&checkpoint);
     let cancel = CancelToken::default();
     let (weights, tasks) = tasks(options, &checkpoint, &files, &cancel);
@@ -86,7 +93,10 @@ fn tasks<'t>(
     let weights = Task {
         name: "weights",
         make: Box::new(move || {
-            let loader = checkpoint.loader();
+            let loader = match &options.settings {
+                Some(settings) => checkpoint.loader().settings(settings),
+                None => checkpoint.loader(),
+            };
             let loader = match &options.weights {
                 Some(set_up) => set_up(loader),
                 None => loader,
@@ -108,6 +118,14 @@ fn tasks<'t>(
             make: Box::new(move || Ok(Made::Tokenizer(files.tokenizer()?))),
         },
     ];
+    #[cfg(feature = "tokenizers")]
+    tasks.push(Task {
+        name: "tokenizer.json",
+        make: Box::new(move || {
+            let tokenizer = files.parse_tokenizer()?;
+            Ok(Made::Parsed(tokenizer.map(Box::new)))
+        }),
+    });
     for (name, make) in &options.components {
         tasks.push(Task {
             name,
@@ -163,6 +181,11 @@ fn finish(checkpoint: Checkpoint, mut done: Done, start: Instant) -> Result<Bund
         Some(Made::Tokenizer(tokenizer)) => tokenizer,
         _ => TokenizerFiles::default(),
     };
+    #[cfg(feature = "tokenizers")]
+    let parsed_tokenizer = match done.made.remove("tokenizer.json") {
+        Some(Made::Parsed(tokenizer)) => tokenizer.map(|tokenizer| *tokenizer),
+        _ => None,
+    };
     let Some(Made::Weights(weights)) = done.made.remove("weights") else {
         return Err(Error::new(ErrorKind::Cancelled, "the load was cancelled"));
     };
@@ -177,6 +200,8 @@ fn finish(checkpoint: Checkpoint, mut done: Done, start: Instant) -> Result<Bund
         generation_config,
         adapter_config,
         tokenizer,
+        #[cfg(feature = "tokenizers")]
+        parsed_tokenizer,
         components: components.collect(),
         report: BundleReport {
             spans: done.spans,
@@ -187,12 +212,13 @@ fn finish(checkpoint: Checkpoint, mut done: Done, start: Instant) -> Result<Bund
 
 /// Refuses two components of one name.
 fn check_names(options: &BundleOptions<'_>) -> Result<()> {
-    const OWN: [&str; 5] = [
+    const OWN: [&str; 6] = [
         "weights",
         "config.json",
         "generation_config.json",
         "adapter_config.json",
         "tokenizer files",
+        "tokenizer.json",
     ];
     let mut names: HashSet<&str> = OWN.into();
     let given = options.components.iter().map(|(name, _)| name.as_str());

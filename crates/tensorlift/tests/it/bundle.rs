@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Deserialize;
 use tensorlift::bundle::Bundle;
+use tensorlift::settings::Settings;
 use tensorlift::{Error, ErrorKind};
 
 const TINY_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny-model");
@@ -55,7 +56,8 @@ fn everything_is_there_and_the_report_says_when() {
     assert_eq!(bundle.take_component::<usize>("words"), Some(2));
     assert!(bundle.component::<usize>("words").is_none());
     let report = bundle.report();
-    assert_eq!(report.spans.len(), 6);
+    let parsed = usize::from(cfg!(feature = "tokenizers"));
+    assert_eq!(report.spans.len(), 6 + parsed);
     assert!(
         report
             .spans
@@ -72,6 +74,76 @@ fn a_configuration_that_is_no_json_is_named() {
     let error = Bundle::open(folder.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     assert!(error.path().unwrap().ends_with("config.json"));
+}
+
+#[test]
+#[cfg(feature = "tokenizers")]
+fn tokenizers_are_parsed_beside_the_weights() {
+    let folder = tiny_model();
+    let bundle = Bundle::open(folder.path()).unwrap();
+    let tokenizer = bundle.parsed_tokenizer().unwrap();
+    assert!(!tokenizer.encode("a text", true).unwrap().is_empty());
+    fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    let error = Bundle::open(folder.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert!(error.path().unwrap().ends_with("tokenizer.json"));
+    fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let bundle = Bundle::open(folder.path()).unwrap();
+    assert!(bundle.parsed_tokenizer().is_none());
+}
+
+/// The tiny model in both formats, that of safetensors cut short.
+fn with_broken_safetensors() -> tempfile::TempDir {
+    let folder = tiny_model();
+    let torch = format!("{TINY_MODEL}/../sharded-torch");
+    for entry in fs::read_dir(torch).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let whole = fs::read(folder.path().join("model.safetensors")).unwrap();
+    let cut = &whole[..whole.len() - 1];
+    fs::write(folder.path().join("model.safetensors"), cut).unwrap();
+    folder
+}
+
+#[test]
+fn the_other_format_is_taken_only_where_that_is_allowed() {
+    let folder = with_broken_safetensors();
+    let error = Bundle::open(folder.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    let settings = Settings::from_variables([("TENSORLIFT_FALLBACK", "1")]).unwrap();
+    let bundle = Bundle::options().settings(&settings);
+    let bundle = bundle.open(folder.path()).unwrap();
+    let report = bundle.weights().report();
+    assert_eq!(report.settings, settings.in_force());
+    assert!(
+        report
+            .files
+            .iter()
+            .all(|file| file.format.starts_with("torch"))
+    );
+    let refused = report.choice.passed_over.iter();
+    let mut refused = refused.filter(|other| other.what.ends_with("model.safetensors"));
+    let why = &refused.next().unwrap().why;
+    assert!(why.contains("could not be opened"), "{why}");
+    // The one that is preferred needs no fallback.
+    let settings = Settings::from_variables([("TENSORLIFT_FORMAT", "torch")]).unwrap();
+    let bundle = Bundle::options().settings(&settings);
+    let bundle = bundle.open(folder.path()).unwrap();
+    let why = &bundle.weights().report().choice.passed_over;
+    assert!(
+        why.iter()
+            .all(|other| !other.why.contains("could not be opened"))
+    );
+}
+
+#[test]
+fn where_nothing_else_is_there_the_first_failure_counts() {
+    let folder = tiny_model();
+    fs::write(folder.path().join("model.safetensors"), "no header").unwrap();
+    let options = tensorlift::Checkpoint::options().fallback(true);
+    let error = options.open(folder.path()).unwrap_err();
+    assert!(error.path().unwrap().ends_with("model.safetensors"));
 }
 
 #[test]
