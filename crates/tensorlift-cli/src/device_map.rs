@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use tensorlift::{
-    Checkpoint, DeviceKey, DeviceMap, DeviceMapOptions, DeviceMemory, Division, DtypePolicy, Error,
-    ErrorKind, Pattern, os,
+    Checkpoint, DeviceMap, DeviceMapOptions, DeviceMemory, Division, DtypePolicy, Error, ErrorKind,
+    Pattern, free_memory,
 };
 
 #[derive(Args)]
@@ -15,8 +15,8 @@ pub(crate) struct DeviceMapArgs {
     /// PATTERN=DEVICE, by commas, where the pattern with the most literal characters decides
     #[arg(long, value_name = "MAP")]
     device_map: Option<String>,
-    /// The most bytes of tensors on a device, by commas, as in 0=10GiB,cpu=30GiB; the host with
-    /// what it has free by default
+    /// The most bytes of tensors on a device, by commas, as in 0=10GiB,cpu=30GiB; by default, the
+    /// GPUs and the host with what they have free
     #[arg(
         long,
         value_name = "DEVICE=SIZE",
@@ -60,8 +60,7 @@ impl DeviceMapArgs {
 
     fn memory(&self) -> tensorlift::Result<Vec<DeviceMemory>> {
         if self.max_memory.is_empty() {
-            let free = os::available_memory().unwrap_or(u64::MAX);
-            return Ok(vec![DeviceMemory::new(DeviceKey::Cpu, free)]);
+            return Ok(free_memory());
         }
         self.max_memory
             .iter()

@@ -46,6 +46,7 @@ mod checkpoint;
 pub mod cuda;
 mod foreign;
 mod formats;
+mod free_memory;
 mod loader;
 mod notes;
 mod open;
@@ -54,6 +55,7 @@ pub mod settings;
 pub mod skeleton;
 
 pub use checkpoint::Checkpoint;
+pub use free_memory::free_memory;
 pub use loader::Loader;
 pub use notes::Note;
 pub use open::OpenOptions;
@@ -80,8 +82,8 @@ pub use tensorlift_loader::{
     Alternative, Budget, BudgetLimits, Bytes, CancelToken, Cast, DeviceKey, DeviceMap,
     DeviceMapOptions, DeviceMemory, DeviceUse, Division, DtypePolicy, Element, FileReport,
     KeptTensor, LoadIntoError, LoadOptions, LoadReport, Loaded, LoadedInto, Mode, PaceStep,
-    PageCache, ParameterMemory, Pattern, Phases, PlacedUnit, Placement, Plan, Progress, Reader,
-    RefusedReader, Resolution, Shard, Tensor, Verified, Verify, parse_size,
+    PageCache, ParameterMemory, Pattern, Phases, Place, PlacedUnit, Placement, Plan, Progress,
+    Reader, RefusedReader, Resolution, Shard, Tensor, Verified, Verify, parse_size,
 };
 pub use tensorlift_shard_index::{
     Choice, Companions, Form, IndexUse, PassedOver, Reason, Route, WeightFormat,

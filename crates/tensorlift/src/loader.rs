@@ -81,6 +81,29 @@ impl<'a> Loader<'a> {
     }
 
     /// Loads everything to this device. Default: host memory.
+    ///
+    /// A device may have a group for each tensor, with exactly its bytes, as memory of the
+    /// program's own:
+    ///
+    /// ```
+    /// use tensorlift::{Checkpoint, VecDevice, VecGroup, take_group};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let vectors = VecDevice::new().with_exact_groups();
+    /// let loaded = checkpoint.loader().place_on(vectors).load()?;
+    /// let (groups, mut places) = loaded.into_groups();
+    /// places.sort_by_key(|place| place.group);
+    /// for (group, place) in groups.into_iter().zip(places) {
+    ///     let entry = &checkpoint.catalog().entries()[place.entry];
+    ///     if let Ok(VecGroup::F32(values)) = take_group(group) {
+    ///         assert_eq!(values.len(), entry.layout().elements(), "{}", entry.name());
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn place_on(self, device: impl Device + 'static) -> Self {
         self.place(Placement::on(device))
     }

@@ -50,6 +50,21 @@ fn load_takes_both_formats_to_a_gpu() {
 }
 
 #[test]
+fn device_maps_ask_gpus_what_they_have_free() {
+    let output = with_gpu(
+        &["plan", &path("tiny-model"), "--device-map", "auto"],
+        false,
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    // The double has 1 GiB.
+    assert!(text.starts_with("device 0: "), "{text}");
+    assert!(
+        text.contains(" of 1073741824 bytes\ndevice cpu: 0 of "),
+        "{text}"
+    );
+}
+
+#[test]
 fn staging_stays_within_what_was_said() {
     let target = path("tiny-model");
     let load = [

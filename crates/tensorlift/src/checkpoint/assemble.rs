@@ -21,6 +21,26 @@ impl Checkpoint {
     /// for each file that the index names. Without an index, the shards are taken in the
     /// order given.
     ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tensorlift::{Checkpoint, MemoryStorage, Storage};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures")).unwrap();
+    /// let index = std::fs::read("sharded-safetensors/model.safetensors.index.json")?;
+    /// let mut shards = Vec::new();
+    /// for number in 1..=3 {
+    ///     let name = format!("model-{number:05}-of-00003.safetensors");
+    ///     let bytes = std::fs::read(format!("sharded-safetensors/{name}"))?;
+    ///     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new(bytes));
+    ///     shards.push((name, storage));
+    /// }
+    /// let checkpoint = Checkpoint::from_shards(Some(&index), shards)?;
+    /// assert_eq!(checkpoint.loader().load()?.tensors().len(), 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`open`](Self::open); [`ErrorKind::NotFound`] if the index names a file that was not
     /// given.
@@ -46,6 +66,21 @@ impl Checkpoint {
     }
 
     /// This checkpoint and another one as one, such as a model and its adapter.
+    ///
+    /// ```
+    /// use tensorlift::Checkpoint;
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures")).unwrap();
+    /// let model = Checkpoint::open("tiny-model")?;
+    /// let adapter = Checkpoint::open("sharded-torch")?;
+    /// let adapter = adapter.renamed(|entry| Some(format!("adapter.{}", entry.name())))?;
+    /// let both = model.joined(&adapter)?;
+    /// let tensors = model.catalog().len() + adapter.catalog().len();
+    /// assert_eq!(both.loader().load()?.tensors().len(), tensors);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::Misuse`] if both have a tensor with the same name; see
