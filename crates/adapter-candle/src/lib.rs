@@ -18,12 +18,15 @@
 //! and dtype, and a tensor is a view of it.
 //! So a living tensor keeps the other tensors of its allocation in memory.
 //!
+//! [`skeleton_of`] records what a model asks for, without memory: to compare it with a checkpoint,
+//! or to fill it by rules.
 //! [`Weights`] is the longer way: it says which names a model asked for, which it left unused and
 //! which it missed, and serves models that ask for the shares of a rank.
 
 #[cfg(feature = "cuda")]
 mod cuda;
 mod memory;
+mod recorder;
 mod weights;
 
 use std::path::Path;
@@ -31,6 +34,7 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
+pub use recorder::skeleton_of;
 pub use weights::{ShardedVarBuilder, Weights};
 
 /// Loads every tensor of a checkpoint in a dtype, for models that are built by a [`VarBuilder`].

@@ -1,127 +1,81 @@
-//! Memory as candle owns it: one typed allocation for each group, handed out as a flat tensor.
+//! Loaded memory as candle owns it: each group is a flat tensor of one dtype.
 
-use std::any::Any;
+use std::sync::Arc;
 
-use bytemuck::{cast_slice_mut, zeroed_vec};
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, Storage, Tensor};
-use tensorlift::device::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules};
-use tensorlift::{Dtype, HostDevice};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use tensorlift::device::Group;
+use tensorlift::{Dtype, Error, VecGroup, take_group};
 
-/// Host memory whose groups become flat candle tensors of one dtype.
-#[derive(Debug)]
-pub(crate) struct CandleMemory;
-
-/// A storage that is filled, and then the flat tensor that owns it.
-#[derive(Debug)]
-struct CandleGroup {
-    bytes: usize,
-    storage: Option<CpuStorage>,
-    flat: Option<Tensor>,
+/// The flat tensor of a group whose elements are of this dtype; `None` for a group of another
+/// device.
+pub(crate) fn flat(
+    group: Arc<dyn Group>,
+    dtype: Dtype,
+    device: &Device,
+) -> Result<Option<Tensor>, Error> {
+    let elements = group.len() / dtype.alignment();
+    let storage = match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::cuda::storage(group, dtype, device)?,
+        _ => take_group(group)
+            .ok()
+            .and_then(|group| storage(group, dtype)),
+    };
+    let tensor = |storage| Tensor::from_storage(storage, elements, BackpropOp::none(), false);
+    Ok(storage.map(tensor))
 }
 
-/// The flat tensor of a finished group.
-pub(crate) fn flat(group: &dyn Group) -> Option<&Tensor> {
-    let group: &dyn Any = group;
-    #[cfg(feature = "cuda")]
-    if let Some(group) = group.downcast_ref::<crate::cuda::CandleCudaGroup>() {
-        return group.flat();
-    }
-    group.downcast_ref::<CandleGroup>()?.flat.as_ref()
-}
-
-/// Zeros of a dtype; `None` for those that candle does not have.
-fn zeros(dtype: Dtype, bytes: usize) -> Option<CpuStorage> {
-    Some(match dtype {
-        Dtype::Bool | Dtype::U8 => CpuStorage::U8(zeroed_vec(bytes)),
-        Dtype::F8E8M0 => CpuStorage::F8E8M0(zeroed_vec(bytes)),
-        Dtype::F8E4M3 => CpuStorage::F8E4M3(zeroed_vec(bytes)),
-        Dtype::I16 => CpuStorage::I16(zeroed_vec(bytes / 2)),
-        Dtype::F16 => CpuStorage::F16(zeroed_vec(bytes / 2)),
-        Dtype::BF16 => CpuStorage::BF16(zeroed_vec(bytes / 2)),
-        Dtype::I32 => CpuStorage::I32(zeroed_vec(bytes / 4)),
-        Dtype::U32 => CpuStorage::U32(zeroed_vec(bytes / 4)),
-        Dtype::F32 => CpuStorage::F32(zeroed_vec(bytes / 4)),
-        Dtype::I64 => CpuStorage::I64(zeroed_vec(bytes / 8)),
-        Dtype::F64 => CpuStorage::F64(zeroed_vec(bytes / 8)),
+/// A vector as candle's; nothing is copied.
+fn storage(group: VecGroup, dtype: Dtype) -> Option<Storage> {
+    Some(Storage::Cpu(match (group, dtype) {
+        (VecGroup::U8(bytes), Dtype::F8E8M0) => CpuStorage::F8E8M0(bytes),
+        (VecGroup::U8(bytes), Dtype::F8E4M3) => CpuStorage::F8E4M3(bytemuck::cast_vec(bytes)),
+        (VecGroup::U8(bytes), _) => CpuStorage::U8(bytes),
+        (VecGroup::I16(elements), _) => CpuStorage::I16(elements),
+        (VecGroup::F16(elements), _) => CpuStorage::F16(elements),
+        (VecGroup::BF16(elements), _) => CpuStorage::BF16(elements),
+        (VecGroup::I32(elements), _) => CpuStorage::I32(elements),
+        (VecGroup::U32(elements), _) => CpuStorage::U32(elements),
+        (VecGroup::F32(elements), _) => CpuStorage::F32(elements),
+        (VecGroup::I64(elements), _) => CpuStorage::I64(elements),
+        (VecGroup::F64(elements), _) => CpuStorage::F64(elements),
         _ => return None,
-    })
+    }))
 }
 
 /// Whether candle has elements of this dtype, each a whole number of bytes.
 pub(crate) fn is_supported(dtype: Dtype) -> bool {
-    zeros(dtype, 0).is_some()
+    const DTYPES: [DType; 11] = [
+        DType::U8,
+        DType::U32,
+        DType::I16,
+        DType::I32,
+        DType::I64,
+        DType::BF16,
+        DType::F16,
+        DType::F32,
+        DType::F64,
+        DType::F8E4M3,
+        DType::F8E8M0,
+    ];
+    dtype == Dtype::Bool || DTYPES.iter().any(|it| dtype_of(*it) == Some(dtype))
 }
 
-fn bytes_of(storage: &mut CpuStorage) -> &mut [u8] {
-    match storage {
-        CpuStorage::U8(bytes)
-        | CpuStorage::F6E2M3(bytes)
-        | CpuStorage::F6E3M2(bytes)
-        | CpuStorage::F4(bytes)
-        | CpuStorage::F8E8M0(bytes) => bytes,
-        CpuStorage::F8E4M3(elements) => cast_slice_mut(elements),
-        CpuStorage::I16(elements) => cast_slice_mut(elements),
-        CpuStorage::F16(elements) => cast_slice_mut(elements),
-        CpuStorage::BF16(elements) => cast_slice_mut(elements),
-        CpuStorage::I32(elements) => cast_slice_mut(elements),
-        CpuStorage::U32(elements) => cast_slice_mut(elements),
-        CpuStorage::F32(elements) => cast_slice_mut(elements),
-        CpuStorage::I64(elements) => cast_slice_mut(elements),
-        CpuStorage::F64(elements) => cast_slice_mut(elements),
-    }
-}
-
-impl Device for CandleMemory {
-    fn name(&self) -> String {
-        "candle:cpu".into()
-    }
-
-    fn rules(&self) -> GroupRules {
-        let mut rules = GroupRules::default();
-        rules.one_dtype = true;
-        rules
-    }
-
-    fn reserve(&self, bytes: u64) -> Result<(), DeviceError> {
-        HostDevice::new().reserve(bytes)
-    }
-
-    fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
-        let storage = request.dtype.and_then(|dtype| zeros(dtype, request.bytes));
-        let storage = storage.ok_or_else(|| DeviceError::Unavailable {
-            device: self.name(),
-            reason: format!("candle has no elements of {:?}", request.dtype),
-        })?;
-        Ok(Box::new(CandleGroup {
-            bytes: request.bytes,
-            storage: Some(storage),
-            flat: None,
-        }))
-    }
-}
-
-impl Group for CandleGroup {
-    fn len(&self) -> usize {
-        self.bytes
-    }
-
-    fn destination(&mut self) -> Destination<'_> {
-        Destination::Host(self.storage.as_mut().map_or(&mut [], bytes_of))
-    }
-
-    fn finish(&mut self) -> Result<(), DeviceError> {
-        if let Some(storage) = self.storage.take() {
-            let storage = Storage::Cpu(storage);
-            let elements = self.bytes / storage.dtype().size_in_bytes().max(1);
-            let flat = Tensor::from_storage(storage, elements, BackpropOp::none(), false);
-            self.flat = Some(flat);
-        }
-        Ok(())
-    }
-
-    /// The bytes belong to candle once they have arrived.
-    fn as_host(&self) -> Option<&[u8]> {
-        None
-    }
+/// The dtype of candle's, unless it is packed.
+pub(crate) fn dtype_of(dtype: DType) -> Option<Dtype> {
+    Some(match dtype {
+        DType::U8 => Dtype::U8,
+        DType::U32 => Dtype::U32,
+        DType::I16 => Dtype::I16,
+        DType::I32 => Dtype::I32,
+        DType::I64 => Dtype::I64,
+        DType::BF16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::F8E4M3 => Dtype::F8E4M3,
+        DType::F8E8M0 => Dtype::F8E8M0,
+        _ => return None,
+    })
 }

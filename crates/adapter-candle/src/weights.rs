@@ -8,7 +8,7 @@ use candle_nn::{Init, VarBuilder, var_builder::Backend};
 use tensorlift::device::Device as _;
 use tensorlift::{
     Checkpoint, Dtype, DtypePolicy, Entry, Error, ErrorKind, HostDevice, LoadOptions, LoadReport,
-    Loader,
+    Loader, Place, VecDevice,
 };
 
 use crate::memory;
@@ -55,11 +55,10 @@ impl Weights {
     /// As [`load`](Self::load).
     pub fn load_as(target: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self, Error> {
         let checkpoint = Checkpoint::open(target)?;
-        let policy = match dtype {
-            DType::F64 => DtypePolicy::To(Dtype::F64),
-            DType::F32 => DtypePolicy::To(Dtype::F32),
-            DType::F16 => DtypePolicy::To(Dtype::F16),
-            DType::BF16 => DtypePolicy::To(Dtype::BF16),
+        let policy = match memory::dtype_of(dtype) {
+            Some(dtype @ (Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)) => {
+                DtypePolicy::To(dtype)
+            }
             _ => DtypePolicy::Keep,
         };
         let options = LoadOptions::default().dtype(policy);
@@ -78,16 +77,32 @@ impl Weights {
         let is_supported = |entry: &Entry| memory::is_supported(entry.dtype());
         let loader = loader.select(is_supported);
         let loaded = match device {
-            Device::Cpu => loader.place_on(memory::CandleMemory),
+            Device::Cpu => loader.place_on(VecDevice::new()),
             #[cfg(feature = "cuda")]
-            Device::Cuda(device) => loader.place_on(crate::cuda::CandleCuda::new(device)?),
+            Device::Cuda(device) => loader.place_on(crate::cuda::device(device)?),
             _ => return Err(no_device(device)),
         }
         .load()?;
-        let tensors = loaded.tensors().iter();
-        let tensors = tensors.map(|tensor| Ok((tensor.name().to_owned(), view(tensor)?)));
+        let report = loaded.report().clone();
+        let (groups, places) = loaded.into_groups();
+        let dtypes: HashMap<usize, Dtype> = (places.iter())
+            .map(|place| (place.group, place.dtype))
+            .collect();
+        let flat = |(position, group)| match dtypes.get(&position) {
+            Some(dtype) => memory::flat(group, *dtype, device),
+            None => Ok(None),
+        };
+        let flats = groups.into_iter().enumerate().map(flat);
+        let flats = flats.collect::<Result<Vec<_>, Error>>()?;
+        let entries = checkpoint.catalog().entries();
+        let tensors = places.iter().map(|place| {
+            let entry = &entries[place.entry];
+            let tensor = view(flats[place.group].as_ref(), place, entry);
+            let named = |error| Error::new(ErrorKind::Unsupported, error).with_tensor(entry.name());
+            Ok((entry.name().to_owned(), tensor.map_err(named)?))
+        });
         let tensors = tensors.collect::<Result<_, Error>>()?;
-        let entries = checkpoint.catalog().entries().iter();
+        let entries = entries.iter();
         let unsupported = entries
             .filter(|entry| !is_supported(entry))
             .map(|entry| (entry.name().to_owned(), entry.dtype()));
@@ -95,7 +110,7 @@ impl Weights {
             shared: Arc::new(Shared {
                 tensors,
                 unsupported: unsupported.collect(),
-                report: loaded.report().clone(),
+                report,
                 asked: Mutex::default(),
             }),
         })
@@ -266,27 +281,18 @@ impl Backend for Weights {
 
 /// The part of its group's flat tensor that a loaded tensor is; nothing is copied unless it is
 /// strided.
-fn view(tensor: &tensorlift::Tensor) -> Result<Tensor, Error> {
-    let candle = || {
-        let flat = memory::flat(&**tensor.group())
-            .ok_or_else(|| CandleError::msg("the group is none of candle's"))?;
-        let start = tensor.offset() / flat.dtype().size_in_bytes();
-        match tensor.strides() {
-            None => {
-                let elements = tensor.shape().iter().product();
-                flat.narrow(0, start, elements)?.reshape(tensor.shape())
-            }
-            Some(strides) => {
-                // A view with stride 0 may be far larger than its bytes.
-                let elements = tensor.entry().layout().elements() as u64;
-                let bytes = elements.saturating_mul(2 * size_of::<i64>() as u64);
-                let reserved = HostDevice::new().reserve(bytes);
-                reserved.map_err(CandleError::wrap)?;
-                gather(flat, start, tensor.shape(), strides)
-            }
-        }
-    };
-    candle().map_err(|error| Error::new(ErrorKind::Unsupported, error).with_tensor(tensor.name()))
+fn view(flat: Option<&Tensor>, place: &Place, entry: &Entry) -> CandleResult<Tensor> {
+    let flat = flat.ok_or_else(|| CandleError::msg("the group is none of candle's"))?;
+    let start = place.offset as usize / flat.dtype().size_in_bytes();
+    let (shape, layout) = (entry.shape(), entry.layout());
+    if place.row_major {
+        return flat.narrow(0, start, layout.elements())?.reshape(shape);
+    }
+    // A view with stride 0 may be far larger than its bytes.
+    let bytes = (layout.elements() as u64).saturating_mul(2 * size_of::<i64>() as u64);
+    let reserved = HostDevice::new().reserve(bytes);
+    reserved.map_err(CandleError::wrap)?;
+    gather(flat, start, shape, &layout.element_strides())
 }
 
 /// The elements of a strided tensor in row-major order.
