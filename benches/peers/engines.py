@@ -6,6 +6,9 @@ Imports come before the clock; the last line printed is what benches/protocol ca
 """
 
 import os
+import pathlib
+import shutil
+import tempfile
 import time
 
 import torch
@@ -49,6 +52,81 @@ def torch_mmap_clone(files):
     return tensors
 
 
+def config_of(files):
+    """The configuration of a model of these tensors, by their names and shapes."""
+    shapes = {}
+    for file in files:
+        with safetensors.safe_open(file, "pt") as opened:
+            shapes.update((name, opened.get_slice(name).get_shape()) for name in opened.keys())
+    layers = 1 + max(int(name.split("layer")[1].split(".")[1]) for name in shapes if "layer" in name)
+    if "embeddings.word_embeddings.weight" in shapes:
+        vocabulary, hidden = shapes["embeddings.word_embeddings.weight"]
+        return transformers.BertConfig(
+            vocab_size=vocabulary,
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=12,
+            intermediate_size=shapes["encoder.layer.0.intermediate.dense.weight"][0],
+            max_position_embeddings=shapes["embeddings.position_embeddings.weight"][0],
+            architectures=["BertModel"],
+            dtype="float32",
+        )
+    vocabulary, hidden = shapes["model.embed_tokens.weight"]
+    narrow = shapes["model.layers.0.self_attn.k_proj.weight"][0]
+    head = min(128, narrow)
+    return transformers.LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // head,
+        num_key_value_heads=narrow // head,
+        head_dim=head,
+        intermediate_size=shapes["model.layers.0.mlp.gate_proj.weight"][0],
+        architectures=["LlamaForCausalLM"],
+        tie_word_embeddings=False,
+        dtype="bfloat16",
+    )
+
+
+def model_folder(files):
+    """A folder as transformers wants it: links to the files, and a configuration."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="tensorlift-bench-"))
+    for file in [*files, *files[0].parent.glob("*.index.json")]:
+        name = "model.safetensors" if len(files) == 1 and file in files else file.name
+        (folder / name).symlink_to(file.absolute())
+    config_of(files).save_pretrained(folder)
+    return folder
+
+
+def class_of(config):
+    return getattr(transformers, config.architectures[0])
+
+
+def from_pretrained(folder):
+    config = transformers.AutoConfig.from_pretrained(folder)
+    return class_of(config).from_pretrained(folder, dtype="auto")
+
+
+def dispatch(folder):
+    config = transformers.AutoConfig.from_pretrained(folder)
+    with accelerate.init_empty_weights():
+        model = class_of(config)(config)
+    return accelerate.load_checkpoint_and_dispatch(model, folder, device_map={"": "cpu"}, dtype=config.dtype)
+
+
+def tensors_of(model, files):
+    """The tensors of a model, and the one of the files that BERT makes itself."""
+    tensors = dict(model.state_dict())
+    for file in files:
+        with safetensors.safe_open(file, "pt") as opened:
+            if "embeddings.position_ids" in opened.keys():
+                tensors["embeddings.position_ids"] = opened.get_tensor("embeddings.position_ids")
+    return tensors
+
+
+# What takes a model's folder and gives a model.
+MODELS = {"transformers": from_pretrained, "accelerate": dispatch}
+
 ENGINES = {
     "safetensors-clone": safetensors_clone,
     "fastsafetensors": fast,
@@ -59,13 +137,18 @@ ENGINES = {
 
 
 def main(engine, files, prime_bytes):
-    load = ENGINES[engine]
+    load, source = ENGINES.get(engine), files
+    if engine in MODELS:
+        load, source = MODELS[engine], model_folder(files)
     measured.prime(prime_bytes)
     before, _ = measured.memory()
     start = time.perf_counter()
-    tensors = load(files)
+    tensors = load(source)
     seconds = time.perf_counter() - start
     _, peak = measured.memory()
+    if engine in MODELS:
+        shutil.rmtree(source)
+        tensors = tensors_of(tensors, files)
     measured.answer(
         {
             "seconds": seconds,
@@ -82,6 +165,12 @@ if __name__ == "__main__":
         import safetensors.torch
     elif engine == "fastsafetensors":
         import fastsafetensors
+    elif engine in MODELS:
+        import safetensors
+        import transformers
+
+        if engine == "accelerate":
+            import accelerate
     elif engine.startswith("runai"):
         os.environ["RUNAI_STREAMER_CONCURRENCY"] = engine.partition("-")[2]
         import runai_model_streamer

@@ -6,6 +6,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 mod facade;
+mod model;
 mod naive;
 mod raw;
 mod safetensors_crate;
@@ -41,6 +42,8 @@ pub fn run(request: &Request) -> Result<()> {
         "pipeline" => cuda::pipeline(request),
         #[cfg(feature = "cuda")]
         "driver-start" => cuda::start_alone(request),
+        "tensorlift-filled" => model::filled(request),
+        "tensorlift-filled-f32" => model::filled_as_f32(request),
         "tensorlift-in-turn" => several::in_turn(request),
         "tensorlift-at-once" => several::at_once(request),
         "tensorlift-again" => several::again(request),

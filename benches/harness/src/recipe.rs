@@ -1,7 +1,8 @@
 //! What the checkpoints of a case hold.
 
 use serde::Deserialize;
-use tensorlift_fixture_kit::{CheckpointSpec, Format, presets};
+use tensorlift_fixture_kit::presets::{self, BertSizes};
+use tensorlift_fixture_kit::{CheckpointSpec, Format};
 use tensorlift_tensor_meta::Dtype;
 
 /// A recipe, as definitions write it.
@@ -19,6 +20,9 @@ pub(crate) enum Recipe {
     },
     /// all-MiniLM-L6-v2: 103 tensors, F32.
     MiniLm,
+    /// The same in small.
+    #[serde(skip)]
+    SmallLm,
     /// Tensors of 16 floats each.
     Tiny { tensors: usize },
     /// Tensors of up to 64 MiB, BF16.
@@ -61,6 +65,16 @@ impl Recipe {
                 spec
             }
             Recipe::MiniLm => presets::mini_lm(format),
+            Recipe::SmallLm => {
+                let sizes = BertSizes {
+                    layers: 2,
+                    hidden: 48,
+                    inner: 96,
+                    vocabulary: 500,
+                    positions: 64,
+                };
+                presets::bert(format, sizes)
+            }
             Recipe::Tiny { tensors } => presets::many_tiny(format, tensors),
             Recipe::Large { mebibytes } => presets::large(format, mebibytes << 20),
         }
@@ -93,7 +107,7 @@ impl Recipe {
                 narrow: 16,
                 vocabulary: 500,
             },
-            Recipe::MiniLm => Recipe::Tiny { tensors: 103 },
+            Recipe::MiniLm | Recipe::SmallLm => Recipe::SmallLm,
             Recipe::Tiny { tensors } => Recipe::Tiny {
                 tensors: tensors.min(500),
             },

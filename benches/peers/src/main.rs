@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench --peers` builds and starts it.
 
+mod builder;
 mod candle;
 mod reader;
 
@@ -17,6 +18,9 @@ fn run(request: &Request) -> Result<()> {
     match request.engine.as_str() {
         "candle-load" => candle::load(request),
         "candle-mapped" => candle::mapped(request),
+        "candle-builder" => builder::mapped(request, None),
+        "candle-builder-f32" => builder::mapped(request, Some(candle_core::DType::F32)),
+        "candle-builder-pth" => builder::pth(request),
         "candle-pickle" => candle::pickle(request),
         "pytorch-reader" => reader::run(request),
         other => Err(format!("no engine {other:?}").into()),

@@ -36,50 +36,83 @@ pub fn many_tiny(format: Format, count: usize) -> CheckpointSpec {
 /// The tensors of all-MiniLM-L6-v2: 103 of them, 91 MB.
 #[must_use]
 pub fn mini_lm(format: Format) -> CheckpointSpec {
-    const HIDDEN: usize = 384;
-    const INNER: usize = 1536;
-    let mut spec = CheckpointSpec::new(format)
-        .metadata("format", "pt")
-        .tensor("embeddings.position_ids", Dtype::I64, [1, 512])
-        .tensor(
-            "embeddings.word_embeddings.weight",
+    let sizes = BertSizes {
+        layers: 6,
+        hidden: 384,
+        inner: 1536,
+        vocabulary: 30522,
+        positions: 512,
+    };
+    bert(format, sizes)
+}
+
+/// The sizes of a BERT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BertSizes {
+    /// How many layers.
+    pub layers: usize,
+    /// The width of embeddings.
+    pub hidden: usize,
+    /// The width within a layer.
+    pub inner: usize,
+    /// How many tokens there are.
+    pub vocabulary: usize,
+    /// The most tokens of a text.
+    pub positions: usize,
+}
+
+/// A BERT in F32, by the names that transformers gives.
+#[must_use]
+pub fn bert(format: Format, sizes: BertSizes) -> CheckpointSpec {
+    let BertSizes {
+        layers,
+        hidden,
+        inner,
+        vocabulary,
+        positions,
+    } = sizes;
+    let mut spec = CheckpointSpec::new(format).metadata("format", "pt").tensor(
+        "embeddings.position_ids",
+        Dtype::I64,
+        [1, positions],
+    );
+    let mut add = |name: String, shape: &[usize]| {
+        spec = std::mem::replace(&mut spec, CheckpointSpec::new(Format::safetensors())).tensor(
+            name,
             Dtype::F32,
-            [30522, HIDDEN],
-        )
-        .tensor(
-            "embeddings.position_embeddings.weight",
-            Dtype::F32,
-            [512, HIDDEN],
-        )
-        .tensor(
-            "embeddings.token_type_embeddings.weight",
-            Dtype::F32,
-            [2, HIDDEN],
-        )
-        .tensor("embeddings.LayerNorm.weight", Dtype::F32, [HIDDEN])
-        .tensor("embeddings.LayerNorm.bias", Dtype::F32, [HIDDEN]);
-    for layer in 0..6 {
+            shape,
+        );
+    };
+    for (part, rows) in [
+        ("word_embeddings", vocabulary),
+        ("position_embeddings", positions),
+        ("token_type_embeddings", 2),
+    ] {
+        add(format!("embeddings.{part}.weight"), &[rows, hidden]);
+    }
+    add("embeddings.LayerNorm.weight".into(), &[hidden]);
+    add("embeddings.LayerNorm.bias".into(), &[hidden]);
+    for layer in 0..layers {
         let prefix = format!("encoder.layer.{layer}");
         for (part, out, inn) in [
-            ("attention.self.query", HIDDEN, HIDDEN),
-            ("attention.self.key", HIDDEN, HIDDEN),
-            ("attention.self.value", HIDDEN, HIDDEN),
-            ("attention.output.dense", HIDDEN, HIDDEN),
-            ("intermediate.dense", INNER, HIDDEN),
-            ("output.dense", HIDDEN, INNER),
+            ("attention.self.query", hidden, hidden),
+            ("attention.self.key", hidden, hidden),
+            ("attention.self.value", hidden, hidden),
+            ("attention.output.dense", hidden, hidden),
+            ("intermediate.dense", inner, hidden),
+            ("output.dense", hidden, inner),
         ] {
-            spec = spec
-                .tensor(format!("{prefix}.{part}.weight"), Dtype::F32, [out, inn])
-                .tensor(format!("{prefix}.{part}.bias"), Dtype::F32, [out]);
+            add(format!("{prefix}.{part}.weight"), &[out, inn]);
+            add(format!("{prefix}.{part}.bias"), &[out]);
         }
         for part in ["attention.output.LayerNorm", "output.LayerNorm"] {
-            spec = spec
-                .tensor(format!("{prefix}.{part}.weight"), Dtype::F32, [HIDDEN])
-                .tensor(format!("{prefix}.{part}.bias"), Dtype::F32, [HIDDEN]);
+            add(format!("{prefix}.{part}.weight"), &[hidden]);
+            add(format!("{prefix}.{part}.bias"), &[hidden]);
         }
     }
-    spec.tensor("pooler.dense.weight", Dtype::F32, [HIDDEN, HIDDEN])
-        .tensor("pooler.dense.bias", Dtype::F32, [HIDDEN])
+    add("pooler.dense.weight".into(), &[hidden, hidden]);
+    add("pooler.dense.bias".into(), &[hidden]);
+    spec
 }
 
 /// A small checkpoint with tied weights, views and many dtypes, in any format.
