@@ -36,7 +36,6 @@ mod cut;
 mod deliver;
 mod execution;
 mod failure;
-mod inflate;
 mod lane;
 mod mapped;
 mod open_shard;

@@ -1,11 +1,11 @@
 //! Running one chunk: reading its bytes into place.
 
+use tensorlift_storage::inflate;
 use tensorlift_tensor_meta::Extent;
 
 use super::chunk::{Chunk, ChunkSource, Part, Target};
 use super::deliver::{deliver, deliver_from, transform_bytes};
 use super::failure::Failure;
-use super::inflate::inflate;
 use super::lane::HeldLane;
 use super::scratch::zeroed;
 use super::staged::{fits_slot, run_staged, runs_of_one_group, stage_together};
@@ -19,7 +19,11 @@ pub(super) fn run<'a>(chunk: Chunk<'a>, tools: &mut Tools<'_, 'a>) -> Result<Ran
             let storage = tools.storage()?;
             let sums = tools.sums;
             decode(chunk.parts, len, tools.lane, |record| {
-                inflate(storage, extent, record)?;
+                let found = inflate(storage, extent.range(), record)?;
+                if found != record.len() {
+                    let (expected, found) = (record.len() as u64, found as u64);
+                    return Err(Failure::Decode { expected, found });
+                }
                 if let Some(sums) = sums {
                     sums.add_inflated(extent, record);
                 }

@@ -11,11 +11,12 @@ mod headers;
 mod locate;
 mod problem;
 
+use std::cmp::Ordering;
 use std::hash::BuildHasher;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::ErrorKind;
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
-use tensorlift_storage::{Anonymous, Cursor, Storage, StorageExt};
+use tensorlift_storage::{Anonymous, Storage, StorageExt, inflate};
 use tensorlift_tensor_meta::{Extent, Limits, Record, ShardId, Source};
 
 use crate::error::{EntryProblem, Error, Result};
@@ -230,25 +231,14 @@ impl<'a> Archive<'a> {
 
     fn inflate(&self, entry: ZipEntry, extent: Extent, declared: u64) -> Result<Anonymous> {
         let io = |source| Error::io("an entry of the archive", source);
-        let mut cursor = Cursor::new(self.storage);
-        cursor.seek(SeekFrom::Start(extent.offset)).map_err(io)?;
-        let mut stream = flate2::bufread::DeflateDecoder::new(cursor.take(extent.len));
         let mut bytes = Anonymous::new(declared as usize).map_err(io)?;
-        let problem = |found| self.error(entry, EntryProblem::Inflate { declared, found });
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match stream.read(&mut bytes[filled..]) {
-                Ok(0) => return Err(problem(format!("it ends after {filled}"))),
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(problem(error.to_string())),
-            }
-        }
-        match stream.read(&mut [0]) {
-            Ok(0) => Ok(bytes),
-            Ok(_) => Err(problem("it is longer".to_owned())),
-            Err(error) => Err(problem(error.to_string())),
-        }
+        let found = inflate(self.storage, extent.range(), &mut bytes).map_err(io)?;
+        let found = match found.cmp(&bytes.len()) {
+            Ordering::Equal => return Ok(bytes),
+            Ordering::Less => format!("it ends or is damaged after {found} bytes"),
+            Ordering::Greater => "it is longer".to_owned(),
+        };
+        Err(self.error(entry, EntryProblem::Inflate { declared, found }))
     }
 }
 
