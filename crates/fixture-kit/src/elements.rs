@@ -1,37 +1,17 @@
-//! The plain way to resolve a view, element by element: what readers are compared with.
+//! The elements of views and their byte order.
 
-use tensorlift_tensor_meta::Dtype;
+use tensorlift_tensor_meta::{Dtype, Layout};
 
-use crate::StorageView;
+use crate::{StorageView, oracle};
 
 /// The row-major bytes of a view of `storage`.
 pub(crate) fn gather(storage: &[u8], dtype: Dtype, shape: &[usize], view: &StorageView) -> Vec<u8> {
-    let size = dtype.byte_len().expect("views have whole-byte elements");
-    let mut out = Vec::new();
-    if !shape.contains(&0) {
-        let mut index = vec![0; shape.len()];
-        loop {
-            let steps = index
-                .iter()
-                .zip(&view.strides)
-                .map(|(i, stride)| i * stride);
-            let first = (view.offset + steps.sum::<usize>()) * size;
-            out.extend_from_slice(&storage[first..first + size]);
-            if !advance(&mut index, shape) {
-                break;
-            }
-        }
-    }
-    if view.conjugated {
-        let half = size / 2;
-        for element in out.chunks_exact_mut(size) {
-            flip_sign(&mut element[half..]);
-        }
-    }
-    if view.negated {
-        out.chunks_exact_mut(dtype.word_bytes()).for_each(flip_sign);
-    }
-    out
+    let layout = Layout::strided(shape, &view.strides[..]).expect("a view within its storage");
+    let layout = layout
+        .with_conjugated(view.conjugated)
+        .with_negated(view.negated);
+    let width = dtype.byte_len().expect("views have whole-byte elements");
+    oracle::row_major(&storage[view.offset * width..], dtype, &layout)
 }
 
 /// Turns little-endian words into big-endian ones, or back.
@@ -50,24 +30,6 @@ pub(crate) fn row_major(shape: &[usize]) -> Vec<usize> {
         strides[dimension - 1] = strides[dimension] * shape[dimension].max(1);
     }
     strides
-}
-
-/// Counts on in row-major order; false after the last index.
-fn advance(index: &mut [usize], shape: &[usize]) -> bool {
-    for (position, &size) in index.iter_mut().zip(shape).rev() {
-        *position += 1;
-        if *position < size {
-            return true;
-        }
-        *position = 0;
-    }
-    false
-}
-
-fn flip_sign(little_endian_float: &mut [u8]) {
-    if let Some(last) = little_endian_float.last_mut() {
-        *last ^= 0x80;
-    }
 }
 
 #[cfg(test)]

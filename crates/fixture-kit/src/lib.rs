@@ -21,6 +21,7 @@
 //! - [`pickle`] and [`zip`]: the assemblers below, for files that no recipe describes.
 //! - [`committed`]: the files that PyTorch and Python's safetensors wrote, with what they hold.
 //! - [`hostile`]: broken, lying and odd files, each with the verdict a reader must reach.
+//! - [`oracle`]: a tensor's bytes by the plainest way. [`seeds`]: what fuzzers start from.
 
 mod arbitrary;
 pub mod committed;
@@ -29,9 +30,11 @@ mod elements;
 mod expected;
 mod files;
 pub mod hostile;
+pub mod oracle;
 pub mod pickle;
 pub mod presets;
 pub mod safetensors;
+pub mod seeds;
 mod spec;
 pub mod torch;
 pub mod zip;

@@ -1,18 +1,17 @@
 //! The plainest way to get a tensor's bytes, and the proof that the fast way gets the same.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use flate2::Compression;
-use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
-use half::{bf16, f16};
 use proptest::prelude::*;
 use tensorlift_device::double::StagedDevice;
 use tensorlift_device::{GroupRules, HostDevice, VecDevice};
+use tensorlift_fixture_kit::oracle;
 use tensorlift_loader::{Cast, DtypePolicy, LoadOptions, Loaded, Mode};
 use tensorlift_storage::wrap::Chopped;
-use tensorlift_tensor_meta::{ByteOrder, Catalog, Dtype, Entry, Source};
+use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Source};
 
 use super::{Sample, samples};
 
@@ -22,102 +21,21 @@ pub(crate) fn deflate(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// Whether PyTorch has lazily negated tensors of this dtype.
 pub(crate) fn can_negate(dtype: Dtype) -> bool {
-    negate(dtype, &mut vec![0; dtype.alignment()])
-}
-
-/// Changes the sign of one element; false if its dtype has none here.
-fn negate(dtype: Dtype, bytes: &mut [u8]) -> bool {
-    macro_rules! as_type {
-        ($type:ty, $change:expr) => {{
-            let value = <$type>::from_le_bytes(bytes.try_into().unwrap());
-            bytes.copy_from_slice(&$change(value).to_le_bytes());
-        }};
-    }
-    match dtype {
-        Dtype::F16 => as_type!(f16, |value: f16| -value),
-        Dtype::BF16 => as_type!(bf16, |value: bf16| -value),
-        Dtype::F32 => as_type!(f32, |value: f32| -value),
-        Dtype::F64 => as_type!(f64, |value: f64| -value),
-        Dtype::I8 => as_type!(i8, i8::wrapping_neg),
-        Dtype::I32 => as_type!(i32, i32::wrapping_neg),
-        Dtype::I64 => as_type!(i64, i64::wrapping_neg),
-        Dtype::C32 | Dtype::BC32 | Dtype::C64 | Dtype::C128 => {
-            let part = part_of(dtype);
-            let (real, imaginary) = bytes.split_at_mut(part.alignment());
-            negate(part, real);
-            negate(part, imaginary);
-        }
-        _ => return false,
-    }
-    true
-}
-
-fn part_of(complex: Dtype) -> Dtype {
-    match complex {
-        Dtype::C32 => Dtype::F16,
-        Dtype::BC32 => Dtype::BF16,
-        Dtype::C64 => Dtype::F32,
-        _ => Dtype::F64,
-    }
+    use Dtype::{BC32, BF16, C32, C64, C128, F16, F32, F64, I8, I32, I64};
+    let floats = matches!(dtype, F16 | BF16 | F32 | F64 | C32 | BC32 | C64 | C128);
+    floats || matches!(dtype, I8 | I32 | I64)
 }
 
 /// The row-major little-endian bytes of an entry, element by element.
 pub(crate) fn expected(sample: &Sample, entry: &Entry) -> Vec<u8> {
-    let record = match &sample.catalog.record(entry).source {
-        Source::Stored(extent) => {
-            let range = extent.range();
-            sample.shards[extent.shard.index()][range.start as usize..range.end as usize].to_vec()
-        }
-        Source::Deflated { extent, .. } => {
-            let range = extent.range();
-            let bytes = &sample.shards[extent.shard.index()];
-            let mut inflated = Vec::new();
-            let compressed = &bytes[range.start as usize..range.end as usize];
-            DeflateDecoder::new(compressed)
-                .read_to_end(&mut inflated)
-                .unwrap();
-            inflated
-        }
-        Source::Inline { bytes, .. } => bytes.to_vec(),
-        other => panic!("{other:?} has no bytes"),
-    };
-    let from = entry.view().offset as usize;
-    let (layout, dtype) = (entry.layout(), entry.dtype());
-    let Some(element) = dtype.byte_len() else {
-        return record[from..][..entry.byte_len() as usize].to_vec();
-    };
-    let shape = layout.shape();
-    let mut row_major = vec![1; shape.len()];
-    for index in (1..shape.len()).rev() {
-        row_major[index - 1] = row_major[index] * shape[index];
-    }
-    let strides = layout.strides().unwrap_or(&row_major);
-    let mut bytes = Vec::new();
-    for number in 0..layout.elements() {
-        let (mut rest, mut position) = (number, 0);
-        for (&size, &stride) in shape.iter().zip(strides).rev() {
-            position += rest % size * stride;
-            rest /= size;
-        }
-        let mut value = record[from + position * element..][..element].to_vec();
-        if layout.byte_order() == ByteOrder::Big {
-            value
-                .chunks_mut(dtype.word_bytes())
-                .for_each(<[u8]>::reverse);
-        }
-        if layout.is_conjugated() {
-            negate(part_of(dtype), &mut value[element / 2..]);
-        }
-        if layout.is_negated() {
-            assert!(negate(dtype, &mut value));
-        }
-        bytes.extend(value);
-    }
-    bytes
+    let shard = &sample.shards[entry.extent().shard.index()];
+    let bytes = oracle::tensor(shard, &sample.catalog, entry);
+    bytes.expect("a tensor with bytes")
 }
 
-/// The same in the dtype that the policy asks for, which is the second.
+/// The same in the dtype that the policy requests, which is the second.
 fn expected_as(sample: &Sample, entry: &Entry, policy: &DtypePolicy) -> (Vec<u8>, Dtype) {
     let bytes = expected(sample, entry);
     let position = sample.catalog.position(entry.name()).unwrap();
