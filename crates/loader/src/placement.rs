@@ -3,12 +3,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use tensorlift_device::{Device, GroupRules, HostDevice};
-use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind};
+use tensorlift_tensor_meta::{Entry, Error, ErrorKind};
 
-/// The bytes added to each record for the alignment of its place.
-const PLACE_BYTES: u64 = 256;
-
-/// Which entry goes to which device.
+/// Which entry goes to which device; [`DeviceMap`](crate::DeviceMap) computes one by sizes.
 #[derive(Clone)]
 pub struct Placement {
     devices: Vec<Arc<dyn Device>>,
@@ -68,52 +65,6 @@ impl Placement {
         }))
     }
 
-    /// Fills one device after the other, in file order, each up to its number of bytes; entries
-    /// that share a record stay together.
-    ///
-    /// # Errors
-    /// [`ErrorKind::LimitExceeded`] if they do not fit; [`ErrorKind::Misuse`] if the number of
-    /// sizes is not that of devices.
-    pub fn by_size(
-        devices: Vec<Arc<dyn Device>>,
-        max_memory: &[u64],
-        catalog: &Catalog,
-    ) -> Result<Self, Error> {
-        if devices.len() != max_memory.len() {
-            let (found, expected) = (max_memory.len(), devices.len());
-            let found = format!("expected a size for each of {expected} devices, found {found}");
-            return Err(Error::new(ErrorKind::Misuse, found));
-        }
-        let mut device = 0;
-        let mut used = 0u64;
-        let mut of_record = HashMap::new();
-        for entry in catalog.entries() {
-            let record = entry.view().record;
-            if of_record.contains_key(&record) {
-                continue;
-            }
-            // Room for the alignment of each.
-            let bytes = catalog
-                .record(entry)
-                .len()
-                .unwrap_or(0)
-                .next_multiple_of(PLACE_BYTES);
-            while device < devices.len() && used.saturating_add(bytes) > max_memory[device] {
-                (device, used) = (device + 1, 0);
-            }
-            if device == devices.len() {
-                let found = format!("the devices' {max_memory:?} bytes are too few");
-                return Err(Error::new(ErrorKind::LimitExceeded, found)
-                    .with_tensor(entry.name())
-                    .with_remedy("raise the sizes, add a device, or select fewer tensors"));
-            }
-            used += bytes;
-            of_record.insert(record, device);
-        }
-        let assign = move |entry: &Entry| of_record.get(&entry.view().record).copied().unwrap_or(0);
-        Ok(Self::by(devices, assign))
-    }
-
     /// The devices.
     #[must_use]
     pub fn devices(&self) -> &[Arc<dyn Device>] {
@@ -150,7 +101,7 @@ impl fmt::Debug for Placement {
 
 #[cfg(test)]
 mod tests {
-    use tensorlift_tensor_meta::{Dtype, Extent, Layout, Record, ShardId, View};
+    use tensorlift_tensor_meta::{Catalog, Dtype, Extent, Layout, Record, ShardId, View};
 
     use super::*;
 
@@ -189,17 +140,5 @@ mod tests {
         assert_eq!(devices(&placement, &catalog), [1, 2, 1, 1, 0]);
         assert!(Placement::by_prefix(hosts(1), [("a", 0)]).is_err());
         assert!(Placement::by_prefix(hosts(1), [("", 1)]).is_err());
-    }
-
-    #[test]
-    fn devices_are_filled_one_after_the_other() {
-        let catalog = catalog(&["a", "b", "c", "d"]);
-        let placement = Placement::by_size(hosts(3), &[2100, 100, 9000], &catalog).unwrap();
-        assert_eq!(devices(&placement, &catalog), [0, 0, 2, 2]);
-        let error = Placement::by_size(hosts(2), &[2100, 1100], &catalog).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.tensor()),
-            (ErrorKind::LimitExceeded, Some("d"))
-        );
     }
 }
