@@ -70,7 +70,7 @@ fn load(path: PathBuf, device: CudaDevice) -> Result<Vec<Parameter>, Box<dyn Err
     let options = LoadOptions::default();
     let rules = [device.rules().exact(true)];
     let device_of = |entry: &Entry| parameter_of(entry.name()).map(|_| 0);
-    let plan = plan(&catalog, device_of, &rules, &options.planning())?;
+    let plan = plan(&catalog, device_of, &rules, &options)?;
     let plan = plan.assembled(&assembly(&catalog)?);
 
     let shards = [Shard::new(path, Arc::new(storage))];

@@ -213,7 +213,7 @@ impl<'d> Matched<'d> {
     /// One group for each parameter.
     fn plan(&self, catalog: &Catalog, options: &LoadOptions) -> Result<Plan, Error> {
         let rules = GroupRules::default().exact(true);
-        let options = options.planning().mode(Mode::Copy);
+        let options = options.clone().mode(Mode::Copy);
         let assign = |entry: &Entry| self.found.contains_key(entry.name()).then_some(0);
         plan(catalog, assign, &[rules], &options)
     }

@@ -20,7 +20,7 @@
 //!
 //! let host: Arc<dyn Device> = Arc::new(HostDevice::new());
 //! let options = LoadOptions::default();
-//! let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options.planning())?;
+//! let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options)?;
 //! let filled = execute(&plan, &catalog, &[shard], &[host], &options, &Control::default())?;
 //! let loaded = Loaded::new(catalog, &plan, filled, LoadReport::default());
 //! assert_eq!(loaded.tensor("pair")?.as_slice::<f32>()?, [1.0, 2.0]);
@@ -56,7 +56,7 @@ pub use element::Element;
 pub use execute::{FillError, Filled, Outcome, execute, fill, probe};
 pub use into::{LoadIntoError, LoadedInto, ParameterMemory, load_into};
 pub use loaded::Loaded;
-pub use options::{LoadOptions, Mode, PageCache, PlanOptions, Reader, Verify};
+pub use options::{LoadOptions, Mode, PageCache, Reader, Verify};
 pub use pattern::Pattern;
 pub use placement::Placement;
 pub use plan::{

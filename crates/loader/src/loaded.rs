@@ -69,7 +69,7 @@ impl Loaded {
     /// # let catalog = Arc::new(builder.finish());
     /// # let host: Arc<dyn Device> = Arc::new(HostDevice::new());
     /// # let options = LoadOptions::default();
-    /// # let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options.planning())?;
+    /// # let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options)?;
     /// # let filled = execute(&plan, &catalog, &[shard], &[host], &options, &Control::default())?;
     /// # let loaded = Loaded::new(catalog.clone(), &plan, filled, LoadReport::default());
     /// let (groups, places) = loaded.into_groups();

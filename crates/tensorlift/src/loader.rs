@@ -149,7 +149,7 @@ impl Loader<'_> {
         let assign = |entry: &Entry| self.selects(entry).then(|| self.placement.device_of(entry));
         let rules = self.placement.rules();
         let catalog = self.checkpoint.catalog();
-        let plan = plan(catalog, assign, &rules, &self.planned_options().planning())?;
+        let plan = plan(catalog, assign, &rules, &self.planned_options())?;
         if self.named && plan.places.is_empty() {
             let remedy = "select existing names, and conditions that they meet";
             return Err(self.refused("no tensor is selected", &[], remedy));

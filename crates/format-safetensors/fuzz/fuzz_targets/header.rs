@@ -134,7 +134,7 @@ fn loads(catalog: Catalog, file: &[u8]) {
     let options = LoadOptions::default()
         .memory_bytes(MEMORY_BYTES)
         .read_threads(1);
-    let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options.planning()).expect("a plan");
+    let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options).expect("a plan");
     let shard = Shard::new("input", Arc::new(MemoryStorage::new(file.to_vec())));
     let filled = execute(
         &plan,

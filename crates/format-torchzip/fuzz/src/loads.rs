@@ -55,7 +55,7 @@ fn load(
 ) -> Result<Loaded, Error> {
     let options = options.memory_bytes(MEMORY_BYTES).read_threads(1);
     let host: Arc<dyn Device> = Arc::new(host);
-    let plan = plan(catalog, |_| Some(0), &[host.rules()], &options.planning())?;
+    let plan = plan(catalog, |_| Some(0), &[host.rules()], &options)?;
     let shard = Shard::new("input", Arc::new(MemoryStorage::new(bytes.to_vec())));
     let control = Control::default();
     let filled = execute(&plan, catalog, &[shard], &[host], &options, &control)?;

@@ -7,21 +7,11 @@ use crate::dtype::DtypePolicy;
 
 pub use choices::{Mode, PageCache, Reader, Verify};
 
-/// The options of [`plan`](crate::plan()).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PlanOptions {
-    /// See [`LoadOptions::mode`].
-    pub mode: Mode,
-    /// See [`LoadOptions::merge_gap_bytes`].
-    pub merge_gap_bytes: u64,
-    /// See [`LoadOptions::row_major`].
-    pub row_major: bool,
-    /// See [`LoadOptions::dtype`].
-    pub dtype: DtypePolicy,
-}
-
 /// The options of a load; the defaults suit local disks.
+///
+/// [`plan`](crate::plan()) respects [`mode`](Self#structfield.mode),
+/// [`merge_gap_bytes`](Self#structfield.merge_gap_bytes), [`row_major`](Self#structfield.row_major)
+/// and [`dtype`](Self#structfield.dtype); the others concern execution.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LoadOptions {
@@ -180,52 +170,5 @@ impl LoadOptions {
 
     pub(crate) fn shared_budget(&self) -> Arc<Budget> {
         self.budget.clone().unwrap_or_else(Budget::process)
-    }
-
-    /// The part that planning needs.
-    #[must_use]
-    pub fn planning(&self) -> PlanOptions {
-        PlanOptions {
-            mode: self.mode,
-            merge_gap_bytes: self.merge_gap_bytes,
-            row_major: self.row_major,
-            dtype: self.dtype.clone(),
-        }
-    }
-}
-
-impl PlanOptions {
-    /// Sets [`mode`](Self::mode).
-    #[must_use]
-    pub const fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
-        self
-    }
-
-    /// Sets [`merge_gap_bytes`](Self::merge_gap_bytes).
-    #[must_use]
-    pub const fn merge_gap_bytes(mut self, bytes: u64) -> Self {
-        self.merge_gap_bytes = bytes;
-        self
-    }
-
-    /// Sets [`dtype`](Self::dtype).
-    #[must_use]
-    pub fn dtype(mut self, dtype: DtypePolicy) -> Self {
-        self.dtype = dtype;
-        self
-    }
-
-    /// Sets [`row_major`](Self::row_major).
-    #[must_use]
-    pub const fn row_major(mut self, row_major: bool) -> Self {
-        self.row_major = row_major;
-        self
-    }
-}
-
-impl Default for PlanOptions {
-    fn default() -> Self {
-        LoadOptions::default().planning()
     }
 }

@@ -11,7 +11,7 @@ use super::open_group::OpenGroup;
 use super::runs::{covering, runs, split};
 use super::{GroupMemory, Place, Plan, PlannedGroup, Segment, SegmentSource};
 use crate::dtype::{Cast, Casts};
-use crate::options::{Mode, PlanOptions};
+use crate::options::{LoadOptions, Mode};
 
 /// How many times the remaining entries are searched for the alignment that suits most of them.
 const ROUNDS: usize = 8;
@@ -79,7 +79,7 @@ pub(super) type GroupKey = (ShardId, u32, Option<Dtype>);
 pub(super) struct Terms<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) rules: &'a GroupRules,
-    pub(super) options: &'a PlanOptions,
+    pub(super) options: &'a LoadOptions,
     pub(super) casts: &'a Casts,
 }
 

@@ -18,7 +18,7 @@ use tensorlift_tensor_meta::{
 };
 
 use crate::dtype::Cast;
-use crate::options::PlanOptions;
+use crate::options::LoadOptions;
 
 use layout::{Terms, Wanted};
 
@@ -154,7 +154,7 @@ pub fn plan(
     catalog: &Catalog,
     mut assign: impl FnMut(&Entry) -> Option<usize>,
     rules: &[GroupRules],
-    options: &PlanOptions,
+    options: &LoadOptions,
 ) -> Result<Plan, Error> {
     plan_positions(catalog, |_, entry| assign(entry), rules, options)
 }
@@ -164,7 +164,7 @@ pub(crate) fn plan_positions(
     catalog: &Catalog,
     mut assign: impl FnMut(usize, &Entry) -> Option<usize>,
     rules: &[GroupRules],
-    options: &PlanOptions,
+    options: &LoadOptions,
 ) -> Result<Plan, Error> {
     let mut plan = Plan::default();
     let casts = options.dtype.casts(catalog)?;

@@ -182,9 +182,7 @@ fn what_is_no_plain_float_is_kept_and_listed() {
         offset += len;
     }
     let catalog = builder.finish();
-    let options = LoadOptions::default()
-        .dtype(DtypePolicy::To(Dtype::BF16))
-        .planning();
+    let options = LoadOptions::default().dtype(DtypePolicy::To(Dtype::BF16));
     let rules = [HostDevice::new().rules()];
     let plan = plan(&catalog, |_| Some(0), &rules, &options).unwrap();
     let names = |positions: &[usize]| -> Vec<String> {

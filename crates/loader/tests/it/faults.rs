@@ -197,13 +197,7 @@ fn cancelling_stops_within_one_chunk_of_each_thread() {
     let staged = StagedDevice::new(3, 16 << 10);
     let device: Arc<dyn Device> = Arc::new(staged.clone());
     let options = options();
-    let plan = plan(
-        &sample.catalog,
-        |_| Some(0),
-        &[device.rules()],
-        &options.planning(),
-    )
-    .unwrap();
+    let plan = plan(&sample.catalog, |_| Some(0), &[device.rules()], &options).unwrap();
     for cancel_after in [0, 1, 5, 60] {
         let cancel = CancelToken::new();
         let chunks = Arc::new(AtomicUsize::new(0));
@@ -245,13 +239,7 @@ fn progress_ends_at_all_bytes() {
     let control = Control::default().progress(progress);
     let device: Arc<dyn Device> = Arc::new(HostDevice::new());
     let options = options();
-    let plan = plan(
-        &sample.catalog,
-        |_| Some(0),
-        &[device.rules()],
-        &options.planning(),
-    )
-    .unwrap();
+    let plan = plan(&sample.catalog, |_| Some(0), &[device.rules()], &options).unwrap();
     execute(
         &plan,
         &sample.catalog,

@@ -371,7 +371,7 @@ fn destinations_that_do_not_fit_the_plan_are_misuse() {
     let sample = side_by_side(&[10]);
     let rules = [GroupRules::default().exact(true)];
     let options = LoadOptions::default();
-    let plan = tensorlift_loader::plan(&sample.catalog, |_| Some(0), &rules, &options.planning());
+    let plan = tensorlift_loader::plan(&sample.catalog, |_| Some(0), &rules, &options);
     let plan = plan.unwrap();
     for lens in [vec![], vec![9], vec![11], vec![10, 10]] {
         let mut memory: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len]).collect();

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tensorlift_device::GroupRules;
-use tensorlift_loader::{
-    GroupMemory, LoadOptions, Mode, Plan, PlanOptions, SegmentSource, Shard, plan,
-};
+use tensorlift_loader::{GroupMemory, LoadOptions, Mode, Plan, SegmentSource, Shard, plan};
 use tensorlift_storage::MemoryStorage;
 use tensorlift_storage::wrap::Counted;
 use tensorlift_tensor_meta::{
@@ -31,7 +29,7 @@ fn catalog(extents: &[(u64, usize)], dtype: Dtype) -> Catalog {
 }
 
 fn plan_all(catalog: &Catalog, merge_gap_bytes: u64) -> Plan {
-    let options = PlanOptions::default().merge_gap_bytes(merge_gap_bytes);
+    let options = LoadOptions::default().merge_gap_bytes(merge_gap_bytes);
     plan(catalog, |_| Some(0), &[GroupRules::default()], &options).unwrap()
 }
 
@@ -92,7 +90,7 @@ fn bytes_that_are_wanted_twice_pay_once() {
 
 /// The plan of the entries for which `wanted` holds, by position.
 fn plan_some(catalog: &Catalog, merge_gap_bytes: u64, wanted: impl Fn(usize) -> bool) -> Plan {
-    let options = PlanOptions::default().merge_gap_bytes(merge_gap_bytes);
+    let options = LoadOptions::default().merge_gap_bytes(merge_gap_bytes);
     let select = |entry: &tensorlift_tensor_meta::Entry| {
         let position = entry.name()[1..].parse().unwrap();
         wanted(position).then_some(0)
@@ -179,7 +177,7 @@ fn tied_entries_share_their_bytes() {
 #[test]
 fn views_in_a_mapping_allocate_nothing() {
     let catalog = catalog(&[(64, 100), (465, 100)], Dtype::F32);
-    let options = PlanOptions::default().mode(Mode::Map).merge_gap_bytes(0);
+    let options = LoadOptions::default().mode(Mode::Map).merge_gap_bytes(0);
     let plan = plan(&catalog, |_| Some(0), &[GroupRules::default()], &options).unwrap();
     assert_eq!(plan.groups[0].memory, GroupMemory::Mapped(ShardId::FIRST));
     assert_eq!((plan.places[0].group, plan.places[0].offset), (0, 64));
@@ -191,7 +189,7 @@ fn views_in_a_mapping_allocate_nothing() {
 #[test]
 fn a_device_that_is_not_there_is_misuse() {
     let catalog = catalog(&[(0, 1)], Dtype::U8);
-    let options = LoadOptions::default().planning();
+    let options = LoadOptions::default();
     let error = plan(&catalog, |_| Some(1), &[GroupRules::default()], &options).unwrap_err();
     assert_eq!(
         (error.kind(), error.tensor()),
@@ -273,7 +271,7 @@ proptest! {
         rules.tensor_alignment = alignment;
         rules.max_bytes = max_bytes;
         rules.one_dtype = one_dtype;
-        let options = PlanOptions::default().merge_gap_bytes(merge_gap_bytes);
+        let options = LoadOptions::default().merge_gap_bytes(merge_gap_bytes);
         let plan = plan(&sample.catalog, |_| Some(0), &[rules], &options).unwrap();
 
         let mut ends = vec![0; plan.groups.len()];

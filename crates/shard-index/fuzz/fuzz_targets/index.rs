@@ -151,7 +151,7 @@ fn merges_and_loads(index: &Index) {
     let options = LoadOptions::default()
         .memory_bytes(MEMORY_BYTES)
         .read_threads(1);
-    let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options.planning()).expect("a plan");
+    let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options).expect("a plan");
     let shard = |(number, len): (usize, &usize)| {
         let bytes = (0..*len).map(|at| byte(number, at)).collect::<Vec<_>>();
         Shard::new(

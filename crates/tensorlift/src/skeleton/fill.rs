@@ -105,7 +105,7 @@ impl Loader<'_> {
     fn plan_parts(&self, parts: &Parts, parameters: &Catalog, converts: bool) -> Result<Plan> {
         let rules: Vec<_> = self.placement.rules();
         let rules: Vec<_> = rules.into_iter().map(|rules| rules.exact(true)).collect();
-        let mut options = self.options.planning().mode(Mode::Copy);
+        let mut options = self.options.clone().mode(Mode::Copy);
         if converts {
             let dtypes = parts.dtypes.clone();
             options = options.dtype(DtypePolicy::by(move |entry: &Entry| {
