@@ -32,10 +32,11 @@ struct Flags {
     /// Rounds, in place of what the cases say
     #[arg(long)]
     rounds: Option<usize>,
-    /// About so many GiB for the large models, in place of 4
+    /// The size of large models in GiB, in place of 4
     #[arg(long)]
     gib: Option<f64>,
-    /// Take so many minutes, the writing of data included: begin no run that is expected to take
+    /// Take at most this many minutes, including writing data: begin no run that is expected to
+    /// take
     /// longer than what is left
     #[arg(long)]
     minutes: Option<f64>,

@@ -29,7 +29,7 @@ pub(crate) struct Checkpoint {
     pub(crate) expected: Checksum,
 }
 
-/// What stands beside the files, written last.
+/// The description beside the files, written last.
 #[derive(Serialize, Deserialize)]
 struct Stamp {
     recipe: String,
@@ -44,7 +44,7 @@ const STAMP: &str = "bench.json";
 const SUM: u32 = 2;
 
 impl Store {
-    /// The folder, made if need be, for so many bytes.
+    /// The folder, created if needed, with room for this many bytes.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -91,7 +91,7 @@ impl Store {
         Ok(stamp.at(&folder))
     }
 
-    /// Removes the oldest checkpoints until so many bytes fit into the budget.
+    /// Removes the oldest checkpoints until this many bytes fit into the budget.
     fn make_room(&self, bytes: u64) -> Result<()> {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.folder)? {

@@ -14,7 +14,7 @@ use crate::recipe::Recipe;
 pub enum Size {
     /// As the definitions say.
     Full,
-    /// Models of about so many GiB; what is small by definition stays.
+    /// The size of large models in GiB; small ones stay as they are.
     Gibibytes(f64),
     /// So small that nothing is measured, in one round.
     Smoke,

@@ -28,7 +28,7 @@ pub(crate) fn today() -> String {
     date(seconds.map_or(0, |seconds| seconds.as_secs() / 86_400))
 }
 
-/// The date so many days after 1970-01-01.
+/// The date this many days after 1970-01-01.
 fn date(mut days: u64) -> String {
     let mut year = 1970;
     let leap = |year: u64| {

@@ -80,7 +80,7 @@ impl Recipe {
         }
     }
 
-    /// A model of about so many GiB; what is small by definition stays.
+    /// A model of about this many GiB; small ones stay as they are.
     pub(crate) fn of_gibibytes(&self, gibibytes: f64) -> Self {
         let bytes = |recipe: &Self| recipe.spec(Format::safetensors()).total_bytes() as f64;
         let with_layers = |layers: usize| {

@@ -49,7 +49,7 @@ pub fn arbitrary_spec_of(format: Format) -> impl Strategy<Value = CheckpointSpec
                 spec.tensors.push(tensor);
             }
         }
-        // A file without a tensor is no checkpoint.
+        // A file without a tensor is not a checkpoint.
         spec.shards = spec.shards.min(spec.tensors.len());
         spec
     })
@@ -233,7 +233,7 @@ impl Draft {
             }
         }
         if offset == shared.elements {
-            // Nothing is left at the end of the storage.
+            // No elements are left at the end of the storage.
             match shape.first_mut() {
                 Some(first) => *first = 0,
                 None => shape.push(0),

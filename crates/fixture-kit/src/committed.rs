@@ -22,7 +22,7 @@ pub struct Committed {
     pub any_names: bool,
     /// Whether readers may list the tensors in any order.
     pub any_order: bool,
-    /// Some of the values that are no tensors, by their path.
+    /// Some of the values other than tensors, by their path.
     pub values: BTreeMap<String, Value>,
     /// The metadata of the file, where the test is about it.
     pub metadata: BTreeMap<String, String>,
@@ -139,10 +139,10 @@ fn list(value: &Value) -> &[Value] {
 
 fn text(value: &Value) -> String {
     let text = value.as_str().map(str::to_owned);
-    text.unwrap_or_else(|| panic!("expected.json: {value} is no string"))
+    text.unwrap_or_else(|| panic!("expected.json: {value} is not a string"))
 }
 
 fn number(value: &Value) -> u64 {
     let number = value.as_u64();
-    number.unwrap_or_else(|| panic!("expected.json: {value} is no number"))
+    number.unwrap_or_else(|| panic!("expected.json: {value} is not a number"))
 }

@@ -40,7 +40,7 @@ pub(crate) fn fill_elements(seed: u64, dtype: Dtype, offset: u64, out: &mut [u8]
 }
 
 fn word(seed: u64, index: u64) -> [u8; 8] {
-    // The finaliser of a counter-based generator: quick, and no two words are alike.
+    // The finaliser of a counter-based generator: fast, and no two words are equal.
     let mut x = seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

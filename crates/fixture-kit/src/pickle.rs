@@ -1,4 +1,4 @@
-//! A small pickle assembler: opcodes in, bytes out, no object ever made.
+//! A small pickle assembler: it turns opcodes into bytes, without objects.
 
 use std::collections::HashMap;
 
@@ -213,7 +213,7 @@ impl Writer {
         self.op(b'R')
     }
 
-    /// Gives the object below the top the state on top.
+    /// Sets the state on top on the object below it.
     pub fn build(&mut self) -> &mut Self {
         self.op(b'b')
     }
@@ -250,7 +250,7 @@ impl Writer {
         slot
     }
 
-    /// What `write` pushes: written and kept the first time, fetched from its slot later.
+    /// Pushes what `write` pushes: memoized the first time, fetched from its slot later.
     pub fn once(&mut self, key: &str, write: impl FnOnce(&mut Self)) -> &mut Self {
         if let Some(&slot) = self.memo.get(key.as_bytes()) {
             return self.get(slot);

@@ -1,4 +1,4 @@
-//! The recipes that tests and benches have in common.
+//! Recipes that tests and benches share.
 
 use tensorlift_tensor_meta::Dtype;
 

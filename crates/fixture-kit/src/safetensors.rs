@@ -7,16 +7,16 @@ use serde_json::Value;
 use crate::content::{CHUNK, fill_elements};
 use crate::{CheckpointSpec, TensorSpec};
 
-/// What a safetensors writer may choose.
+/// Options of a safetensors writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SafetensorsOptions {
-    /// The data begins at a multiple of this many bytes, by spaces behind the header. Default: 8.
+    /// The data begins at a multiple of this many bytes, by spaces after the header. Default: 8.
     pub alignment: usize,
-    /// More spaces behind the header, which shift the data out of that alignment. Default: 0.
+    /// More spaces after the header, which shift the data out of that alignment. Default: 0.
     pub extra_spaces: usize,
     /// Whether the header lists the tensors from the last to the first. Default: no.
     pub reversed_header: bool,
-    /// Whether the fields of each tensor stand in another order, with white space between them.
+    /// Whether the fields of each tensor are in another order, with white space between them.
     /// Default: no.
     pub odd_json: bool,
 }

@@ -16,15 +16,15 @@ use crate::{ExpectedTensor, torch};
 pub struct CheckpointSpec {
     /// The tensors, in the order in which they are written.
     pub tensors: Vec<TensorSpec>,
-    /// The storages that several tensors look at. Tensors without a view have their own.
+    /// The storages that several tensors view. Tensors without a view have their own.
     pub storages: Vec<SharedStorage>,
-    /// What the file says of itself; safetensors only.
+    /// The file's metadata; safetensors only.
     pub metadata: BTreeMap<String, String>,
     /// How it is written.
     pub format: Format,
     /// Into how many files; with more than one there is an index file beside them.
     pub shards: usize,
-    /// What the bytes follow from.
+    /// The seed of the bytes.
     pub seed: u64,
 }
 
@@ -37,7 +37,7 @@ pub struct TensorSpec {
     pub dtype: Dtype,
     /// The size of each dimension, in elements.
     pub shape: Vec<usize>,
-    /// What it looks at, or `None` for contiguous bytes of its own.
+    /// What it views, or `None` for its own contiguous bytes.
     pub view: Option<StorageView>,
     /// PyTorch's flag.
     pub requires_grad: bool,
@@ -45,10 +45,10 @@ pub struct TensorSpec {
     pub parameter: bool,
 }
 
-/// A storage that several tensors look at.
+/// A storage that several tensors view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedStorage {
-    /// The type of its elements, and of all tensors that look at it.
+    /// The type of its elements, and of all tensors that view it.
     pub dtype: Dtype,
     /// How many there are.
     pub elements: usize,
@@ -136,7 +136,7 @@ impl CheckpointSpec {
         }
     }
 
-    /// Adds a tensor with contiguous bytes of its own.
+    /// Adds a tensor with its own contiguous bytes.
     #[must_use]
     pub fn tensor(
         mut self,
@@ -181,7 +181,7 @@ impl CheckpointSpec {
         self
     }
 
-    /// Adds a tensor that looks at a storage.
+    /// Adds a tensor that views a storage.
     ///
     /// # Panics
     /// If there is no such storage.
@@ -213,7 +213,7 @@ impl CheckpointSpec {
         self
     }
 
-    /// Sets what the bytes follow from.
+    /// Sets the seed of the bytes.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -221,11 +221,11 @@ impl CheckpointSpec {
     }
 }
 
-/// # What it holds
+/// # Contents
 impl CheckpointSpec {
     /// Every tensor with its bytes, in the order in which a reader lists them: shard by shard,
-    /// each in file order. Quantized tensors have `<name>.scale` and `<name>.zero_point` behind
-    /// them.
+    /// each in file order. Quantized tensors are followed by `<name>.scale` and
+    /// `<name>.zero_point`.
     #[must_use]
     pub fn expected(&self) -> Vec<ExpectedTensor> {
         (0..self.shards)
@@ -309,8 +309,7 @@ impl CheckpointSpec {
         shard * count / self.shards..(shard + 1) * count / self.shards
     }
 
-    /// The storage that a tensor looks at, numbered over shared ones and own ones, and its
-    /// elements.
+    /// The storage that a tensor views, numbered across shared and own ones, and its elements.
     pub(crate) fn storage_of(&self, position: usize) -> (usize, usize) {
         let tensor = &self.tensors[position];
         match &tensor.view {
@@ -326,7 +325,7 @@ impl CheckpointSpec {
 }
 
 impl TensorSpec {
-    /// A tensor with contiguous bytes of its own.
+    /// A tensor with its own contiguous bytes.
     #[must_use]
     pub fn new(name: impl Into<String>, dtype: Dtype, shape: impl Into<Vec<usize>>) -> Self {
         Self {

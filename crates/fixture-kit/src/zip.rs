@@ -1,4 +1,4 @@
-//! A zip assembler with every field in the open, laid out as PyTorch lays its archives out.
+//! A zip assembler with access to every field, laid out like PyTorch's archives.
 //!
 //! [`ArchiveWriter`] streams honest archives of any size; [`RawArchive`] builds small ones whose
 //! fields may lie. The `zip` crate cannot write the latter, and is the oracle for the former.
@@ -18,10 +18,10 @@ pub const FLAG_ENCRYPTED: u16 = 0x0001;
 
 const LIMIT: u64 = 0xffff_ffff;
 
-/// What the headers say of an entry.
+/// The header of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryHeader {
-    /// The name as it stands in the archive.
+    /// The name in the archive.
     pub name: Vec<u8>,
     /// The general purpose flags.
     pub flags: u16,
@@ -65,7 +65,7 @@ impl EntryHeader {
         };
         let mut extra = Vec::new();
         if self.needs_zip64() {
-            // Both sizes, as the format wants them here.
+            // Both sizes, in the form of this header.
             extra.extend_from_slice(&[1, 0, 16, 0]);
             extra.extend_from_slice(&size.to_le_bytes());
             extra.extend_from_slice(&compressed.to_le_bytes());
@@ -79,7 +79,7 @@ impl EntryHeader {
         out
     }
 
-    /// The record behind the bytes.
+    /// The record after the bytes.
     #[must_use]
     pub fn descriptor(&self) -> Vec<u8> {
         let mut out = b"PK\x07\x08".to_vec();
@@ -157,7 +157,7 @@ pub struct EndRecords {
 }
 
 impl EndRecords {
-    /// The records, to stand at `offset`.
+    /// The records, for a position at `offset`.
     #[must_use]
     pub fn bytes(&self, offset: u64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -192,8 +192,8 @@ impl EndRecords {
     }
 }
 
-/// PyTorch's padding: an extra field that moves the bytes behind the local header to a multiple
-/// of `alignment`.
+/// PyTorch's padding: an extra field that moves the bytes after the local header to a multiple of
+/// `alignment`.
 ///
 /// `behind_name` is where the extra fields begin.
 #[must_use]
@@ -217,7 +217,7 @@ pub fn deflate(bytes: &[u8]) -> Vec<u8> {
 /// Takes the bytes of an entry, piece by piece.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
-/// Streams an archive as PyTorch writes it: sizes behind the bytes, padding before them, zip64
+/// Streams an archive as PyTorch writes it: sizes after the bytes, padding before them, zip64
 /// records at the end.
 #[derive(Debug)]
 pub struct ArchiveWriter<W> {
@@ -263,7 +263,7 @@ impl<W: Write> ArchiveWriter<W> {
         self.close(&header)
     }
 
-    /// Adds an entry of `size` bytes that `produce` hands out in pieces.
+    /// Adds an entry of `size` bytes that `produce` writes in pieces.
     ///
     /// # Errors
     /// Those of the writer.
@@ -289,7 +289,7 @@ impl<W: Write> ArchiveWriter<W> {
         self.close(&header)
     }
 
-    /// Writes the directory and hands the writer back.
+    /// Writes the directory and returns the writer.
     ///
     /// # Errors
     /// Those of the writer.
@@ -347,13 +347,13 @@ impl<W: Write> ArchiveWriter<W> {
 pub struct RawEntry {
     /// The header before the bytes, or `None` for an entry that only the directory knows.
     pub local: Option<EntryHeader>,
-    /// What stands in the archive.
+    /// The bytes in the archive.
     pub bytes: Vec<u8>,
-    /// The record behind the bytes.
+    /// The record after the bytes.
     pub descriptor: Vec<u8>,
     /// The header in the directory, or `None` for an entry that the directory does not list.
     pub listed: Option<EntryHeader>,
-    /// Whether the directory's offset is what `listed` says, and not where the entry is.
+    /// Whether the directory has the offset of `listed`, not that of the entry.
     pub lies_about_offset: bool,
 }
 
@@ -418,13 +418,13 @@ impl RawEntry {
 /// A small archive whose fields may lie.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawArchive {
-    /// What stands before the first entry.
+    /// Bytes before the first entry.
     pub prefix: Vec<u8>,
     /// The entries.
     pub entries: Vec<RawEntry>,
-    /// What stands between the last entry and the directory.
+    /// Bytes between the last entry and the directory.
     pub before_directory: Vec<u8>,
-    /// What stands behind the end records.
+    /// Bytes after the end records.
     pub suffix: Vec<u8>,
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Step {
     Clippy,
     /// The documentation builds without warnings
     Docs,
-    /// `unsafe` stands only where it may
+    /// `unsafe` is used only where it is permitted
     Unsafe,
     /// All tests pass
     Test,

@@ -1,4 +1,5 @@
-//! `unsafe` stands only where it may: the lint can be allowed anywhere, this cannot.
+//! `unsafe` is used only where it is permitted: the lint can be allowed anywhere, this check
+//! cannot.
 
 use std::fs;
 use std::path::Path;
@@ -12,12 +13,12 @@ const ALLOWED: [&str; 7] = [
     "crates/storage/src/os",
     "crates/device-cuda/src/driver",
     "crates/tensorlift-python/src/ffi",
-    // What is handed out there is raw pointers, and these look behind them as a user would.
+    // These crates expose raw pointers, and these tests read through them as a user would.
     "crates/device-cuda/tests",
     // candle's own loader, which these compare with, maps files.
     "crates/adapter-candle/examples",
     "benches/peers/src/builder.rs",
-    // A driver in C's clothes, never published.
+    // A driver with a C interface, never published.
     "crates/fake-cuda",
 ];
 /// Folders with source.
@@ -34,7 +35,7 @@ pub(super) fn run() -> Result<Outcome> {
         println!("{files} files, `unsafe` only in {}", ALLOWED.join(", "));
         return Ok(Outcome::Passed);
     }
-    Err(format!("`unsafe` where it may not stand:\n{}", found.join("\n")).into())
+    Err(format!("`unsafe` where it is not permitted:\n{}", found.join("\n")).into())
 }
 
 fn search(root: &Path, folder: &Path, files: &mut usize, found: &mut Vec<String>) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::{Result, flags};
 use reader::Reader;
 use verdict::{Judgement, Limits};
 
-/// Beyond this a process is stopped, lest it take the machine down.
+/// Beyond this a process is stopped, to protect the machine.
 const MEMORY_CEILING: u64 = 2 << 30;
 
 pub(crate) fn run(flags: &flags::Conform) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::{Result, flags};
 pub(super) struct Reader {
     pub(super) name: &'static str,
     start: Start,
-    /// Whether its misses are a failure of this run: peers only stand beside.
+    /// Whether its misses fail this run; those of peers do not.
     pub(super) counts: bool,
     /// Whether it knows PyTorch files only.
     pub(super) torch_only: bool,

@@ -2,7 +2,7 @@ use super::parts::{file_of, state_with, weight, weight_pickle};
 use super::{Case, Group};
 use crate::pickle::Writer;
 
-/// Adds small pickles that ask for much: depth, copies, slots, paths.
+/// Adds small pickles that request much: depth, copies, slots, paths.
 pub(super) fn add(all: &mut Vec<Case>) {
     let mut group = Group {
         prefix: "bomb",
@@ -81,22 +81,17 @@ fn depth(group: &mut Group<'_>) {
     ];
     for (name, push) in kinds {
         for depth in [20_000usize, 500_000] {
-            let why = format!("{depth} {name} stand within each other");
+            let why = format!("{depth} {name} are nested");
             group.either(&format!("deep-{name}-{depth}"), &why, move || {
                 beside(|writer| push(writer, depth))
             });
         }
     }
-    group.loads(
-        "deep-lists-500",
-        "500 lists stand within each other",
-        weight(),
-        || {
-            beside(|writer| {
-                writer.raw(&[b']'; 500]).raw(&[b'a'; 499]);
-            })
-        },
-    );
+    group.loads("deep-lists-500", "500 lists are nested", weight(), || {
+        beside(|writer| {
+            writer.raw(&[b']'; 500]).raw(&[b'a'; 499]);
+        })
+    });
     for depth in [20_000usize, 500_000] {
         let why = format!("the only tensor lies under {depth} dicts");
         group.either(&format!("deep-tensor-{depth}"), &why, move || {
@@ -130,22 +125,22 @@ fn doubling(group: &mut Group<'_>) {
     for (name, why, step) in [
         (
             "lists",
-            "a list holds a list twice, 100 times over",
+            "a list holds a list twice, 100 levels deep",
             b"](h\x00h\x00eq\x00".as_slice(),
         ),
         (
             "tuples",
-            "a tuple holds a tuple twice, 100 times over",
+            "a tuple holds a tuple twice, 100 levels deep",
             b"h\x00h\x00\x86q\x00",
         ),
         (
             "dicts",
-            "a dict holds a dict twice, 100 times over",
+            "a dict holds a dict twice, 100 levels deep",
             b"}(K\x00h\x00K\x01h\x00uq\x00",
         ),
         (
             "by-dup",
-            "a tuple holds a copy of its neighbour, 100 times over",
+            "a tuple holds a copy of its neighbour, 100 levels deep",
             b"h\x002\x86q\x00",
         ),
     ] {
@@ -175,7 +170,7 @@ fn doubling(group: &mut Group<'_>) {
     }
     group.either(
         "fan-out",
-        "ten lists of ten, ten times over, over a tensor",
+        "ten lists of ten, ten levels deep, around a tensor",
         || {
             let mut writer = Writer::new(2);
             weight_pickle_unmemoized(&mut writer);
@@ -223,7 +218,7 @@ fn doubling(group: &mut Group<'_>) {
     );
     group.either(
         "string-copies",
-        "one string of 1 MB stands 100,000 times in a list",
+        "one string of 1 MB is 100,000 times in a list",
         || {
             beside(|writer| {
                 writer.text(&"s".repeat(1 << 20)).put(200).op(b'0');
@@ -255,9 +250,9 @@ fn weight_pickle_unmemoized(writer: &mut Writer) {
 
 fn floods(group: &mut Group<'_>) {
     for (name, why, bytes) in [
-        ("none", "2,000,000 values stand in a list", b"N".as_slice()),
-        ("lists", "2,000,000 empty lists stand in a list", b"]"),
-        ("dicts", "2,000,000 empty dicts stand in a list", b"}"),
+        ("none", "2,000,000 values are in a list", b"N".as_slice()),
+        ("lists", "2,000,000 empty lists are in a list", b"]"),
+        ("dicts", "2,000,000 empty dicts are in a list", b"}"),
         ("dup", "a value is doubled 2,000,000 times", b"2"),
     ] {
         group.either(&format!("flood-{name}"), why, move || {

@@ -3,7 +3,7 @@ use super::{Case, Group};
 use crate::safetensors::raw_file;
 use crate::zip::{RawArchive, RawEntry};
 
-/// Adds files that are no checkpoint, under the names of checkpoints.
+/// Adds files that are not checkpoints, under the names of checkpoints.
 pub(super) fn add(all: &mut Vec<Case>) {
     for (prefix, file_name) in [
         ("foreign-safetensors", "model.safetensors"),
@@ -61,14 +61,10 @@ fn files() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("one-byte", "the file is one byte", vec![b'x']),
         (
             "lfs-pointer",
-            "a Git LFS pointer stands in place of the file",
+            "a Git LFS pointer is in place of the file",
             pointer.into(),
         ),
-        (
-            "html",
-            "a web page stands in place of the file",
-            page.into(),
-        ),
+        ("html", "a web page is in place of the file", page.into()),
         (
             "html-lower-case",
             "a web page without a doctype",
@@ -76,7 +72,7 @@ fn files() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ),
         (
             "json-error",
-            "a service's error stands in place of the file",
+            "a service's error is in place of the file",
             br#"{"error":"Repository not found"}"#.to_vec(),
         ),
         (

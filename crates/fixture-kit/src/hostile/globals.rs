@@ -4,8 +4,8 @@ use crate::pickle::Writer;
 
 /// Adds pickles that name code, at every place where a pickle can.
 ///
-/// A reader that runs none of it may list the tensor beside the attack or refuse the file; both
-/// are safe.
+/// A reader that runs none of it may list the tensor beside the attack or reject the file; both are
+/// safe.
 pub(super) fn add(all: &mut Vec<Case>) {
     let mut group = Group {
         prefix: "global",
@@ -90,13 +90,9 @@ fn command(writer: &mut Writer) -> &mut Writer {
 
 fn places(group: &mut Group<'_>) {
     let odd: [Odd; 21] = [
-        (
-            "bare",
-            "os.system stands there and is not called",
-            |writer| {
-                system(writer);
-            },
-        ),
+        ("bare", "os.system is named and not called", |writer| {
+            system(writer);
+        }),
         ("inst", "os.system is called by INST", |writer| {
             command(writer.mark()).raw(b"ios\nsystem\n");
         }),
@@ -364,7 +360,7 @@ fn alone(group: &mut Group<'_>) {
     );
     group.either(
         "after-stop",
-        "a second pickle behind the first calls os.system",
+        "a second pickle after the first calls os.system",
         || {
             let mut pickle = super::parts::state();
             let mut writer = Writer::new(2);
@@ -377,12 +373,7 @@ fn alone(group: &mut Group<'_>) {
 
 fn names(group: &mut Group<'_>) {
     for (name, why, module, class) in [
-        (
-            "unknown",
-            "a class that nobody knows",
-            "nobody.knows",
-            "Thing",
-        ),
+        ("unknown", "an unknown class", "nobody.knows", "Thing"),
         ("empty", "a class without a name", "", ""),
         ("non-ascii", "a class in another script", "модуль", "Класс"),
         (
@@ -471,7 +462,7 @@ fn names(group: &mut Group<'_>) {
 fn state(group: &mut Group<'_>) {
     group.loads(
         "namespace",
-        "an object of an unknown class stands beside",
+        "an object of an unknown class is beside the tensor",
         weight(),
         || {
             file_of(&state_with(2, |writer| {
@@ -483,15 +474,20 @@ fn state(group: &mut Group<'_>) {
             }))
         },
     );
-    group.loads("enum", "an enumeration stands beside", weight(), || {
-        file_of(&state_with(2, |writer| {
-            writer
-                .global("my.package", "Phase")
-                .int(2)
-                .tuple_of(1)
-                .reduce();
-        }))
-    });
+    group.loads(
+        "enum",
+        "an enumeration is beside the tensor",
+        weight(),
+        || {
+            file_of(&state_with(2, |writer| {
+                writer
+                    .global("my.package", "Phase")
+                    .int(2)
+                    .tuple_of(1)
+                    .reduce();
+            }))
+        },
+    );
     group.loads(
         "counter",
         "a mapping of an unknown class takes items",
@@ -516,7 +512,7 @@ fn state(group: &mut Group<'_>) {
     );
     group.loads(
         "script-module",
-        "a TorchScript archive whose code is no code",
+        "a TorchScript archive whose code is not code",
         weight(),
         || {
             let mut writer = Writer::new(2);

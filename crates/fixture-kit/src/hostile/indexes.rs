@@ -108,7 +108,7 @@ pub(super) fn add(all: &mut Vec<Case>) {
             "https://example.com/1.safetensors",
         ),
         ("index-itself", "a shard is the index", INDEX),
-        ("missing", "a shard is not there", "3.safetensors"),
+        ("missing", "a shard is missing", "3.safetensors"),
     ] {
         let mut files = folder(json!({"a": "1.safetensors", "b": target}));
         files.push(("outside.safetensors", shard("b")));
@@ -158,7 +158,7 @@ pub(super) fn add(all: &mut Vec<Case>) {
         ("empty", "the index is empty", String::new()),
         (
             "not-json",
-            "the index is no JSON",
+            "the index is not JSON",
             "weight_map: a".to_owned(),
         ),
         ("array", "the index is an array", "[]".to_owned()),
@@ -190,7 +190,7 @@ pub(super) fn add(all: &mut Vec<Case>) {
         ),
         (
             "deep",
-            "100,000 arrays stand in the index",
+            "100,000 arrays are in the index",
             format!(
                 "{{\"weight_map\":{}{}}}",
                 "[".repeat(100_000),
@@ -199,7 +199,7 @@ pub(super) fn add(all: &mut Vec<Case>) {
         ),
         (
             "deep-metadata",
-            "100,000 arrays stand in the metadata, never closed",
+            "100,000 arrays are in the metadata, never closed",
             format!("{{\"metadata\":{}", "[".repeat(100_000)),
         ),
     ];
@@ -253,7 +253,7 @@ pub(super) fn add(all: &mut Vec<Case>) {
         ],
     );
 
-    // What nothing decides.
+    // Cases that the format leaves open.
     add(
         "key-twice-same",
         "a tensor is mapped twice, to one shard",

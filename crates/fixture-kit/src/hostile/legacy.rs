@@ -101,7 +101,7 @@ fn sound(group: &mut Group<'_>) {
     group.loads("plain", "nothing is wrong", weight(), || parts().bytes());
     group.loads(
         "big-endian-machine",
-        "the machine is said to be big-endian, which PyTorch ignores",
+        "the machine is declared to be big-endian, which PyTorch ignores",
         weight(),
         || {
             file(|parts| {
@@ -256,7 +256,7 @@ fn heads(group: &mut Group<'_>) {
         });
     }
     for bit in (0..80).step_by(7) {
-        let why = format!("bit {bit} of the magic number is another one");
+        let why = format!("bit {bit} of the magic number differs");
         group.refused(&format!("magic-bit-{bit}"), &why, move || {
             file(|parts| parts.head[4 + bit / 8] ^= 1 << (bit % 8))
         });
@@ -276,7 +276,7 @@ fn heads(group: &mut Group<'_>) {
         });
         [&pickle[..], &pickle].concat()
     });
-    group.refused("magic-wrong", "the magic number is another one", || {
+    group.refused("magic-wrong", "the magic number differs", || {
         file(|parts| parts.head[5] ^= 1)
     });
     group.refused("magic-only", "the magic number alone", || {
@@ -398,7 +398,7 @@ fn storages(group: &mut Group<'_>) {
             });
         })
     });
-    group.refused("keys-missing", "the list of storages is not there", || {
+    group.refused("keys-missing", "the list of storages is missing", || {
         file(|parts| {
             parts.keys.clear();
             parts.storages.clear();
@@ -413,7 +413,7 @@ fn storages(group: &mut Group<'_>) {
     });
     group.refused(
         "storages-missing",
-        "the bytes of the storages are not there",
+        "the bytes of the storages are missing",
         || file(|parts| parts.storages.clear()),
     );
     group.refused(

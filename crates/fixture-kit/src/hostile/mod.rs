@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 
 use crate::ExpectedTensor;
 
-/// What the code in hostile files would make in the current folder if something ran it.
+/// The file that code in hostile files creates in the current folder if it is run.
 pub const CANARY: &str = "hostile-canary";
 
 /// A hostile or odd checkpoint.
@@ -42,14 +42,14 @@ pub struct Case {
     pub name: String,
     /// What to open, below the folder of the case; `.` for the folder itself.
     pub file_name: String,
-    /// What a reader must say.
+    /// The verdict that a reader must reach.
     pub verdict: Verdict,
-    /// What is wrong, or odd, about it.
+    /// Why it is wrong or odd.
     pub why: String,
     make: Box<dyn Fn() -> Vec<CaseFile> + Send + Sync>,
 }
 
-/// What a reader must say of a [`Case`].
+/// The verdict on a [`Case`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It loads, and these are its tensors.
@@ -59,7 +59,7 @@ pub enum Verdict {
     },
     /// It is an error.
     Refused,
-    /// Both are sensible: nothing in the formats decides, or a limit does.
+    /// Both are acceptable: the formats leave it open, or it depends on a limit.
     Either,
 }
 
@@ -73,7 +73,7 @@ pub struct CaseFile {
 }
 
 impl Case {
-    /// Its files, made anew.
+    /// Its files, generated at each call.
     #[must_use]
     pub fn files(&self) -> Vec<CaseFile> {
         (self.make)()
@@ -188,7 +188,7 @@ fn described_tensor(tensor: &ExpectedTensor) -> Value {
     })
 }
 
-/// Adds cases whose names begin alike and that are one file of one name.
+/// Adds cases with a common prefix, each one file of the same name.
 struct Group<'a> {
     prefix: &'static str,
     file_name: &'static str,

@@ -286,7 +286,7 @@ fn wrong_kinds(group: &mut Group<'_>) {
     );
     group.loads(
         "sets",
-        "sets and frozen sets stand beside",
+        "sets and frozen sets are beside the tensor",
         weight(),
         || {
             file_of(&state_with(4, |writer| {
@@ -308,7 +308,7 @@ fn numbers(group: &mut Group<'_>) {
         ("get-text", b"gabc\n"),
         ("put-negative", b"Np-1\n"),
     ] {
-        let why = format!("the argument of an opcode is no number, or no string: {name}");
+        let why = format!("the argument of an opcode is not a number, or no string: {name}");
         group.refused(name, &why, move || only(bytes));
     }
     for (name, why, bytes) in [

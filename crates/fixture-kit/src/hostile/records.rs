@@ -56,12 +56,12 @@ fn sizes(group: &mut Group<'_>) {
         ("count-negative", -4),
         ("count-min", i64::MIN),
     ] {
-        let why = format!("the storage is said to have {count} elements");
+        let why = format!("the storage is declared to have {count} elements");
         group.refused(name, &why, move || file(|tensor| tensor.count = count));
     }
     group.refused(
         "count-zero",
-        "the storage is said to be empty, the tensor is not",
+        "the storage is declared to be empty, the tensor is not",
         || file(|tensor| tensor.count = 0),
     );
     let odd_counts: [Odd; 5] = [
@@ -176,7 +176,7 @@ fn keys(group: &mut Group<'_>) {
         ("key-leading-zero", "00"),
         ("key-digit-of-other-script", "٠"),
     ] {
-        let why = format!("the storage is called {key:?}, which is not there");
+        let why = format!("the storage is called {key:?}, which is missing");
         group.refused(name, &why, move || {
             file(|tensor| tensor.key = key.to_owned())
         });

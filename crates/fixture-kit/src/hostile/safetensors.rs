@@ -5,7 +5,7 @@ use super::{Case, Group};
 use crate::ExpectedTensor;
 use crate::safetensors::raw_file;
 
-/// Adds one file for each rule of the format that it breaks, and the oddities that break none.
+/// Adds a file for each way to break a rule of the format, and odd files that break none.
 pub(super) fn add(all: &mut Vec<Case>) {
     let mut group = Group {
         prefix: "safetensors",
@@ -162,7 +162,7 @@ fn json(group: &mut Group<'_>) {
         ("unclosed", "the header is not closed", r#"{"a":{"dtype":"#),
         (
             "trailing-comma",
-            "a comma stands before the closing brace",
+            "a comma is before the closing brace",
             r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},}"#,
         ),
         (
@@ -172,17 +172,17 @@ fn json(group: &mut Group<'_>) {
         ),
         (
             "comment",
-            "a comment stands in the header",
+            "a comment is in the header",
             r#"{/**/"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#,
         ),
         (
             "two-values",
-            "two values stand in the header",
+            "two values are in the header",
             r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}{}"#,
         ),
         (
             "raw-control",
-            "a control character stands in a name",
+            "a control character is in a name",
             "{\"a\u{1}\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
         ),
         (
@@ -197,7 +197,7 @@ fn json(group: &mut Group<'_>) {
         ),
         (
             "byte-order-mark",
-            "a byte order mark stands first",
+            "a byte order mark is first",
             "\u{feff}{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
         ),
         (
@@ -247,7 +247,7 @@ fn json(group: &mut Group<'_>) {
     });
     for (name, open, close) in [("arrays", "[", "]"), ("objects", "{\"a\":", "}")] {
         for depth in [1000usize, 1_000_000] {
-            let why = format!("{depth} {name} stand within each other in place of a tensor");
+            let why = format!("{depth} {name} are nested in place of a tensor");
             group.refused(&format!("deep-{name}-{depth}"), &why, move || {
                 let inner = if open == "[" { "" } else { "0" };
                 let (open, close) = (open.repeat(depth), close.repeat(depth));
@@ -261,7 +261,7 @@ fn json(group: &mut Group<'_>) {
     }
     group.refused(
         "deep-metadata",
-        "100,000 arrays stand within the metadata",
+        "100,000 arrays are within the metadata",
         || {
             let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
             raw_file(format!("{{\"__metadata__\":{{\"x\":{deep}}}}}"), &[])
@@ -485,19 +485,19 @@ fn offsets(group: &mut Group<'_>) {
     for (name, why, a, b) in [
         (
             "gap-at-start",
-            "four bytes before the first tensor are nobody's",
+            "four bytes before the first tensor belong to none",
             (4, 8),
             (8, 16),
         ),
         (
             "gap-between",
-            "four bytes between the tensors are nobody's",
+            "four bytes between the tensors belong to none",
             (0, 8),
             (12, 16),
         ),
         (
             "gap-at-end",
-            "four bytes behind the last tensor are nobody's",
+            "four bytes after the last tensor belong to none",
             (0, 8),
             (8, 12),
         ),
@@ -558,12 +558,12 @@ fn undecided(group: &mut Group<'_>) {
     for (name, why, header) in [
         (
             "leading-space",
-            "white space stands before the brace",
+            "white space is before the brace",
             r#" {"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#,
         ),
         (
             "leading-newline",
-            "a line end stands before the brace",
+            "a line end is before the brace",
             "\n{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}",
         ),
         (
@@ -593,7 +593,7 @@ fn undecided(group: &mut Group<'_>) {
         ),
         (
             "positional",
-            "the fields of a tensor stand in a list",
+            "the fields of a tensor are in a list",
             r#"{"a":["F32",[2,2],[0,16]]}"#,
         ),
     ] {
@@ -633,7 +633,7 @@ fn undecided(group: &mut Group<'_>) {
     });
     group.either(
         "deep-unknown-field",
-        "10,000 arrays stand in an unknown field",
+        "10,000 arrays are in an unknown field",
         || {
             let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
             described(&format!(

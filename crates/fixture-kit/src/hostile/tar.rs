@@ -12,7 +12,7 @@ pub(super) fn add(all: &mut Vec<Case>) {
 
     group.loads("plain", "nothing is wrong", weight(), || tar_of(&members()));
     for (index, name) in ["storages", "tensors", "pickle"].into_iter().enumerate() {
-        let why = format!("the member {name} is not there");
+        let why = format!("the member {name} is missing");
         group.refused(&format!("no-{name}"), &why, move || {
             let mut members = members();
             members.remove(index);
@@ -38,7 +38,7 @@ pub(super) fn add(all: &mut Vec<Case>) {
             members[index].bytes.clear();
             tar_of(&members)
         });
-        let why = format!("the member {name} is said to be far longer than the file");
+        let why = format!("the member {name} is declared to be far longer than the file");
         group.refused(&format!("size-{name}"), &why, move || {
             let mut members = members();
             members[index].declared = Some("77777777777");
@@ -88,7 +88,7 @@ pub(super) fn add(all: &mut Vec<Case>) {
     }
     group.refused(
         "counts-lie",
-        "there are said to be 2^31 - 1 storages",
+        "there are declared to be 2^31 - 1 storages",
         || {
             let mut members = members();
             let one = pickled(|writer| {

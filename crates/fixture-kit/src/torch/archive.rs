@@ -7,7 +7,7 @@ use crate::content::{CHUNK, fill_elements};
 use crate::elements::swap;
 use crate::{CheckpointSpec, zip::ArchiveWriter};
 
-/// What a writer of PyTorch archives may choose.
+/// Options of a writer of PyTorch archives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZipOptions {
     /// The folder within the archive that holds everything. Default: `archive`.
@@ -16,15 +16,15 @@ pub struct ZipOptions {
     pub container: Container,
     /// Whether dots in names become nested containers. Default: no.
     pub nested: bool,
-    /// A key under which the whole state dict stands, beside `epoch` and `lr`. Default: none.
+    /// A key that holds the whole state dict, beside `epoch` and `lr`. Default: none.
     pub wrapper: Option<String>,
-    /// Whether values that are no tensors stand between the tensors. Default: no.
+    /// Whether values other than tensors are between the tensors. Default: no.
     pub extras: bool,
     /// The pickle protocol, from 2 on. Default: 2.
     pub protocol: u8,
     /// The alignment of storages in the archive; 0 leaves padding out. Default: 64.
     pub alignment: u64,
-    /// Whether entries are compressed, as by a second hand. Default: no.
+    /// Whether entries are compressed, as by another program. Default: no.
     pub deflated: bool,
     /// The order of the bytes of multi-byte elements. Default: little.
     pub byte_order: ByteOrder,

@@ -5,7 +5,7 @@ use crate::CheckpointSpec;
 use crate::content::{CHUNK, fill_elements};
 use crate::pickle::Writer;
 
-/// What a writer of the legacy format may choose.
+/// Options of a writer of the legacy format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LegacyOptions {
     /// What holds the tensors. Default: a `dict`.

@@ -21,11 +21,11 @@ pub(crate) const ZERO_POINT: i64 = 3;
 /// How PyTorch stores a dtype.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// In a storage class of its own, which counts elements.
+    /// In its own storage class, which counts elements.
     Typed(&'static str),
     /// In an untyped storage, which counts bytes; the rebuild function is told the dtype.
     Untyped(&'static str),
-    /// In a storage class of its own, rebuilt with a scale and a zero point.
+    /// In its own storage class, rebuilt with a scale and a zero point.
     Quantized(&'static str),
 }
 

@@ -19,7 +19,7 @@ pub enum Container {
     ModuleState,
 }
 
-/// The arguments of a tensor in a pickle, as they stand there; nothing need be true.
+/// The arguments of a tensor in a pickle, true or not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorPickle {
     /// Module and name of the storage class.

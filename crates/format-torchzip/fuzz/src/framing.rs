@@ -33,7 +33,7 @@ impl Flags {
     }
 }
 
-/// The archive that an input stands for, or `None` for one that is too short.
+/// The archive that an input describes, or `None` if it is too short.
 #[must_use]
 pub fn archive(input: &[u8]) -> Option<Vec<u8>> {
     let (&[flags, count], rest) = input.split_first_chunk()?;

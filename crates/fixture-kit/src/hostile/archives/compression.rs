@@ -37,13 +37,17 @@ pub(super) fn add(group: &mut Group<'_>) {
             changed(|archive| archive.entries[STORAGE] = deflated("archive/data/0", &[0; 8], 16))
         },
     );
-    group.refused("inflate-broken", "a storage is no deflate stream", || {
-        changed(|archive| {
-            let mut entry = RawEntry::deflated("archive/data/0", &weight_bytes());
-            entry.bytes.fill(0xff);
-            archive.entries[STORAGE] = entry;
-        })
-    });
+    group.refused(
+        "inflate-broken",
+        "a storage is not a deflate stream",
+        || {
+            changed(|archive| {
+                let mut entry = RawEntry::deflated("archive/data/0", &weight_bytes());
+                entry.bytes.fill(0xff);
+                archive.entries[STORAGE] = entry;
+            })
+        },
+    );
     group.refused("inflate-cut", "a deflate stream is cut", || {
         changed(|archive| {
             let mut entry = RawEntry::deflated("archive/data/0", &weight_bytes());
@@ -77,7 +81,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     );
     group.refused(
         "pickle-size-lies",
-        "the pickle is said to inflate to 2^62 bytes",
+        "the pickle is declared to inflate to 2^62 bytes",
         move || {
             changed(|archive| {
                 archive.entries[PICKLE] = deflated("archive/data.pkl", &state(), 1 << 62);

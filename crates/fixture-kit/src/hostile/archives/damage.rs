@@ -81,17 +81,17 @@ pub(super) fn byte_orders(group: &mut Group<'_>) {
             archive.entries[3] = RawEntry::stored("archive/version", b"99999999999\n");
         })
     });
-    group.either("version-text", "the version is no number", || {
+    group.either("version-text", "the version is not a number", || {
         changed(|archive| archive.entries[3] = RawEntry::stored("archive/version", b"new"))
     });
-    group.either("version-missing", "the version record is not there", || {
+    group.either("version-missing", "the version record is missing", || {
         changed(|archive| {
             archive.entries.remove(3);
         })
     });
     group.either(
         "alignment-text",
-        "the alignment record is no number",
+        "the alignment record is not a number",
         || {
             changed(|archive| {
                 let record = RawEntry::stored("archive/.storage_alignment", b"wide");

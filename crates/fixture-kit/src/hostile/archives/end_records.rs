@@ -8,47 +8,47 @@ pub(super) fn add(group: &mut Group<'_>) {
     let refused: [(&str, &str, Change); 9] = [
         (
             "end-offset-past-end",
-            "the directory is said to begin past the end",
+            "the directory is declared to begin past the end",
             |end| end.directory_offset = 1 << 40,
         ),
         (
             "end-offset-max",
-            "the directory is said to begin at the last number",
+            "the directory is declared to begin at the last number",
             |end| end.directory_offset = u64::MAX,
         ),
         (
             "end-offset-zero",
-            "the directory is said to begin at the first entry",
+            "the directory is declared to begin at the first entry",
             |end| end.directory_offset = 0,
         ),
         (
             "end-offset-off-by-one",
-            "the directory is said to begin a byte later",
+            "the directory is declared to begin a byte later",
             |end| end.directory_offset += 1,
         ),
         (
             "end-entries-more",
-            "there are said to be more entries than there are",
+            "there are declared to be more entries than there are",
             |end| end.entries += 1,
         ),
         (
             "end-entries-million",
-            "there are said to be 1,000,000 entries",
+            "there are declared to be 1,000,000 entries",
             |end| end.entries = 1_000_000,
         ),
         (
             "end-entries-max",
-            "there are said to be 2^64 - 1 entries",
+            "there are declared to be 2^64 - 1 entries",
             |end| end.entries = u64::MAX,
         ),
         (
             "locator-past-end",
-            "the zip64 record is said to be past the end",
+            "the zip64 record is declared to be past the end",
             |end| end.zip64_offset = Some(1 << 40),
         ),
         (
             "locator-max",
-            "the zip64 record is said to be at the last number",
+            "the zip64 record is declared to be at the last number",
             |end| end.zip64_offset = Some(u64::MAX),
         ),
     ];
@@ -59,32 +59,32 @@ pub(super) fn add(group: &mut Group<'_>) {
     let told_twice: [(&str, &str, Change); 9] = [
         (
             "end-size-zero",
-            "the directory is said to be empty",
+            "the directory is declared to be empty",
             |end| end.directory_size = 0,
         ),
         (
             "end-size-40-bits",
-            "the directory is said to have 2^40 bytes",
+            "the directory is declared to have 2^40 bytes",
             |end| end.directory_size = 1 << 40,
         ),
         (
             "end-offset-less",
-            "the directory is said to begin a byte earlier",
+            "the directory is declared to begin a byte earlier",
             |end| end.directory_offset -= 1,
         ),
         (
             "end-size-more",
-            "the directory is said to be longer than it is",
+            "the directory is declared to be longer than it is",
             |end| end.directory_size += 1,
         ),
         (
             "end-size-less",
-            "the directory is said to be shorter than it is",
+            "the directory is declared to be shorter than it is",
             |end| end.directory_size -= 1,
         ),
         (
             "end-size-max",
-            "the directory is said to have 2^64 - 1 bytes",
+            "the directory is declared to have 2^64 - 1 bytes",
             |end| end.directory_size = u64::MAX,
         ),
         (
@@ -94,7 +94,7 @@ pub(super) fn add(group: &mut Group<'_>) {
         ),
         (
             "locator-zero",
-            "the zip64 record is said to be the first entry",
+            "the zip64 record is declared to be the first entry",
             |end| end.zip64_offset = Some(0),
         ),
         (
@@ -126,7 +126,7 @@ pub(super) fn add(group: &mut Group<'_>) {
             });
         }
     }
-    group.refused("end-missing", "the end records are not there", || {
+    group.refused("end-missing", "the end records are missing", || {
         let mut bytes = archive().bytes();
         let end = find(&bytes, b"PK\x06\x06").expect("there is a zip64 record");
         bytes.truncate(end);
@@ -138,7 +138,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     });
     group.refused(
         "end-comment-long",
-        "the comment is said to be longer than the file",
+        "the comment is declared to be longer than the file",
         || {
             let mut bytes = archive().bytes();
             let len = bytes.len();
@@ -148,7 +148,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     );
     group.refused(
         "end-disks",
-        "the archive is said to be split over disks",
+        "the archive is declared to be split over disks",
         || {
             let mut bytes = archive().bytes();
             let end = find(&bytes, b"PK\x05\x06").expect("there is an end record");
@@ -227,12 +227,12 @@ pub(super) fn add(group: &mut Group<'_>) {
     );
     group.refused(
         "bytes-before",
-        "100 bytes stand before the first entry",
+        "100 bytes are before the first entry",
         || changed(|archive| archive.prefix = vec![b'x'; 100]),
     );
     group.refused(
         "bytes-before-unaware",
-        "100 bytes stand before an archive that does not know of them",
+        "100 bytes are before an archive whose offsets do not count them",
         || {
             let mut bytes = vec![b'x'; 100];
             bytes.extend(archive().bytes());
@@ -241,7 +241,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     );
     group.loads(
         "bytes-between",
-        "100 bytes stand before the directory",
+        "100 bytes are before the directory",
         weight(),
         || changed(|archive| archive.before_directory = vec![b'x'; 100]),
     );

@@ -73,7 +73,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     }
     group.refused(
         "zip64-extra-missing",
-        "sizes are said to be in a zip64 field that is not there",
+        "sizes are declared to be in a zip64 field that is missing",
         || {
             let mut bytes = archive().bytes();
             let storage = nth(&bytes, b"PK\x01\x02", STORAGE).expect("there is a directory");
@@ -155,7 +155,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     );
     group.refused(
         "descriptor-missing",
-        "the data descriptor is not there",
+        "the data descriptor is missing",
         || changed(|archive| archive.entries[STORAGE].descriptor.clear()),
     );
     group.refused(
@@ -219,7 +219,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     );
     group.refused(
         "unlisted-entry",
-        "an entry stands in the file that the directory does not list",
+        "the file has an entry that the directory does not list",
         || {
             changed(|archive| {
                 let mut hidden = RawEntry::stored("archive/data/1", b"hidden");

@@ -75,7 +75,7 @@ fn sound(group: &mut Group<'_>) {
         },
     );
     group.loads("comment", "the archive has a comment", weight(), || {
-        ended(|end| end.comment = b"written by a second hand".to_vec())
+        ended(|end| end.comment = b"written by another program".to_vec())
     });
     group.loads(
         "no-zip64",
@@ -111,7 +111,7 @@ fn sound(group: &mut Group<'_>) {
     );
     group.loads(
         "no-descriptors",
-        "sizes stand before the bytes",
+        "sizes are before the bytes",
         weight(),
         || {
             changed(|archive| {
@@ -126,7 +126,7 @@ fn sound(group: &mut Group<'_>) {
     );
     group.loads(
         "other-records",
-        "entries of other kinds stand beside",
+        "entries of other kinds are in the archive",
         weight(),
         || {
             changed(|archive| {

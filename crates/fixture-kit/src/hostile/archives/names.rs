@@ -34,7 +34,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     group.refused("pickle-empty", "data.pkl is empty", || {
         changed(|archive| archive.entries[PICKLE] = RawEntry::stored("archive/data.pkl", b""))
     });
-    group.refused("storage-missing", "the storage is not there", || {
+    group.refused("storage-missing", "the storage is missing", || {
         changed(|archive| {
             archive.entries.remove(STORAGE);
         })

@@ -20,16 +20,12 @@ pub(super) fn add(group: &mut Group<'_>) {
             archive.entries.push(twin);
         })
     });
-    group.refused(
-        "overlap-next",
-        "an entry reaches into the one behind it",
-        || {
-            listed(STORAGE, |header| {
-                header.size += 60;
-                header.compressed += 60;
-            })
-        },
-    );
+    group.refused("overlap-next", "an entry reaches into the next one", || {
+        listed(STORAGE, |header| {
+            header.size += 60;
+            header.compressed += 60;
+        })
+    });
     group.refused(
         "past-directory",
         "an entry reaches into the directory",
@@ -74,7 +70,7 @@ pub(super) fn add(group: &mut Group<'_>) {
         ("offset-max", u64::MAX),
         ("offset-wraps", u64::MAX - 29),
     ] {
-        let why = format!("an entry is said to be at {offset}, where none is");
+        let why = format!("an entry is declared to be at {offset}, where none is");
         group.refused(name, &why, move || {
             listed(STORAGE, |header| header.offset = offset)
         });

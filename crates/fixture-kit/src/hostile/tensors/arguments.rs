@@ -221,7 +221,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     }
     group.loads(
         "state-none",
-        "values that are no tensors stand beside",
+        "values other than tensors are beside the tensor",
         weight(),
         || {
             file_of(&state_with(2, |writer| {

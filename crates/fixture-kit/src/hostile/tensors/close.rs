@@ -117,7 +117,7 @@ pub(super) fn add(group: &mut Group<'_>) {
     );
     group.loads(
         "keys-bytes-and-text",
-        "a key of bytes stands beside the same text",
+        "a key of bytes is beside the same text",
         named(&["b'w'", "w"]),
         || {
             dict(&[

@@ -198,13 +198,13 @@ fn layouts(group: &mut Group<'_>) {
     for (name, why, size, stride) in [
         (
             "huge-expanded",
-            "one element stands for 4 TiB by a stride of zero",
+            "one element becomes 4 TiB by a stride of zero",
             vec![1i64 << 40],
             vec![0i64],
         ),
         (
             "huge-overlapping",
-            "overlapping rows stand for 2^60 elements",
+            "overlapping rows become 2^60 elements",
             vec![1 << 30, 1 << 30, 2],
             vec![0, 0, 1],
         ),
