@@ -1,4 +1,4 @@
-//! Loads model checkpoints into candle: every tensor in place when the builder is there.
+//! Loads model checkpoints into candle: every tensor is loaded when the builder is returned.
 //!
 //! ```no_run
 //! use candle_core::{DType, Device};
@@ -18,10 +18,12 @@
 //! and dtype, and a tensor is a view of it.
 //! So a living tensor keeps the other tensors of its allocation in memory.
 //!
-//! [`skeleton_of`] records what a model asks for, without memory: to compare it with a checkpoint,
+//! [`skeleton_of`] records what a model requests, without memory: to compare it with a checkpoint,
 //! or to fill it by rules.
-//! [`Weights`] is the longer way: it says which names a model asked for, which it left unused and
-//! which it missed, and serves models that ask for the shares of a rank.
+//! [`Weights`] gives more control: it lists the names that a model requested, left unused or
+//! missed, and serves models that request the shares of a rank.
+//!
+//! Not supported: dtypes that candle lacks, and strided tensors without a copy.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -37,7 +39,7 @@ use candle_nn::VarBuilder;
 pub use recorder::skeleton_of;
 pub use weights::{ShardedVarBuilder, Weights};
 
-/// Loads every tensor of a checkpoint in a dtype, for models that are built by a [`VarBuilder`].
+/// Loads every tensor of a checkpoint in a dtype, for models that are built with a [`VarBuilder`].
 ///
 /// # Errors
 /// As [`Weights::load_as`].

@@ -13,7 +13,7 @@ use tensorlift::{
 
 use crate::memory;
 
-/// The tensors of a checkpoint as candle tensors, and which of them a model asked for.
+/// The tensors of a checkpoint as candle tensors, with a record of those that a model requested.
 ///
 /// Cheap to clone; all clones record into one list.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Weights {
     shared: Arc<Shared>,
 }
 
-/// A builder for models that ask for the share of one rank of several.
+/// A builder for models that request the share of a rank.
 pub type ShardedVarBuilder = VarBuilderArgs<'static, Weights>;
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Weights {
     /// Loads every tensor of a file, a folder, an index file or a model in the Hugging Face cache
     /// to a device of candle's.
     ///
-    /// Dtypes stay as they are in the files until a tensor is asked for in another one.
+    /// Dtypes stay as in the files until a tensor is requested in another one.
     ///
     /// # Errors
     /// As [`Checkpoint::open`] and [`Loader::load`]; [`ErrorKind::Unsupported`] for a device that
@@ -117,7 +117,7 @@ impl Weights {
     }
 }
 
-/// # Handing out
+/// # Tensors
 impl Weights {
     /// A builder for candle models.
     #[must_use]
@@ -125,13 +125,13 @@ impl Weights {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
     }
 
-    /// A builder for models that ask for shares, as candle's tensor parallel layers do.
+    /// A builder for models that request shares, as candle's tensor-parallel layers do.
     #[must_use]
     pub fn sharded_var_builder(&self, dtype: DType, device: &Device) -> ShardedVarBuilder {
         VarBuilderArgs::new_with_args(self.clone(), dtype, device)
     }
 
-    /// The tensor of this name, recorded as asked for.
+    /// The tensor of this name, recorded as requested.
     ///
     /// # Errors
     /// If it is not in the checkpoint, or has a dtype that candle does not have.
@@ -153,15 +153,15 @@ impl Weights {
     }
 }
 
-/// # Looking back
+/// # Records
 impl Weights {
-    /// The names that were asked for, sorted.
+    /// The requested names, sorted.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
         self.asked_mut().iter().cloned().collect()
     }
 
-    /// The names of the checkpoint that nobody asked for, sorted.
+    /// The names of the checkpoint that were not requested, sorted.
     #[must_use]
     pub fn unused(&self) -> Vec<String> {
         let asked = self.asked_mut();
@@ -173,7 +173,7 @@ impl Weights {
             .collect()
     }
 
-    /// The names that were asked for and are not in the checkpoint, sorted.
+    /// The requested names that the checkpoint lacks, sorted.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let mut asked = self.asked();
@@ -181,7 +181,7 @@ impl Weights {
         asked
     }
 
-    /// What the load took, and how it was done.
+    /// The report of the load.
     #[must_use]
     pub fn report(&self) -> &LoadReport {
         &self.shared.report
@@ -266,7 +266,7 @@ impl Backend for Weights {
         }
         let len = size / world_size;
         let share = tensor.narrow(dim, rank * len, len)?;
-        // A copy of its own, so that the whole can be freed.
+        // A copy, so that the whole allocation can be freed.
         share.force_contiguous()?.to_device(device)?.to_dtype(dtype)
     }
 

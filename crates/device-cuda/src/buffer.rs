@@ -18,16 +18,16 @@ use crate::error::{failed, misuse};
 
 /// The memory of a finished group, shared: cheap to clone, freed with its last clone.
 ///
-/// All its bytes have arrived, and the host has seen that, so any stream may read them without
-/// waiting for anything.
-/// Once an address was given away ([`address`](Self::address), a slice, DLPack), the memory is
-/// freed only after all work on the device that was enqueued before.
+/// All its bytes have arrived and the host has waited for them, so any stream may read them without
+/// waiting.
+/// Once an address was handed out ([`address`](Self::address), a slice, DLPack), the memory is
+/// freed only after all work that was enqueued on the device before.
 #[derive(Clone, Debug)]
 pub struct CudaBuffer {
     memory: Arc<DeviceMemory>,
 }
 
-/// # Asking
+/// # Properties
 impl CudaBuffer {
     /// The memory of a group, if it is one of a CUDA device, and finished.
     #[must_use]
@@ -60,7 +60,7 @@ impl CudaBuffer {
 
     /// The device address of the first byte, a `CUdeviceptr`; 0 for an empty buffer.
     ///
-    /// It is good as long as any clone of the buffer lives.
+    /// It is valid while any clone of the buffer lives.
     #[must_use]
     pub fn address(&self) -> u64 {
         self.memory.expose()
@@ -102,10 +102,10 @@ impl CudaBuffer {
 
 /// # Closing gaps
 impl CudaBuffer {
-    /// A copy of a strided tensor in memory of its own, row-major and without gaps, made on the
-    /// device; `start` is its first byte here.
+    /// A copy of a strided tensor in separate memory, row-major and without gaps, made on the
+    /// device; `start` is its first byte in this buffer.
     ///
-    /// Of a rank's shares this leaves nothing else once the loaded group is dropped.
+    /// For a rank's shares, only the copies remain once the loaded group is dropped.
     ///
     /// # Errors
     /// If the tensor is not inside, its elements share bytes, or the device failed or has not
@@ -143,7 +143,7 @@ impl CudaBuffer {
     }
 }
 
-/// # Handing on
+/// # Sharing
 impl CudaBuffer {
     /// The elements in a range of bytes as a slice of cudarc on a stream of the caller's, which
     /// must be of the device's primary context.
@@ -218,7 +218,7 @@ impl CudaBuffer {
             NoSlice::Context => "the stream is not of the device's primary context".into(),
             NoSlice::Owner => "the memory belongs to the caller already".into(),
             NoSlice::Range => format!(
-                "bytes {range:?} of {} are no whole, aligned elements of {element} bytes",
+                "bytes {range:?} of {} are not whole, aligned elements of {element} bytes",
                 self.len()
             ),
         };

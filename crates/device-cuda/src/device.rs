@@ -12,14 +12,14 @@ use crate::options::CudaOptions;
 use crate::report::CudaReport;
 use crate::start::{Start, Started};
 
-/// A CUDA device as a place for tensors.
+/// A CUDA device to load tensors to.
 ///
-/// The driver starts on a thread of its own from the moment the device is named; what needs the
-/// driver waits for it. So name the device before the checkpoint is opened.
+/// The driver starts on its own thread when the device is created, and calls that need it wait for
+/// it. So create the device before the checkpoint is opened.
 ///
 /// Cheap to clone. Its lanes (pinned slots, streams, events) are made by the first load, as many
 /// as that can use, and reused by the next ones: a process that loads again keeps the device.
-/// Everything is given back with the last clone and load; loaded tensors alone hold no lanes.
+/// Everything is released with the last clone and load; loaded tensors hold no lanes.
 #[derive(Clone)]
 pub struct CudaDevice {
     inner: Arc<Inner>,
@@ -39,8 +39,8 @@ impl CudaDevice {
     ///
     /// # Errors
     /// [`DeviceError::DriverMissing`], and [`DeviceError::Unavailable`] for a driver that is too
-    /// old. A number that is not there and a driver that does not start are errors of the first
-    /// call that needs the driver, or of [`wait`](Self::wait).
+    /// old. A missing number and a driver that does not start are errors of the first call that
+    /// needs the driver, or of [`wait`](Self::wait).
     pub fn new(ordinal: usize) -> Result<Self, DeviceError> {
         Self::options(ordinal).build()
     }
@@ -66,14 +66,13 @@ impl CudaDevice {
     /// Waits until the driver has started.
     ///
     /// # Errors
-    /// [`DeviceError::Unavailable`] for a number that is not there, or a driver that does not
-    /// start.
+    /// [`DeviceError::Unavailable`] for a missing number, or a driver that does not start.
     pub fn wait(&self) -> Result<(), DeviceError> {
         self.inner.started().map(drop)
     }
 }
 
-/// # Asking devices
+/// # Properties
 impl CudaDevice {
     /// The device's number.
     #[must_use]
@@ -102,7 +101,7 @@ impl CudaDevice {
         })
     }
 
-    /// Bytes that can be allocated now, as far as the driver knows.
+    /// Bytes that can be allocated now, according to the driver.
     ///
     /// # Errors
     /// If the driver does not start, or does not answer.
@@ -114,10 +113,10 @@ impl CudaDevice {
 
 /// # Filling memory of the caller's
 impl CudaDevice {
-    /// A group in memory that the caller holds: for a [`Device`] that gives it out where the
-    /// loader allocates, and so reads weights again to the same addresses.
+    /// A group in memory of the caller: for a [`Device`] that returns it when the loader allocates,
+    /// so that weights are loaded to the same addresses again.
     ///
-    /// It waits for what the memory is to come after, and allocates nothing on the device.
+    /// It waits for the work that must precede writes, and allocates nothing on the device.
     /// If the load fails, or is cancelled, what the memory then holds is unspecified.
     ///
     /// # Errors
@@ -145,7 +144,7 @@ impl Inner {
         self.started().map(|started| &started.context)
     }
 
-    /// Makes the lanes for a load of so many bytes; their memory is touched while the driver may
+    /// Makes the lanes for a load of this many bytes; their memory is touched while the driver may
     /// still be starting.
     pub(crate) fn make_lanes(&self, bytes: u64) -> Result<(), DeviceError> {
         self.lanes.make_for(bytes, || self.context())
@@ -189,7 +188,7 @@ impl Device for CudaDevice {
     }
 }
 
-/// Allocates, and tells a full device from one that failed.
+/// Allocates, and distinguishes a full device from one that failed.
 pub(crate) fn allocate(stream: &Arc<Stream>, bytes: usize) -> Result<DeviceMemory, DeviceError> {
     let context = stream.context();
     DeviceMemory::new(stream, bytes).map_err(|error| match error.is_out_of_memory() {

@@ -44,8 +44,8 @@ pub const HOST: DlDevice = DlDevice { kind: 1, id: 0 };
 
 /// A tensor to export.
 ///
-/// Nothing here reads the memory. Whoever takes the export reads it, and relies on the address
-/// being good for the layout as long as the owner lives.
+/// Nothing here reads the memory. The consumer of the export reads it, and relies on the address
+/// being valid for the layout while the owner lives.
 #[derive(Clone, Debug)]
 pub struct Tensor<'a> {
     /// The address of the first element, on the device.
@@ -125,7 +125,7 @@ fn counts(sizes: &[usize]) -> Result<Box<[i64]>, DlpackError> {
 fn row_major(shape: &[i64]) -> Box<[i64]> {
     let mut strides = vec![1i64; shape.len()];
     for dim in (1..shape.len()).rev() {
-        // Only tensors without elements get here with a product that does not fit.
+        // The product overflows only for tensors without elements.
         strides[dim - 1] = strides[dim].saturating_mul(shape[dim].max(1));
     }
     strides.into()

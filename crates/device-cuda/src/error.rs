@@ -1,4 +1,4 @@
-//! The driver's refusals as a device's.
+//! Errors of the driver as errors of a device.
 
 use tensorlift_device::DeviceError;
 
@@ -39,7 +39,7 @@ pub(crate) fn failed(
     }
 }
 
-/// The caller's own mistake.
+/// A mistake of the caller.
 pub(crate) fn misuse(
     ordinal: usize,
     operation: impl Into<String>,

@@ -10,8 +10,7 @@ use crate::error::failed;
 
 /// One allocation on a CUDA device, being filled or finished.
 ///
-/// Every [`Group`] is [`Any`](std::any::Any), so it can be told from others; [`CudaBuffer::of`]
-/// does that.
+/// Every [`Group`] is [`Any`](std::any::Any); [`CudaBuffer::of`] downcasts to it.
 pub struct CudaGroup {
     pub(crate) memory: Arc<DeviceMemory>,
     /// Gone once the group is finished, so that tensors do not hold the lanes.

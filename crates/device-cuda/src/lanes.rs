@@ -16,13 +16,13 @@ pub(crate) const SLOTS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Lanes {
     slot_bytes: usize,
-    /// More than this are never made.
+    /// The most lanes that are made.
     most: usize,
     pub(crate) pool: LanePool<Lane>,
     made: Mutex<Made>,
 }
 
-/// What was made so far.
+/// The lanes made so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Made {
     pub(crate) lanes: usize,
@@ -53,7 +53,7 @@ impl Lanes {
         *self.lock()
     }
 
-    /// Makes as many lanes as a load of so many bytes can use, unless they are there.
+    /// Makes as many lanes as a load of this many bytes can use, unless they exist.
     ///
     /// Their memory is touched before the context is asked for, which may have to wait for the
     /// driver.
@@ -97,7 +97,7 @@ impl Lanes {
         HostMemory::touched(lanes * SLOTS * self.slot_bytes, self.slot_bytes)
     }
 
-    /// The slots of so many lanes, or of fewer where less memory can be pinned.
+    /// The slots of this many lanes, or of fewer if less memory can be pinned.
     fn pin(
         &self,
         wanted: usize,

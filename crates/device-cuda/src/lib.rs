@@ -22,7 +22,7 @@
 //! Exactly one feature names the CUDA version that is asked of the driver, by default 12.0: to
 //! choose another, turn the default features off.
 //!
-//! It runs no kernels: dtype conversion will narrow a chunk in its pinned slot, right before
+//! It runs no kernels: the loader narrows elements in their pinned slot, right before
 //! [`Lane::copy`](tensorlift_device::Lane::copy) begins, and widen it on the same stream after.
 //!
 //! [`Device`]: tensorlift_device::Device

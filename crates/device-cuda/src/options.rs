@@ -7,7 +7,7 @@ use crate::CudaDevice;
 /// The page size that slots are multiples of, as direct reads ask for it.
 const PAGE_BYTES: usize = 4096;
 
-/// Options of a [`CudaDevice`]; each has a default that suits most.
+/// Options of a [`CudaDevice`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CudaOptions {
     pub(crate) ordinal: usize,
@@ -31,7 +31,7 @@ pub enum Gds {
     /// is not opened otherwise.
     #[default]
     Auto,
-    /// Wherever a first read proves it, even if cuFile only imitates it.
+    /// For every file whose first reads succeed, even if cuFile copies through the host.
     On,
     /// Never.
     Off,
@@ -54,7 +54,7 @@ impl CudaOptions {
     /// as many as there are cores, at most 16.
     ///
     /// From 12 readers on, an H100 was fed at 0.9 of its bus.
-    /// Small loads make fewer lanes, and so do systems that do not pin as much.
+    /// Small loads and systems that pin less memory make fewer lanes.
     #[must_use]
     pub fn lanes(mut self, lanes: usize) -> Self {
         self.lanes = lanes.clamp(1, 256);
@@ -75,7 +75,7 @@ impl CudaOptions {
     /// The least alignment of every tensor in bytes, rounded up to a power of two, at most 256;
     /// 16 by default.
     ///
-    /// Some kernels want 256. A tensor that lies otherwise in its file costs one more copy.
+    /// Some kernels need 256. A tensor with another alignment in its file costs one more copy.
     #[must_use]
     pub fn tensor_alignment(mut self, bytes: usize) -> Self {
         // What the driver aligns an allocation to.
@@ -92,7 +92,7 @@ impl CudaOptions {
         self
     }
 
-    /// Whether all tensors of a group have one dtype, as some frameworks want; not by default.
+    /// Whether all tensors of a group have one dtype, as some frameworks need; not by default.
     #[must_use]
     pub fn one_dtype(mut self, one: bool) -> Self {
         self.one_dtype = one;
@@ -115,7 +115,7 @@ impl CudaOptions {
     }
 }
 
-/// Readers that a load to a GPU wants: with 12 to 16 the bus is the limit.
+/// Readers of a load to a GPU: with 12 to 16 the bus is the limit.
 pub(crate) fn readers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(16))
 }

@@ -1,4 +1,4 @@
-//! What there is, and what opening it cost.
+//! The devices of this machine, and the cost of opening one.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use crate::driver::{self, DeviceInfo};
 use crate::error::opening;
 use crate::files;
 
-/// What opening a device cost, and what it offers.
+/// The cost of opening a device, and its properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CudaReport {
     /// The device, as loads name it.
     pub device: String,
-    /// The name that its maker gave it.
+    /// The name of the model.
     pub model: String,
     /// Whether the driver takes many copies in one call (`cuMemcpyBatchAsync`).
     pub batched_copies: bool,
-    /// What asking for GPUDirect Storage has found so far.
+    /// The state of GPUDirect Storage so far.
     pub gds: GdsReport,
     /// Starting the driver, beside other work.
     pub opening: Duration,
@@ -33,11 +33,11 @@ pub struct CudaReport {
     pub pinned_by: Option<&'static str>,
 }
 
-/// What asking for GPUDirect Storage has found.
+/// The state of GPUDirect Storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GdsReport {
-    /// No load has asked.
+    /// No load has needed it.
     NotAsked,
     /// cuFile is open; it may refuse files one by one.
     Opened {
@@ -56,12 +56,15 @@ pub enum GdsReport {
 impl fmt::Display for GdsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            GdsReport::NotAsked => f.write_str("GPUDirect Storage was not asked for"),
+            GdsReport::NotAsked => f.write_str("GPUDirect Storage was not needed"),
             GdsReport::Opened { took } => {
                 write!(f, "GPUDirect Storage is used, opened in {took:.1?}")
             }
             GdsReport::Refused { reason, took } => {
-                write!(f, "no GPUDirect Storage: {reason}; asking took {took:.1?}")
+                write!(
+                    f,
+                    "no GPUDirect Storage: {reason}; checking took {took:.1?}"
+                )
             }
         }
     }
@@ -88,7 +91,7 @@ impl fmt::Display for CudaReport {
     }
 }
 
-/// The driver and its devices, found without touching any of them.
+/// The driver and its devices, found without using any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Survey {
@@ -96,8 +99,8 @@ pub struct Survey {
     pub driver_version: u32,
     /// The devices.
     pub devices: Vec<DeviceInfo>,
-    /// What would let cuFile reach storage directly, if anything: found in files of the system,
-    /// without asking cuFile.
+    /// How cuFile could reach storage directly, if at all: from files of the system, without asking
+    /// cuFile.
     pub direct_storage: Option<&'static str>,
 }
 

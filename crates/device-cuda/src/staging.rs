@@ -1,4 +1,4 @@
-//! The way into a group: the hot path.
+//! Copies into a group: the hot path.
 
 use std::sync::Arc;
 
@@ -61,14 +61,14 @@ impl CudaGroup {
     }
 }
 
-/// A lane in the hands of one reading thread, to which the context is current meanwhile.
+/// A lane of one reading thread, to which the context is current meanwhile.
 ///
 /// A chunk takes three calls of the driver: the copy, the record of an event behind it, and later
 /// the wait for that event.
 struct CudaLane<'a> {
     /// Taken out by `drop` alone.
     lane: Option<driver::Lane>,
-    /// What was asked of the slot last.
+    /// The length requested of the slot last.
     len: usize,
     memory: &'a Arc<DeviceMemory>,
     device: &'a Inner,
@@ -95,9 +95,7 @@ impl Lane for CudaLane<'_> {
         let Some(lane) = &mut self.lane else {
             return Ok(());
         };
-        // Conversion of the dtype docks here: the slot holds the bytes as the file has them. What
-        // is to be narrowed is narrowed in place, with shorter runs; what is to be widened is
-        // widened by a kernel on the lane's stream, behind the copy.
+        // The slot holds the bytes that arrive; the loader narrows elements in it before this call.
         lane.copy(self.memory, runs).map_err(|error| {
             let bytes: usize = runs.iter().map(|run| run.len).sum();
             failed(self.device.ordinal(), format!("copy {bytes} bytes"))(error)

@@ -1,7 +1,7 @@
-//! The driver's start, on a thread of its own.
+//! Starting the driver on its own thread.
 //!
-//! `cuInit` and the primary context take 0.12 to 0.25 s on an H100, and need nothing of a
-//! checkpoint: its files are opened, parsed and planned meanwhile.
+//! `cuInit` and the primary context take 0.12 to 0.25 s on an H100, and do not depend on the
+//! checkpoint, which is opened, parsed and planned meanwhile.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -23,7 +23,7 @@ pub(crate) struct Started {
 pub(crate) struct Start {
     ordinal: usize,
     outcome: OnceLock<Outcome>,
-    /// Taken out by the first who waits.
+    /// Taken by the first thread that waits.
     thread: Mutex<Option<JoinHandle<Outcome>>>,
 }
 
@@ -37,7 +37,7 @@ impl Start {
         Ok(Self {
             ordinal,
             outcome: OnceLock::new(),
-            // Without a thread to spare, the first who waits starts it.
+            // If the system refuses a thread, the first thread that waits starts it.
             thread: Mutex::new(thread.spawn(move || start(ordinal)).ok()),
         })
     }

@@ -1,4 +1,4 @@
-//! One suite that every device passes, offered to those who write their own.
+//! A suite that every device passes, for implementors of devices.
 //!
 //! ```
 //! use tensorlift_device::{HostDevice, conformance};
@@ -21,7 +21,7 @@ const CHUNK: usize = 20_000;
 /// Checks a device; `bytes` reads a finished group back.
 ///
 /// # Panics
-/// If the device breaks a promise of the seam.
+/// If the device breaks a promise of the traits.
 pub fn check(device: &dyn Device, bytes: impl Fn(&dyn Group) -> Vec<u8>) {
     assert!(!device.name().is_empty());
     let rules = device.rules();
@@ -54,7 +54,7 @@ pub fn check(device: &dyn Device, bytes: impl Fn(&dyn Group) -> Vec<u8>) {
     }
 }
 
-/// Groups of each dtype that the device takes; which ones is its own affair, if there is one.
+/// Groups of each dtype that the device accepts, of which there must be one.
 fn every_dtype(device: &dyn Device, bytes: &impl Fn(&dyn Group) -> Vec<u8>) {
     let mut taken = 0;
     for &dtype in Dtype::ALL {
@@ -119,12 +119,12 @@ fn fill(group: &mut dyn Group, content: &(dyn Fn(usize) -> u8 + Sync)) {
 }
 
 fn lend(staging: &dyn Staging) -> Box<dyn Lane + '_> {
-    staging.lane().expect("a lane comes free")
+    staging.lane().expect("a lane is free")
 }
 
 /// Sends bytes through one slot, as two runs where there is more than one byte.
 fn send(lane: &mut dyn Lane, start: usize, len: usize, content: &dyn Fn(usize) -> u8) {
-    let bytes = lane.slot(len).expect("a slot comes free");
+    let bytes = lane.slot(len).expect("a slot is free");
     assert_eq!(bytes.len(), len);
     (bytes.iter_mut().enumerate()).for_each(|(i, b)| *b = content(start + i));
     let runs = [(0, len / 2), (len / 2, len - len / 2)].map(|(from, len)| CopyRun {
@@ -135,18 +135,18 @@ fn send(lane: &mut dyn Lane, start: usize, len: usize, content: &dyn Fn(usize) -
     lane.copy(&runs).expect("the copy starts");
 }
 
-/// Lanes that are lent and given back unused, and groups that are dropped in the middle.
+/// Lanes that are returned unused, and groups that are dropped while they are filled.
 fn drop_half_filled(device: &dyn Device) {
     for _ in 0..20 {
         let mut group = allocate(device, 10_000);
         if let Destination::Staged(staging) = group.destination() {
             let mut lane = lend(staging);
-            lane.slot(1).expect("a slot comes free");
+            lane.slot(1).expect("a slot is free");
             drop(lane);
             let mut lane = lend(staging);
             send(lane.as_mut(), 0, staging.slot_bytes().min(10_000), &|_| 1);
             let too_large = staging.slot_bytes().checked_add(1).expect("no such slot");
-            // A device may make larger slots than it says, but must not lie about one.
+            // A device may have larger slots than it says, but must return the requested length.
             if let Ok(bytes) = lane.slot(too_large) {
                 assert_eq!(bytes.len(), too_large);
             }
@@ -162,7 +162,7 @@ fn scatter(device: &dyn Device, bytes: &impl Fn(&dyn Group) -> Vec<u8>) {
         return;
     };
     let mut lane = lend(staging);
-    let slot = lane.slot(100).expect("a slot comes free");
+    let slot = lane.slot(100).expect("a slot is free");
     (slot.iter_mut().enumerate()).for_each(|(i, b)| *b = i as u8);
     let run = |from, to, len| CopyRun { from, to, len };
     let runs = [

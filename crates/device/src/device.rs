@@ -13,10 +13,10 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// The name, for reports: `"host"`, `"cuda:0"`.
     fn name(&self) -> String;
 
-    /// What the loader must respect when it divides tensors into groups.
+    /// The rules by which the loader divides tensors into groups.
     fn rules(&self) -> GroupRules;
 
-    /// Refuses a load that cannot fit, before a byte of it is read.
+    /// Rejects a load that cannot fit, before a byte of it is read.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
@@ -32,18 +32,19 @@ pub trait Device: Send + Sync + fmt::Debug {
     fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError>;
 }
 
-/// What a device demands of its groups.
+/// A device's rules for groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupRules {
-    /// The least alignment of a tensor within its group, in bytes, a power of two; its element
-    /// size holds beside it. Groups themselves begin at least as well aligned.
+    /// The least alignment of a tensor within its group, in bytes, a power of two; the size of its
+    /// element applies too. Groups themselves begin at least as well aligned.
     pub tensor_alignment: usize,
     /// Whether all tensors of a group must have one dtype.
     pub one_dtype: bool,
     /// The most bytes of one group, unless a single tensor is larger.
     pub max_bytes: u64,
-    /// How many threads should read files that are in the page cache; none: the loader's default.
+    /// How many threads should read files that are in the page cache; by default, the loader
+    /// decides.
     pub readers: Option<usize>,
     /// Whether every tensor has a group of exactly its bytes, from the first one on, with its
     /// elements in row-major order; [`GroupRequest::entry`] then says which tensor it is.
@@ -208,9 +209,9 @@ pub enum Destination<'a> {
     Staged(&'a dyn Staging),
 }
 
-/// The way into one group that the host cannot write: lanes of staging slots.
+/// Access to a group that the host cannot write: lanes of staging slots.
 pub trait Staging: Sync {
-    /// Lends a lane to the calling thread; waits while others hold all of them.
+    /// Lends a lane to the calling thread; waits while all are in use.
     ///
     /// A thread holds one lane at a time, so no two threads can wait for each other.
     ///
@@ -272,7 +273,7 @@ impl<'a> Pull<'a> {
     }
 }
 
-/// What a device made of a [`Pull`].
+/// The outcome of a [`Pull`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pulled {
@@ -287,7 +288,7 @@ pub enum Pulled {
 ///
 /// For each chunk: [`slot`](Self::slot), fill it, [`copy`](Self::copy). What changes bytes on the
 /// way to the device, as a conversion of the dtype, does so in the slot, between the two.
-/// Dropped, the lane waits for its copies and is free again.
+/// When dropped, the lane waits for its copies and is released.
 pub trait Lane {
     /// The next slot, once its last copies are done: `len` bytes of host memory, aligned to 4,096
     /// bytes where the device can choose, with arbitrary content.

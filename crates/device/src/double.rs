@@ -1,7 +1,7 @@
-//! Test doubles: devices on host memory that behave as others do.
+//! Test doubles: devices on host memory that behave like others.
 //!
-//! They prove that the seam carries devices which this crate does not know, and let those who
-//! write loaders test without hardware.
+//! They show that the traits support devices unknown to this crate, and let loaders be tested
+//! without hardware.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use crate::{
     Staging,
 };
 
-/// A device that, like a GPU, is reached only by copies from a few staging slots.
+/// A device that, like a GPU, is written only by copies from a few staging slots.
 ///
 /// It fails on demand, and counts what is alive.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl StagedDevice {
         self
     }
 
-    /// The same device with other demands on groups.
+    /// The same device with other rules for groups.
     #[must_use]
     pub fn with_rules(mut self, rules: GroupRules) -> Self {
         self.rules = rules;
@@ -211,7 +211,7 @@ impl Staging for StagedGroup {
 
 struct StagedLane<'a> {
     memory: Vec<u8>,
-    /// What was asked of the slot last.
+    /// The length requested of the slot last.
     len: usize,
     group: &'a StagedGroup,
 }

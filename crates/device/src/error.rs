@@ -3,7 +3,7 @@ use std::io;
 use tensorlift_tensor_meta::{BoxError, Error, ErrorKind};
 use thiserror::Error as ThisError;
 
-/// A device's refusal.
+/// Why a device failed.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum DeviceError {
@@ -48,7 +48,7 @@ pub enum DeviceError {
     Failed {
         /// The device.
         device: String,
-        /// What was tried, as in "copy 8 bytes".
+        /// What failed, as in "copy 8 bytes".
         operation: String,
         /// The device's own error.
         source: BoxError,
@@ -69,7 +69,7 @@ impl From<DeviceError> for Error {
     fn from(error: DeviceError) -> Self {
         let remedy = match &error {
             DeviceError::OutOfMemory { .. } | DeviceError::Allocation { .. } => {
-                "select fewer tensors, free memory, or place some on another device"
+                "select fewer tensors, free memory, or place some tensors on another device"
             }
             DeviceError::DriverMissing { .. } => "load to the host instead, or install the driver",
             DeviceError::Unavailable { .. } => "load to the host instead, or repair the driver",

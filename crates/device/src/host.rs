@@ -2,7 +2,7 @@ use tensorlift_storage::{Anonymous, os};
 
 use crate::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules, HostPool};
 
-/// Host memory: huge pages advised, and 2 MiB aligned where it is as long as one.
+/// Host memory with advised huge pages, aligned to 2 MiB if it is as long as one.
 #[derive(Clone, Debug)]
 pub struct HostDevice {
     tensor_alignment: usize,
@@ -29,12 +29,12 @@ impl HostDevice {
 
     /// Aligns every tensor to at least this many bytes, rounded up to a power of two: 64 suits
     /// vector code.
-    /// A tensor that lies otherwise in its file gets a place of its own, at the cost of a read of
-    /// its own.
+    /// A tensor with another alignment in its file gets a separate place, at the cost of a separate
+    /// read.
     #[must_use]
     pub const fn with_tensor_alignment(mut self, bytes: usize) -> Self {
         self.tensor_alignment = match bytes.checked_next_power_of_two() {
-            // A page is the most that the start of a group promises.
+            // A group's start is aligned to a page at most.
             Some(bytes) if bytes <= 4096 => bytes,
             _ => 4096,
         };
@@ -43,14 +43,14 @@ impl HostDevice {
 }
 
 impl HostDevice {
-    /// Gives every tensor an allocation of its own, so that each can be freed alone.
+    /// Gives every tensor its own allocation, so that each can be freed separately.
     #[must_use]
     pub const fn with_exact_groups(mut self) -> Self {
         self.exact = true;
         self
     }
 
-    /// Takes memory from a pool, and lets it go back there with the last tensor in it.
+    /// Takes memory from a pool, and returns it there with the last tensor in it.
     #[must_use]
     pub fn with_pool(mut self, pool: HostPool) -> Self {
         self.pool = Some(pool);
@@ -71,8 +71,8 @@ impl Device for HostDevice {
         }
     }
 
-    /// Refuses more than the system says it can give: it would hand the memory out all the same,
-    /// and end the process half-way.
+    /// Rejects more memory than the system says it has: the system would grant it anyway, and kill
+    /// the process later.
     fn reserve(&self, bytes: u64) -> Result<(), DeviceError> {
         let Some(free) = os::available_memory() else {
             return Ok(());
@@ -162,7 +162,7 @@ mod tests {
         let free = os::available_memory().unwrap();
         let pool = HostPool::new(usize::MAX);
         let device = HostDevice::new().with_pool(pool.clone());
-        // Nothing is spent: no page of it is touched.
+        // No page of it is touched.
         let bytes = usize::try_from(free / 2).unwrap();
         let dtype = None;
         drop(

@@ -2,8 +2,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The lanes of a device, lent to reading threads in the order in which they ask.
 ///
-/// For devices behind staging slots: two loads at once, or more readers than lanes, then take
-/// turns and none waits for the end of another load.
+/// For devices behind staging slots: concurrent loads, or more readers than lanes, alternate, and
+/// none waits for the end of another load.
 ///
 /// ```
 /// use tensorlift_device::LanePool;
@@ -36,7 +36,7 @@ impl<T> LanePool<T> {
         self.changed.notify_all();
     }
 
-    /// A free lane, once all who asked before were served.
+    /// A free lane, once all earlier requests were served.
     pub fn take(&self) -> T {
         let mut state = self.lock();
         let ticket = state.asked;
@@ -46,7 +46,7 @@ impl<T> LanePool<T> {
                 && let Some(lane) = state.free.pop()
             {
                 state.served += 1;
-                // The next one in line may go on.
+                // The next thread in line may continue.
                 self.changed.notify_all();
                 return lane;
             }
@@ -55,7 +55,7 @@ impl<T> LanePool<T> {
         }
     }
 
-    /// Takes a lane back.
+    /// Returns a lane.
     pub fn give_back(&self, lane: T) {
         self.add(lane);
     }

@@ -1,7 +1,8 @@
-//! Where tensor bytes end: the device seam, host memory, typed vectors and a null device.
+//! Where tensor bytes are loaded to: the traits of devices, host memory, typed vectors and a null
+//! device.
 //!
-//! The loader asks a [`Device`] for [`Group`]s, each one allocation that many tensors share,
-//! fills them and hands them out.
+//! The loader requests [`Group`]s from a [`Device`], each an allocation that many tensors share,
+//! and fills them.
 //! A group is filled in one of two ways, its [`Destination`]: by reading straight into its
 //! memory, or by copies out of staging slots.
 //!

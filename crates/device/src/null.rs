@@ -5,9 +5,9 @@ use crate::{
 /// The size of the slots that are read into and thrown away.
 const SLOT_BYTES: usize = 8 << 20;
 
-/// A device that keeps nothing: every byte is read, then dropped.
+/// A device that discards every byte that is read.
 ///
-/// It measures storage alone, and keeps the seam honest without hardware.
+/// It measures only storage, and tests the staging path without hardware.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullDevice;
 

@@ -55,20 +55,20 @@ impl HostPool {
         self.lock().bytes()
     }
 
-    /// Gives all memory that is not in use back to the system.
+    /// Returns all memory that is not in use to the system.
     pub fn clear(&self) {
         self.lock().memory.clear();
     }
 
-    /// Whether a load of `bytes` fits into what the system has free and what is kept together.
+    /// Whether a load of `bytes` fits into the system's free memory plus the kept memory.
     pub(crate) fn reserve(&self, bytes: u64, free: u64) -> bool {
         let mut kept = self.lock();
         kept.counted_on |= bytes > free;
         bytes <= free.saturating_add(kept.bytes() as u64)
     }
 
-    /// Memory of at least `bytes` bytes: the smallest that is kept, unless that is more than
-    /// twice as large, or new memory.
+    /// Memory of at least `bytes` bytes: the smallest kept one, unless it is more than twice as
+    /// large, or new memory.
     pub(crate) fn take(&self, bytes: usize) -> io::Result<Anonymous> {
         let mut kept = self.lock();
         let fits = |memory: &Anonymous| (bytes..=bytes.saturating_mul(2)).contains(&memory.len());
@@ -78,7 +78,7 @@ impl HostPool {
         match best {
             Some(index) => Ok(kept.memory.swap_remove(index)),
             None => {
-                // New memory beside all that is kept would be more than the system has.
+                // New memory in addition to the kept memory would be more than the system has.
                 if std::mem::take(&mut kept.counted_on) {
                     kept.memory.clear();
                 }
@@ -88,7 +88,7 @@ impl HostPool {
         }
     }
 
-    /// Keeps memory that is not in use any more, as far as there is room.
+    /// Keeps released memory if there is room.
     pub(crate) fn give_back(&self, memory: Anonymous) {
         let mut kept = self.lock();
         if kept.bytes().saturating_add(memory.len()) <= self.most_bytes {

@@ -1,4 +1,4 @@
-//! Calls that say how they went.
+//! Results of driver calls.
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult;
@@ -50,7 +50,7 @@ pub(super) fn check<T>(call: &'static str, result: Result<T, DriverError>) -> Re
     result.map_err(|error| CallError::new(call, error))
 }
 
-/// Notes a failed release: nothing more can be done about it, and nothing depends on it.
+/// Logs a failed release, on which nothing depends.
 pub(super) fn note(result: Result<(), CallError>) {
     if let Err(error) = result {
         tracing::debug!(%error, "a release failed");

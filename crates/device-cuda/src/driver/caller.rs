@@ -73,7 +73,7 @@ impl CallerMemory {
     /// Waits until the memory may be written to.
     pub(super) fn wait(&self, context: &Context) -> Result<(), CallError> {
         let _bound = context.bind()?;
-        // SAFETY: who named the stream or the event answers for it.
+        // SAFETY: the caller of `after_stream` or `after_event` guarantees that it is valid.
         unsafe {
             match self.after {
                 After::Nothing => Ok(()),

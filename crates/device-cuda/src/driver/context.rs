@@ -141,7 +141,7 @@ impl Context {
         self.bind_over(previous)
     }
 
-    /// Like [`bind`](Self::bind), for releases: does what can be done where that fails.
+    /// Like [`bind`](Self::bind), for releases: it continues if that fails.
     pub(super) fn bind_anyhow(&self) -> Option<Bound<'_>> {
         let previous = ctx::get_current().ok().flatten();
         let bound = self
@@ -162,7 +162,7 @@ impl Context {
         })
     }
 
-    /// Waits for everything on the device, of whatever library.
+    /// Waits for all work on the device, of any library.
     pub(crate) fn synchronize(&self) -> Result<(), CallError> {
         let _bound = self.bind()?;
         check("cuCtxSynchronize", ctx::synchronize())
@@ -187,7 +187,7 @@ impl Drop for Context {
 /// A context that is current to this thread.
 #[must_use]
 pub(crate) struct Bound<'a> {
-    /// What was current before; null: nothing.
+    /// The context that was current before, or null.
     restore: Option<CUcontext>,
     /// Of this thread alone, and no longer than the context.
     _bound: PhantomData<(&'a Context, *const ())>,

@@ -1,6 +1,7 @@
 //! cuFile: reads from storage that land in device memory.
 //!
-//! Looked up by hand. cudarc's feature `cufile` would link the library into builds where another
+//! Its symbols are looked up here. cudarc's feature `cufile` would link the library into builds
+//! where another
 //! crate links CUDA, and turns return codes that it does not know into values of an enum.
 
 use std::ffi::{c_int, c_uint, c_void};
@@ -19,14 +20,14 @@ use super::context::Context;
 use super::memory::DeviceMemory;
 use super::stream::Stream;
 
-/// What cuFile wants offsets, lengths and addresses to be multiples of, lest it bounce.
+/// The alignment of offsets, lengths and addresses with which cuFile needs no bounce buffer.
 pub(crate) const ALIGNMENT: u64 = 4096;
 
 const NAMES: [&str; 2] = ["libcufile.so.0", "libcufile.so"];
 /// `CU_FILE_HANDLE_TYPE_OPAQUE_FD`.
 const OPAQUE_FD: c_uint = 1;
 
-/// Why cuFile does not read.
+/// Why cuFile cannot read.
 #[derive(Debug, Error)]
 pub(crate) enum CuFileError {
     #[error("the cuFile library (libcufile.so.0) is not installed")]
@@ -143,8 +144,8 @@ impl CuFile {
         Ok(cufile)
     }
 
-    /// Whether any kind of storage is reached directly; else cuFile only imitates it, by copies
-    /// through the host that are slower than ours.
+    /// Whether any kind of storage is reached directly; otherwise cuFile copies through the host,
+    /// slower than we do.
     pub(crate) fn reaches_storage(&self) -> Result<bool, CuFileError> {
         let mut properties = MaybeUninit::<Properties>::zeroed();
         // SAFETY: the pointer is to room for the structure, and more.
@@ -181,7 +182,7 @@ fn status(call: &'static str, status: Status) -> Result<(), CuFileError> {
 pub(crate) struct RegisteredFile {
     cufile: &'static CuFile,
     handle: Handle,
-    /// Opened for this alone, past the page cache; open until the handle is given back.
+    /// Opened only for this, past the page cache; open until the handle is released.
     _file: File,
 }
 
@@ -192,7 +193,7 @@ unsafe impl Sync for RegisteredFile {}
 
 impl RegisteredFile {
     pub(crate) fn new(cufile: &'static CuFile, file: &File) -> Result<Self, CuFileError> {
-        // The same file, whatever became of its name.
+        // The same file, even if its name changed.
         let direct = File::options()
             .read(true)
             .custom_flags(libc::O_DIRECT)

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// `DLDevice`: where a tensor lies.
+/// `DLDevice`: the location of a tensor.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DlDevice {
@@ -23,7 +23,7 @@ pub struct DlDataType {
     pub code: u8,
     /// The width in bits.
     pub bits: u8,
-    /// Values in an element; 1 for all that is no vector.
+    /// Values in an element; 1 for scalars.
     pub lanes: u16,
 }
 
@@ -43,7 +43,7 @@ pub struct DlTensor {
     pub shape: *mut i64,
     /// `ndim` distances, in elements.
     pub strides: *mut i64,
-    /// Bytes from `data` to the first element; always 0 here, since not everyone adds it.
+    /// Bytes from `data` to the first element; always 0 here, since not every consumer adds it.
     pub byte_offset: u64,
 }
 
@@ -65,7 +65,7 @@ pub struct DlManagedTensor {
     pub tensor: DlTensor,
     /// Ours.
     pub owner: *mut c_void,
-    /// Gives the tensor back; who takes it calls this once.
+    /// Releases the tensor; the consumer calls this once.
     pub deleter: Option<unsafe extern "C" fn(*mut DlManagedTensor)>,
 }
 
@@ -77,7 +77,7 @@ pub struct DlManagedTensorVersioned {
     pub version: DlVersion,
     /// Ours.
     pub owner: *mut c_void,
-    /// Gives the tensor back; who takes it calls this once.
+    /// Releases the tensor; the consumer calls this once.
     pub deleter: Option<unsafe extern "C" fn(*mut DlManagedTensorVersioned)>,
     /// [`READ_ONLY`] or 0.
     pub flags: u64,
@@ -120,7 +120,7 @@ impl Parts {
     }
 }
 
-/// A structure that can be handed over, and gives back what it owns.
+/// A structure that can be handed over, and releases what it owns.
 pub(crate) trait Managed: Sized {
     fn make(parts: Parts) -> Self;
 
@@ -142,7 +142,7 @@ impl Managed for DlManagedTensor {
     }
 
     unsafe fn give_back(managed: NonNull<Self>) {
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { delete(managed.as_ptr()) }
     }
 }
@@ -160,18 +160,18 @@ impl Managed for DlManagedTensorVersioned {
     }
 
     unsafe fn give_back(managed: NonNull<Self>) {
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { delete_versioned(managed.as_ptr()) }
     }
 }
 
-/// A structure on the heap, for whoever takes it; its deleter takes it back.
+/// A structure on the heap for a consumer; its deleter frees it.
 pub(crate) fn leak<M: Managed>(parts: Parts) -> NonNull<M> {
     NonNull::from(Box::leak(Box::new(M::make(parts))))
 }
 
 unsafe extern "C" fn delete(managed: *mut DlManagedTensor) {
-    // SAFETY: it was leaked as a box, and who took it calls this once.
+    // SAFETY: it was leaked as a box, and the consumer calls this once.
     let managed = unsafe { Box::from_raw(managed) };
     // SAFETY: the owner is the box of parts that `make` leaked.
     drop(unsafe { Box::from_raw(managed.owner.cast::<Parts>()) });
@@ -184,7 +184,7 @@ unsafe extern "C" fn delete_versioned(managed: *mut DlManagedTensorVersioned) {
     drop(unsafe { Box::from_raw(managed.owner.cast::<Parts>()) });
 }
 
-/// An exported tensor that nobody has taken yet; dropped, it is given back.
+/// An exported tensor that has no consumer yet; dropping it releases it.
 #[derive(Debug)]
 pub struct Exported<M: Sealed> {
     managed: NonNull<M>,
@@ -215,7 +215,7 @@ impl<M: Sealed> Exported<M> {
         unsafe { self.managed.as_ref() }
     }
 
-    /// Hands it over; whoever takes it must call its deleter once.
+    /// Hands it over; the consumer must call its deleter once.
     #[must_use = "the deleter must be called"]
     pub fn into_raw(self) -> *mut M {
         std::mem::ManuallyDrop::new(self).managed.as_ptr()

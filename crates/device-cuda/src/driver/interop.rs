@@ -14,7 +14,7 @@ use super::memory::DeviceMemory;
 ///
 /// It derefs to [`CudaSlice`], so views, copies and kernel launches of cudarc work on it; the
 /// group's memory lives as long as any slice of it. Kernels may write to it through their own
-/// views: whoever does so answers for other readers of the group.
+/// views: other readers of the group are then the caller's responsibility.
 pub struct SharedSlice<T> {
     /// Never dropped as it is: that would free the memory.
     slice: ManuallyDrop<CudaSlice<T>>,
@@ -46,7 +46,7 @@ impl<T> fmt::Debug for SharedSlice<T> {
     }
 }
 
-/// Why bytes are no slice.
+/// Why bytes cannot be a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoSlice {
     /// The stream is of another context.
@@ -87,7 +87,7 @@ pub(crate) fn give<T: DeviceRepr + Pod>(
     if memory.is_callers() {
         return Err((memory, Some(NoSlice::Owner)));
     }
-    // Somebody else still shares it.
+    // It is still shared.
     let memory = Arc::try_unwrap(memory).map_err(|memory| (memory, None))?;
     // SAFETY: as for `share`; `hand_over` leaves freeing to the slice. cudarc frees with
     // `cuMemFree` or `cuMemFreeAsync`; that the latter accepts memory of `cuMemAlloc` is assumed

@@ -1,4 +1,4 @@
-//! Staging slots with a stream of their own, and the copies out of them.
+//! Staging slots with their own stream, and the copies out of them.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(crate) struct Lane {
     stream: Arc<Stream>,
     /// Never empty.
     slots: Vec<StagingSlot>,
-    /// The one that is filled next.
+    /// The slot that is filled next.
     next: usize,
 }
 
@@ -80,7 +80,7 @@ impl Lane {
         let begun = enqueue(&slot.slot, memory, &self.stream, runs)
             .and_then(|()| slot.end.record(&self.stream));
         if begun.is_err() {
-            // Some of the runs may be on their way. The first error is the one to tell.
+            // Some of the runs may be in flight. The first error is returned.
             let _drained = self.stream.drain();
             slot.into = None;
         }

@@ -38,7 +38,7 @@ const NEEDED: [&str; 33] = [
     "cuGetErrorString",
     "cuInit",
     "cuMemAlloc_v2",
-    // By which cudarc frees what was handed over to it.
+    // With these, cudarc frees memory that was passed to it.
     "cuMemFreeAsync",
     "cuMemFreeHost",
     "cuMemFree_v2",
@@ -63,7 +63,7 @@ pub(crate) enum Lacking {
     Symbol(&'static str),
 }
 
-/// The library, kept loaded, and what it has beyond the needed.
+/// The library, kept loaded, and its optional functions.
 #[derive(Debug)]
 pub(crate) struct Driver {
     batch: Option<Batch>,
@@ -124,12 +124,12 @@ struct Location {
 /// stay until then, as with single copies.
 const IN_STREAM_ORDER: u32 = 1;
 
-/// Whether there is a driver with all that is needed.
+/// Whether there is a driver with all required symbols.
 pub(crate) fn find_driver() -> Result<(), OpenError> {
     driver().map(drop).map_err(OpenError::Lacking)
 }
 
-/// Looks for the library and all that is needed of it.
+/// Looks for the library and all required symbols.
 pub(super) fn driver() -> Result<&'static Driver, Lacking> {
     static DRIVER: OnceLock<Driver> = OnceLock::new();
     if let Some(driver) = DRIVER.get() {
@@ -173,8 +173,8 @@ impl Driver {
     /// Enqueues copies as one; `None` where the driver cannot.
     ///
     /// # Safety
-    /// As for so many single copies on that stream: every source and destination stays until the
-    /// stream has come past them.
+    /// As for the same number of single copies on that stream: every source and destination stays
+    /// valid until the stream has passed them.
     pub(super) unsafe fn copy_batch(
         &self,
         to: &[CUdeviceptr],

@@ -1,4 +1,4 @@
-//! Device memory that is freed when nobody can touch it any more.
+//! Device memory that is freed once nothing can access it.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,11 +20,11 @@ pub(crate) struct DeviceMemory {
     len: usize,
     /// For copies out of it and within it.
     stream: Arc<Stream>,
-    /// Whether its address was given away, so that unknown streams may be reading.
+    /// Whether its address was handed out, so that unknown streams may read it.
     exposed: AtomicBool,
     /// Whether another owner frees it.
     handed_over: AtomicBool,
-    /// The caller's own, whose memory it is and stays.
+    /// The owner of memory that belongs to the caller.
     owner: Option<Arc<dyn Any + Send + Sync>>,
     /// The first copy into it that failed.
     failure: OnceLock<CallError>,
@@ -86,7 +86,7 @@ impl DeviceMemory {
         &self.stream
     }
 
-    /// The address for those who read on streams of their own; 0 for empty memory.
+    /// The address for readers on their own streams; 0 for empty memory.
     pub(crate) fn expose(&self) -> CUdeviceptr {
         self.exposed.store(true, Ordering::Release);
         self.address
@@ -97,7 +97,7 @@ impl DeviceMemory {
         self.address
     }
 
-    /// Leaves freeing to another owner.
+    /// Passes freeing to another owner.
     pub(super) fn hand_over(&self) -> CUdeviceptr {
         self.handed_over.store(true, Ordering::Release);
         self.address
@@ -158,7 +158,7 @@ impl DeviceMemory {
         let _first = self.failure.set(error);
     }
 
-    /// How the copies went that were waited for so far.
+    /// The result of the copies that were waited for so far.
     pub(crate) fn outcome(&self) -> Result<(), CallError> {
         self.failure.get().cloned().map_or(Ok(()), Err)
     }

@@ -1,12 +1,12 @@
-//! All that is unsafe, in three layers.
+//! All unsafe code, in three layers.
 //!
 //! - *Raw*: `cudarc::driver::{sys, result}`, and the few symbols looked up by hand that cudarc has
 //!   not at the lowest CUDA version ([`library`], [`cufile`]).
 //! - *Checked*: each call returns a [`CallError`] that names it.
-//! - *Safe*: owners whose drop gives back what they hold ([`Context`], [`Stream`], [`Event`],
+//! - *Safe*: owners whose drop releases what they hold ([`Context`], [`Stream`], [`Event`],
 //!   [`DeviceMemory`], [`PinnedMemory`]), and [`Lane`], which owns the one end of its copies and
-//!   shares the other. No owner lets memory go while a copy may touch it: that is why the rest of
-//!   the crate needs no unsafe code.
+//!   shares the other. No owner frees memory while a copy may access it, so the rest of the crate
+//! needs no unsafe code.
 //!
 //! The safe copies of cudarc are not used: each waits for every earlier copy into the same
 //! allocation, on whatever stream, so several streams would run one after another.

@@ -13,7 +13,7 @@ use super::context::Context;
 /// Threads that touch memory for the first time: more are no faster.
 const TOUCHING: usize = 8;
 
-/// Host memory in huge pages, of which every page is there.
+/// Host memory in huge pages, all of them resident.
 ///
 /// Registering memory that was touched by several threads takes a seventh of the time in which the
 /// driver allocates as much.
@@ -28,7 +28,7 @@ impl HostMemory {
         // One byte of each page is enough, whatever the pages' size.
         let touch = |part: &mut [u8]| part.iter_mut().step_by(4096).for_each(|byte| *byte = 0);
         let parts = Mutex::new(memory.chunks_mut(each));
-        // The lock is let go of before the part is touched.
+        // The lock is released before the part is touched.
         let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
         let run = || std::iter::from_fn(next).for_each(touch);
         thread::scope(|scope| {
@@ -76,7 +76,7 @@ unsafe impl Sync for Slot {}
 impl PinnedMemory {
     /// Pins memory for the device.
     ///
-    /// Never is it write-combined memory, which the host reads at a crawl.
+    /// It is never write-combined memory, which the host reads very slowly.
     pub(crate) fn register(
         context: &Arc<Context>,
         mut memory: HostMemory,
@@ -95,7 +95,7 @@ impl PinnedMemory {
         })
     }
 
-    /// Pinned memory of the driver's own, which is slower to get.
+    /// Pinned memory from the driver, which takes longer to allocate.
     pub(crate) fn allocate(context: &Arc<Context>, len: usize) -> Result<Self, CallError> {
         let _bound = context.bind()?;
         // SAFETY: what is in the memory is written below before anyone can read it.

@@ -10,7 +10,7 @@ use cudarc::driver::sys::{self, CUevent, CUevent_flags, CUstream};
 use super::call::{CallError, check, note};
 use super::context::Context;
 
-/// A stream of its own, which the default stream does not wait for.
+/// A stream that the default stream does not wait for.
 #[derive(Debug)]
 pub(crate) struct Stream {
     context: Arc<Context>,
@@ -49,8 +49,7 @@ impl Stream {
         })
     }
 
-    /// Waits as [`synchronize`](Self::synchronize) does, and where the driver does not even wait,
-    /// for the whole device.
+    /// Waits as [`synchronize`](Self::synchronize) does, and if that fails, for the whole device.
     ///
     /// When it returns, nothing enqueued runs any more: either the driver said that all is done,
     /// or it has failed twice to wait, which it does only for a context that is dead.
@@ -88,7 +87,7 @@ unsafe impl Sync for Event {}
 
 impl Event {
     pub(crate) fn new(context: &Arc<Context>) -> Result<Self, CallError> {
-        // No clock, which costs; a waiting thread sleeps, since readers want the core.
+        // Without timing, which costs; a waiting thread sleeps, since readers need the core.
         const FLAGS: c_uint = CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint
             | CUevent_flags::CU_EVENT_BLOCKING_SYNC as c_uint;
         let _bound = context.bind()?;
@@ -109,7 +108,7 @@ impl Event {
         check("cuEventRecord", unsafe { event::record(self.raw, on.raw) })
     }
 
-    /// Waits until the stream has come to the mark; the context is current to this thread.
+    /// Waits until the stream has reached the mark; the context is current to this thread.
     pub(crate) fn synchronize(&self) -> Result<(), CallError> {
         // SAFETY: the event lives as long as `self`.
         check("cuEventSynchronize", unsafe {

@@ -2,10 +2,10 @@
 //! to where the runs say.
 //!
 //! The detour costs nothing beside the read, as device memory is far faster than any storage, and
-//! it does away with alignment: cuFile is given what it likes, and tensors that lie oddly in the
-//! file are put right by the copies on the device.
+//! it solves alignment: cuFile gets aligned reads, and copies on the device move tensors that are
+//! unaligned in the file.
 //!
-//! cuFile is not believed: systems that announce it refuse reads, or fail after a while. The first
+//! cuFile is not trusted: systems that announce it refuse reads, or fail after a while. The first
 //! reads of each file are compared with ordinary ones, and a file that once failed is not tried
 //! again.
 
@@ -25,7 +25,7 @@ use crate::driver::{Context, DeviceMemory, Stream};
 use crate::{Gds, GdsReport};
 
 /// Device buffers for reads under way at once. With the default size of 2 MiB they take 16 MiB of
-/// device memory, which is what queues of current drives want.
+/// device memory, which fills the queues of current drives.
 const MOST_BUFFERS: usize = 8;
 /// Reads of each file that are compared.
 const PROOFS: u32 = 2;
@@ -37,7 +37,7 @@ pub(crate) struct Files {
     buffer_bytes: usize,
     /// Whether the system lets cuFile reach storage.
     worthwhile: OnceLock<bool>,
-    /// cuFile or why not, and how long it took to know.
+    /// cuFile or why it is not used, and how long opening it took.
     cufile: OnceLock<(Result<&'static CuFile, String>, Duration)>,
     open: PerFile<Mutex<FileState>>,
     buffers: Mutex<Buffers>,
@@ -48,7 +48,7 @@ pub(crate) struct Files {
 enum FileState {
     #[default]
     New,
-    /// So many reads are still to be compared.
+    /// This many reads are still to be compared.
     Good(Arc<RegisteredFile>, u32),
     Refused(String),
 }
@@ -59,7 +59,7 @@ struct Buffers {
     lent: usize,
 }
 
-/// Why a pull was not done; whatever it is, the file is not tried again.
+/// Why a read was refused; the file is not tried again.
 enum Refusal {
     CuFile(CuFileError),
     Text(String),
@@ -84,7 +84,7 @@ impl Files {
         }
     }
 
-    /// What asking cuFile has found so far; it is not asked for this.
+    /// The state of cuFile so far; this does not open it.
     pub(crate) fn report(&self) -> GdsReport {
         match self.cufile.get() {
             None => GdsReport::NotAsked,
@@ -96,7 +96,7 @@ impl Files {
         }
     }
 
-    /// Whether files may be read by cuFile; it is not asked for this.
+    /// Whether files may be read by cuFile; this does not open it.
     pub(crate) fn pulls(&self) -> bool {
         match self.mode {
             Gds::On => true,
@@ -105,7 +105,7 @@ impl Files {
         }
     }
 
-    /// Opens cuFile when it is first asked for: that takes longer than most loads.
+    /// Opens cuFile when it is first needed, since that takes longer than most loads.
     fn look(&self, context: &Context) -> &(Result<&'static CuFile, String>, Duration) {
         self.cufile.get_or_init(|| {
             let begun = Instant::now();
@@ -117,14 +117,14 @@ impl Files {
         let cufile = CuFile::get(context).map_err(|error| error.to_string())?;
         match cufile.reaches_storage() {
             Ok(false) if self.mode == Gds::Auto => {
-                Err("cuFile reaches no storage directly, it would only imitate it".into())
+                Err("cuFile reaches no storage directly and would copy through the host".into())
             }
             Ok(_) => Ok(cufile),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// Why a file of a group is not read by cuFile, before that is asked anything.
+    /// Why a file of a group is not read by cuFile, without asking cuFile.
     fn refuses(&self, memory: &DeviceMemory, file: &File) -> Result<(), String> {
         match self.mode {
             Gds::Off => Err("switched off".into()),
@@ -227,13 +227,13 @@ impl Files {
             })
             .collect();
         memory.take_runs(buffer.memory(), &runs, stream)?;
-        // A buffer of a read that went wrong is not used again.
+        // A buffer of a failed read is not used again.
         lock(&self.buffers).free.push(buffer);
         drop(permit);
         Ok(())
     }
 
-    /// The right to a device buffer, once one is free, and one that is there already.
+    /// The right to a device buffer, once one is free, and an existing one if any.
     fn permit(&self) -> (Permit<'_>, Option<DeviceBuffer>) {
         let mut buffers = lock(&self.buffers);
         while buffers.lent == MOST_BUFFERS {

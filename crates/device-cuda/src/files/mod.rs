@@ -14,7 +14,7 @@ pub(crate) use cufile::Files;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use none::Files;
 
-/// What would let cuFile reach storage directly on this system, if anything.
+/// How cuFile could reach storage directly on this system, if at all.
 pub(crate) fn direct_storage() -> Option<&'static str> {
     #[cfg(target_os = "linux")]
     return reach::system();

@@ -7,7 +7,7 @@ use tensorlift_device::{Pull, Pulled};
 use crate::driver::{DeviceMemory, Stream};
 use crate::{Gds, GdsReport};
 
-const REASON: &str = "GPUDirect Storage is there on Linux only";
+const REASON: &str = "GPUDirect Storage exists on Linux only";
 
 #[derive(Debug)]
 pub(crate) struct Files;

@@ -1,4 +1,4 @@
-//! What is known of each file that is being loaded.
+//! The state of each file that is being loaded.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::driver::DeviceMemory;
 
-/// Device and inode: what a file is, however often it is opened.
+/// Device and inode, which identify a file however often it is opened.
 type FileId = (u64, u64);
 
-/// Something for each file, kept until the last group that reads it is finished.
+/// A value for each file, kept until the last group that reads it is finished.
 #[derive(Debug, Default)]
 pub(super) struct PerFile<T> {
     open: Mutex<HashMap<FileId, Known<T>>>,
@@ -25,7 +25,7 @@ struct Known<T> {
 }
 
 impl<T: Default> PerFile<T> {
-    /// What is known of a file that this group reads.
+    /// The state of a file that this group reads.
     pub(super) fn of(&self, memory: &Arc<DeviceMemory>, file: &File) -> io::Result<Arc<T>> {
         let metadata = file.metadata()?;
         let group = Arc::as_ptr(memory).addr();

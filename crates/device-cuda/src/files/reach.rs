@@ -1,11 +1,11 @@
-//! Where GPUDirect Storage can be worth its price: opening cuFile takes 0.38 to 0.57 s in each
+//! When GPUDirect Storage can pay: opening cuFile takes 0.38 to 0.57 s in each
 //! process.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Smaller loads are over before cuFile is open.
+/// Smaller loads end before cuFile is open.
 pub(crate) const LEAST_BYTES: usize = 4 << 30;
 
 /// A kind of file system that cuFile reads directly, by the `f_type` of statfs(2).
@@ -50,7 +50,7 @@ const FILE_SYSTEMS: [FileSystem; 6] = [
     },
 ];
 
-/// What lets cuFile reach storage directly on this system, if anything does.
+/// How cuFile can reach storage directly on this system, if at all.
 pub(crate) fn system() -> Option<&'static str> {
     system_below(Path::new("/"))
 }
@@ -79,7 +79,7 @@ pub(crate) fn file(file: &File) -> Result<(), String> {
     let known = FILE_SYSTEMS.iter().find(|known| known.magic == magic);
     match known {
         None => Err(format!(
-            "its file system (type {magic:#x}) is none that cuFile reads directly"
+            "cuFile does not read its file system (type {magic:#x}) directly"
         )),
         Some(known) if known.is_local && !is_block_device(device) => {
             Err("it is not on a block device of this machine".into())
