@@ -4,7 +4,7 @@ use std::fmt;
 ///
 /// It matches a name, and everything below a name: `encoder.layer.1` matches
 /// `encoder.layer.1.weight`, not `encoder.layer.10`.
-/// `*` stands for any characters, dots included; the empty pattern matches every name.
+/// `*` matches any characters, dots included; the empty pattern matches every name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern(String);
 

@@ -59,7 +59,7 @@ pub struct PassedOver {
     /// The file or folder; the first file of several.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
-    /// How many files it stands for.
+    /// How many files it has.
     pub files: usize,
     /// Why it was not chosen.
     pub reason: Reason,

@@ -7,7 +7,7 @@ use tensorlift::{HostDevice, NullDevice, Placement};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceArg {
     Host,
-    /// Reads and throws away: what storage alone can do.
+    /// Reads and discards, to measure storage.
     Null,
     /// A GPU if there is one, otherwise the host.
     Auto,
@@ -68,7 +68,7 @@ impl Named {
                     tracing::warn!("loading to the host: {error}");
                     Placement::on(HostDevice::new())
                 }
-                // Otherwise the load tells the error.
+                // Otherwise the load reports the error.
                 _ => Placement::on(device.clone()),
             },
         }

@@ -10,7 +10,7 @@ use tensorlift::{
 
 #[derive(Args)]
 pub(crate) struct DeviceMapArgs {
-    /// Show which tensors go to which device, in place of the plan; fails if they do not fit:
+    /// Show which tensors go to which device, instead of the plan; fails if they do not fit:
     /// auto (evenly over the GPUs if they are enough, then the host), balanced, sequential, or
     /// PATTERN=DEVICE, by commas, where the pattern with the most literal characters decides
     #[arg(long, value_name = "MAP")]

@@ -12,10 +12,10 @@ use crate::failure::Failure;
 
 #[derive(Args)]
 pub(crate) struct Doctor {
-    /// A file or folder: its file system is checked for direct reads
+    /// A file or folder, whose file system is checked for direct reads
     #[arg(default_value = ".")]
     path: PathBuf,
-    /// Print one JSON object for each finding, a line each
+    /// Print one JSON object per line, one for each finding
     #[arg(long)]
     pub(crate) json: bool,
 }

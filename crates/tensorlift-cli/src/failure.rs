@@ -33,7 +33,7 @@ impl Failure {
     /// One message on standard error; with `json`, an object on standard output too.
     pub(crate) fn report(&self, json: bool, out: &mut impl Write) -> ExitCode {
         match self {
-            // Whoever read our output has seen enough.
+            // The reader of our output has closed it.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
             }
@@ -46,7 +46,7 @@ impl Failure {
                 eprintln!("error: {error:#}{hint}");
                 if json {
                     let object = serde_json::json!({ "error": describe(error) });
-                    // There is nobody left to tell if this fails.
+                    // A failure here cannot be reported.
                     let _ = writeln!(out, "{object}").and_then(|()| out.flush());
                 }
             }

@@ -105,7 +105,7 @@ fn hash(checkpoint: &Checkpoint) -> Result<HashMap<&str, Rc<str>>> {
         names.push(entry.name());
     }
     let mut hashes = HashMap::new();
-    // A pool of this call's own; where the system refuses threads, the caller hashes alone.
+    // A pool for this call; if the system refuses threads, the caller hashes alone.
     let pool = rayon::ThreadPoolBuilder::new().build().ok();
     for_each_batch(checkpoint, &views, |batch, loaded| {
         let first = batch.start;

@@ -21,7 +21,7 @@ pub(crate) struct Load {
     #[arg(long)]
     pub(crate) json: bool,
     /// Before loading, show the plan, what was probed and which reader each file gets; with
-    /// --json, as an object on a line of its own
+    /// --json, as an object on a separate line
     #[arg(long)]
     explain: bool,
 }

@@ -38,11 +38,11 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Load every tensor into memory and report what it took
     Load(load::Load),
-    /// Show what would be read, and where to, without reading it
+    /// Show what would be read, and into which memory, without reading it
     Plan(plan::ShowPlan),
     /// Write any readable checkpoint as safetensors, or as a PyTorch file
     Convert(convert::Convert),
-    /// Check what this machine offers to loads, with a remedy for what is missing
+    /// Check what this machine offers for loads, with remedies for what is missing
     Doctor(doctor::Doctor),
 }
 

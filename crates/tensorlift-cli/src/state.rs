@@ -22,8 +22,8 @@ pub(crate) fn write_readable(out: &mut impl Write, value: &Value) -> io::Result<
     writeln!(out)
 }
 
-/// A value as JSON: byte strings as hexadecimal text, keys that are no text as their text, kept
-/// apart by `#2` and so on, numbers that JSON lacks as their names.
+/// A value as JSON: byte strings as hexadecimal text, keys that are not text as their text,
+/// distinguished by `#2` and so on, numbers that JSON lacks as their names.
 ///
 /// It is written as it is visited, since a second copy of a large state may not fit in memory.
 pub(crate) struct Plain<'a>(pub(crate) &'a Value);
@@ -65,7 +65,7 @@ impl Serialize for Plain<'_> {
 /// where it is taken, as `1` does beside `'1'`.
 struct Keys<'a> {
     pairs: &'a BTreeMap<HashableValue, Value>,
-    /// Texts given to keys that are none.
+    /// Texts for keys that are not text.
     given: HashSet<String>,
 }
 
@@ -130,7 +130,7 @@ fn shortened(value: &Value) -> Json {
     }
 }
 
-/// The first items of so many; those behind them are not made.
+/// The first items of a container; later ones are not built.
 fn shortened_list(count: usize, items: impl Iterator<Item = Json>) -> Json {
     let mut shown: Vec<Json> = items.take(SHOWN_ITEMS).collect();
     if count > SHOWN_ITEMS {
@@ -139,7 +139,7 @@ fn shortened_list(count: usize, items: impl Iterator<Item = Json>) -> Json {
     Json::Array(shown)
 }
 
-/// In place of the items of so many that are not shown.
+/// The text in place of items that are not shown.
 fn more(count: usize) -> String {
     format!("… {} more", count - SHOWN_ITEMS)
 }

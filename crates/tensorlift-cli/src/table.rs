@@ -41,7 +41,7 @@ impl Table {
     }
 }
 
-/// A name from a file, with nothing in it that a terminal would obey.
+/// A name from a file, without control characters for terminals.
 pub(crate) fn printable(name: &str) -> String {
     match name.chars().any(char::is_control) {
         true => name.escape_debug().to_string(),

@@ -13,25 +13,25 @@ pub(crate) struct Target {
     /// A file, a folder, an index file, or a model in the Hugging Face cache (org/name[@revision])
     #[arg(required_unless_present = "files")]
     path: Option<PathBuf>,
-    /// Take these files as one checkpoint, in this order, whatever they are called; relative to
-    /// PATH if that is given
+    /// Load these files as one checkpoint, in this order, whatever their names; relative to PATH if
+    /// that is given
     #[arg(long, num_args = 1.., value_name = "FILE", conflicts_with_all = ["index", "no_index"])]
     files: Vec<PathBuf>,
-    /// Take this index of the folder PATH, not the one that is preferred
+    /// Use this index of the folder PATH, not the preferred one
     #[arg(long, value_name = "FILE", conflicts_with = "no_index")]
     index: Option<PathBuf>,
-    /// Take the files of the folder PATH as if it had no index
+    /// Load the folder PATH as if it had no index
     #[arg(long)]
     no_index: bool,
-    /// Take this variant of a folder, as in model.VARIANT.safetensors
+    /// Load this variant of a folder, as in model.VARIANT.safetensors
     #[arg(long)]
     variant: Option<String>,
-    /// Take the tensors below this path of a PyTorch file, named from there on; auto takes the
-    /// one that is likely the model's
+    /// Take the tensors below this path of a PyTorch file, named from there on; auto takes the path
+    /// that is likely the model's
     #[arg(long, value_name = "PATH|auto")]
     root: Option<String>,
-    /// Refuse classes of PyTorch files that are no plain data, in place of keeping them as inert
-    /// data, and bytes that belong to no part of a PyTorch file, in place of naming them
+    /// Reject PyTorch files with classes that are not plain data, or with bytes that no part of the
+    /// format claims, instead of keeping the former as inert data and reporting the latter
     #[arg(long)]
     strict: bool,
     /// Raise or lower a ceiling for untrusted files, as in name_bytes=1000000
@@ -97,7 +97,7 @@ const LIMITS: [(&str, SetLimit); 16] = [
     }),
 ];
 
-/// A count that no address space holds limits nothing.
+/// A count larger than the address space is no limit.
 fn whole(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
@@ -123,7 +123,7 @@ impl FromStr for Limit {
 }
 
 impl Target {
-    /// Opens it, and says on standard error what the user may not expect of it.
+    /// Opens it, and prints notes that may surprise the user to standard error.
     pub(crate) fn open(&self) -> tensorlift::Result<Checkpoint> {
         self.open_by(&Settings::default())
     }
@@ -184,7 +184,7 @@ impl Target {
     }
 }
 
-/// Says where the model's own names likely begin, unless they were asked for.
+/// Prints where the model's own names likely begin, unless that was requested.
 pub(crate) fn root_hint(checkpoint: &Checkpoint) -> Option<String> {
     let root = checkpoint.automatic_root();
     let is_asked_for = !checkpoint.current_root().is_empty();

@@ -1,4 +1,4 @@
-//! Loads a checkpoint to a GPU and shows where its tensors stand.
+//! Loads a checkpoint to a GPU and shows the addresses of its tensors.
 //!
 //! `cargo run --release -p tensorlift --features cuda --example cuda -- fixtures/tiny-model`
 

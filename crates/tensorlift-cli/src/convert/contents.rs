@@ -9,7 +9,7 @@ use super::output::Format;
 use super::quantized;
 use crate::batches::{has_bytes, identity};
 
-/// What is to be written.
+/// The contents to write.
 pub(super) struct Contents<'a> {
     /// In file order.
     pub(super) items: Vec<Item<'a>>,
@@ -174,15 +174,15 @@ fn is_internal(name: &str) -> bool {
     lists.next().is_some()
 }
 
-/// What the files say of themselves, and what the format cannot say of its tensors.
+/// The metadata of the files, and properties of tensors that the format lacks.
 fn metadata(checkpoint: &Checkpoint, format: Format) -> Result<BTreeMap<String, String>> {
     if format == Format::Torch {
         return Ok(BTreeMap::new());
     }
     let mut lines = checkpoint.catalog().metadata().clone();
-    // Lines about further names of tied tensors: these are entries, and are told of again.
+    // Lines about further names of tied tensors: these are entries, and get new lines.
     lines.retain(|key, _| checkpoint.catalog().get(key).is_none());
-    // Readers ask for this line; one that is there already knows better.
+    // Readers expect this line; an existing one is kept.
     lines
         .entry("format".to_owned())
         .or_insert_with(|| "pt".to_owned());
@@ -195,7 +195,7 @@ fn metadata(checkpoint: &Checkpoint, format: Format) -> Result<BTreeMap<String, 
 fn fits(format: Format, name: &str, dtype: Dtype, shape: &[usize]) -> bool {
     match format {
         Format::Safetensors => {
-            // Its readers multiply all sizes, though one of them may be 0.
+            // Its readers multiply all sizes, although one of them may be 0.
             let elements = shape
                 .iter()
                 .try_fold(1usize, |product, &size| product.checked_mul(size));

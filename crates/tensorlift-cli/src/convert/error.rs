@@ -30,7 +30,7 @@ pub(super) enum ConvertError {
     NoSuchNames(Vec<String>),
     #[error("these tensors have no bytes: {}", listed(.0, |name| format!("{name:?}")))]
     NoBytes(Vec<String>),
-    #[error("{format} has no form for {}", listed(.tensors, Unfit::describe))]
+    #[error("{format} cannot hold {}", listed(.tensors, Unfit::describe))]
     Unfit { format: Format, tensors: Vec<Unfit> },
     #[error("all tensors together take more bytes than a file can have")]
     TooLarge,
@@ -69,7 +69,7 @@ impl From<ConvertError> for Error {
             }
             ConvertError::Ending { .. } => (
                 ErrorKind::Misuse,
-                "name a folder, end it as such files do, or change --to",
+                "name a folder, use an ending of that format, or change --to",
             ),
             ConvertError::ShardsInFile(_) => (
                 ErrorKind::Misuse,

@@ -33,7 +33,7 @@ pub(crate) struct Convert {
     target: Target,
     /// The file to write if it ends in .safetensors, .pt, .pth, .ckpt or .bin, otherwise a folder
     out: PathBuf,
-    /// What to write; told by the end of OUT by default, safetensors for folders
+    /// The format to write; by default decided by the ending of OUT, and safetensors for folders
     #[arg(long, value_enum)]
     to: Option<Format>,
     /// Split a folder's weights into files of at most this size, such as 5GB or 500MiB
@@ -43,8 +43,8 @@ pub(crate) struct Convert {
     /// be given several times
     #[arg(long, value_name = "NAME", conflicts_with = "keep_all")]
     keep: Vec<String>,
-    /// Store tensors that share their bytes under each of their names; in safetensors files that
-    /// takes room for each
+    /// Store tensors that share their bytes under each of their names; in safetensors files each
+    /// takes space
     #[arg(long)]
     keep_all: bool,
     /// Replace OUT if it exists; of a folder, the weights that a conversion writes

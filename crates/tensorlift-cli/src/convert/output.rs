@@ -25,7 +25,7 @@ pub(super) struct Output {
 }
 
 impl Format {
-    /// The ends of file names that stand for one file.
+    /// The file name endings of single files.
     const fn endings(self) -> &'static [&'static str] {
         match self {
             Format::Safetensors => &["safetensors"],
@@ -74,7 +74,7 @@ impl Format {
 }
 
 impl Output {
-    /// Tells by the path's end what to write, unless that is given.
+    /// Decides the format by the path's ending, unless it is given.
     pub(super) fn choose(path: &Path, to: Option<Format>, sharded: bool) -> Result<Self> {
         let ending = path.extension().and_then(|ending| ending.to_str());
         let ending = ending.map(str::to_ascii_lowercase);
@@ -158,7 +158,7 @@ impl Output {
         }
     }
 
-    /// Weights of an earlier conversion that would be taken for some of this one.
+    /// Weights of an earlier conversion that could be mistaken for some of this one.
     pub(super) fn stale(&self, names: &[&str]) -> Vec<PathBuf> {
         let entries = match self.is_file {
             true => return Vec::new(),

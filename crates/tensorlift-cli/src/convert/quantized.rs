@@ -1,4 +1,4 @@
-//! Quantized tensors are written as the integers they are, with a note of what these stand for.
+//! Quantized tensors are written as integers, with a note of their scale and zero point.
 
 use std::collections::HashSet;
 

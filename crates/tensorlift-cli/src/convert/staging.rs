@@ -8,11 +8,11 @@ use tensorlift::Result;
 use super::on_disk;
 use super::output::Output;
 
-/// The folder beside the output in which files are written, and which goes with whatever is left
-/// in it.
+/// The folder beside the output in which files are written; it is removed with everything left in
+/// it.
 pub(super) struct Staging {
     scratch: TempDir,
-    /// Made as any folder is; the scratch one is for its owner only.
+    /// Created with the usual permissions; the temporary one is only for its owner.
     folder: PathBuf,
 }
 
@@ -47,12 +47,12 @@ impl Staging {
         let fail = |error| on_disk(error, output.path());
         let names = self.names().map_err(fail)?;
         self.open_up(&names).map_err(fail)?;
-        // A conversion takes its time: what was free when it began need not be free now.
+        // A name that was free when the conversion began may be taken now.
         output.check_free(force)?;
         if !output.is_file() && !output.path().exists() {
             fs::rename(&self.folder, output.path()).map_err(fail)?;
         } else {
-            // An index comes last, when all that it names is there.
+            // The index comes last, when all files that it names exist.
             for name in &names {
                 fs::rename(self.path(name), output.place_of(name)).map_err(fail)?;
             }
@@ -61,7 +61,7 @@ impl Staging {
                 fs::remove_file(&path).map_err(|error| on_disk(error, &path))?;
             }
         }
-        // What remains is an empty folder, which troubles nobody if it cannot be removed.
+        // Only an empty folder remains, which is harmless if it cannot be removed.
         let _ = self.scratch.close();
         Ok(names.iter().map(|name| output.place_of(name)).collect())
     }

@@ -70,7 +70,8 @@ impl FillRules {
         Self::default()
     }
 
-    /// Renames tensors of the checkpoint: each `*` of `to` takes what that of `from` stands for.
+    /// Renames tensors of the checkpoint: each `*` of `to` becomes the text that the `*` of `from`
+    /// matches.
     ///
     /// `rename("bert.*", "*")` strips a prefix, `rename("*", "model.*")` adds one.
     /// Rules apply one after the other, in the order in which they are given.
