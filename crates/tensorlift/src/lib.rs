@@ -39,7 +39,6 @@
 //! Formats other than safetensors and PyTorch files are recognised only to name them in errors.
 
 mod aliases;
-mod archive;
 pub mod bundle;
 mod checkpoint;
 #[cfg(feature = "cuda-unversioned")]

@@ -2,6 +2,7 @@
 
 pub(crate) mod detect;
 pub(crate) mod legacy;
+pub(crate) mod names;
 mod problem;
 pub(crate) mod storages;
 pub(crate) mod tar;

@@ -69,7 +69,8 @@ pub(crate) fn open(
     })
 }
 
-fn members(storage: &dyn Storage) -> Result<Vec<(Vec<u8>, Extent)>> {
+/// The files of the archive, in their order.
+pub(super) fn members(storage: &dyn Storage) -> Result<Vec<(Vec<u8>, Extent)>> {
     let mut members = Vec::new();
     let mut position = 0u64;
     while members.len() < MAX_MEMBERS && position.saturating_add(BLOCK) <= storage.len() {

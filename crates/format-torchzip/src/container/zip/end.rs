@@ -28,7 +28,7 @@ const ZEROS_SEARCHED: u64 = 64 << 20;
 
 /// The position of the directory, as the end records give it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Location {
+pub(in crate::container) struct Location {
     pub(super) entries: u64,
     /// Where the directory begins in the file, and its length in bytes.
     pub(super) start: u64,
@@ -38,7 +38,7 @@ pub(super) struct Location {
 }
 
 /// Finds the directory of an archive.
-pub(super) fn locate(storage: &dyn Storage) -> Result<Location> {
+pub(in crate::container) fn locate(storage: &dyn Storage) -> Result<Location> {
     let (tail, at) = Tail::with_end_record(storage)?;
     let record: [u8; END_BYTES as usize] = tail.get(at)?;
     let archive_end = at + END_BYTES + u64::from(u16_at(&record, 20));

@@ -25,6 +25,7 @@ use directory::{Directory, ListedEntry};
 use fields::{DEFLATED, STORED};
 use headers::Headers;
 
+pub(super) use end::locate as locate_directory;
 pub(crate) use locate::Located;
 pub use problem::ArchiveProblem;
 
