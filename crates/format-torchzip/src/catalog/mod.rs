@@ -2,6 +2,7 @@
 //! [`cataloger`] turns each into an entry and its record.
 
 mod cataloger;
+mod embedded_records;
 mod naming;
 mod records;
 pub(crate) mod roots;

@@ -1,6 +1,7 @@
 //! Reading descriptions of tensors from the objects of a pickle.
 
 pub(crate) mod embedded;
+mod functions;
 pub(crate) mod numpy;
 pub(crate) mod objects;
 mod problem;

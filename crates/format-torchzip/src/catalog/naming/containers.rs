@@ -6,9 +6,10 @@ use crate::catalog::roots::{Root, RootKind};
 use crate::pickle::{Arena, Id, Node};
 use crate::tensors::objects::Objects;
 
-use super::{Frame, Leaves, MAX_FRAME_BYTES, Position, Sharing, Walk, Way};
+use super::frame::{Frame, Leaves, Position, Way};
+use super::{MAX_FRAME_BYTES, Sharing, Walk};
 
-/// The greatest depth of a root; deeper containers are parts of a model.
+/// The most roots, and the longest path of one in bytes; deeper containers are parts of a model.
 const MAX_ROOTS: usize = 10_000;
 const MAX_ROOT_BYTES: usize = 1024;
 /// Bytes of keys that cost about as much as a step.

@@ -9,22 +9,25 @@
 //! once.
 
 mod containers;
+mod frame;
 mod keys;
 mod path;
+mod visit;
 
 use std::borrow::Cow;
 
 use tensorlift_tensor_meta::Limits;
 
 use crate::error::Error;
-use crate::pickle::globals::{Known, TorchDtype};
-use crate::pickle::{Id, Node};
+use crate::pickle::Id;
+use crate::pickle::globals::TorchDtype;
 use crate::tensors::numpy::Array;
 use crate::tensors::objects::Objects;
-use crate::tensors::rebuild::{Dense, Quantizer, Tensor, TensorKind};
+use crate::tensors::rebuild::Dense;
 
 use super::roots::Root;
 use super::tree::Tree;
+use frame::{BitSet, Frame, Position, Stepped, Way};
 
 /// The memory for children that are still to be visited; usually a few hundred bytes for each level
 /// of nesting.
@@ -94,102 +97,6 @@ pub(super) struct Walk<'a> {
     /// The tensors found so far, those of earlier trees included.
     found: usize,
     roots: Vec<Root>,
-}
-
-/// A run of children still to be visited.
-struct Frame<'a> {
-    ids: Cow<'a, [Id]>,
-    next: usize,
-    way: Way,
-    at: Position,
-    /// Done with the node once this frame is done: the last of its frames.
-    leaves: Option<Leaves>,
-}
-
-/// The position of a node.
-#[derive(Clone, Copy)]
-struct Position {
-    path_len: usize,
-    depth: usize,
-    /// The path is longer than a name may be.
-    overlong: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Leaves {
-    node: Id,
-    found_before: usize,
-    cycles_before: u64,
-    is_mapping: bool,
-}
-
-/// How children extend the path.
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
-    /// By their positions.
-    Items,
-    /// The same, one level down.
-    Args,
-    /// Keys and values, alternating.
-    Pairs,
-    /// The same, of a module: its dicts of parameters, buffers and modules are seen through.
-    Module,
-    /// A state that is no dict.
-    State,
-    /// A part of a tensor, such as the values of a sparse one.
-    Part(&'static str),
-    /// The key of a dict, below the path of its value.
-    Key,
-    /// The scale of a quantized tensor: no child, but a tensor of its own.
-    Scale(f64),
-    /// Its zero point.
-    ZeroPoint(i64),
-}
-
-/// A tensor whose path is the current one.
-struct Named {
-    object: Option<Id>,
-    content: Content,
-    requires_grad: bool,
-    converted_to: Option<TorchDtype>,
-    depth: usize,
-}
-
-/// The result of one step of the walk.
-enum Stepped {
-    End,
-    On(Option<Named>),
-}
-
-/// A bit for each node of an arena.
-struct BitSet(Vec<u64>);
-
-impl BitSet {
-    fn new(len: usize) -> Self {
-        Self(vec![0; len.div_ceil(64)])
-    }
-
-    fn contains(&self, id: Id) -> bool {
-        self.0[id.index() / 64] & 1 << (id.index() % 64) != 0
-    }
-
-    fn insert(&mut self, id: Id) {
-        self.0[id.index() / 64] |= 1 << (id.index() % 64);
-    }
-
-    fn remove(&mut self, id: Id) {
-        self.0[id.index() / 64] &= !(1 << (id.index() % 64));
-    }
-}
-
-impl Frame<'_> {
-    fn byte_len(&self) -> usize {
-        let own = match &self.ids {
-            Cow::Borrowed(_) => 0,
-            Cow::Owned(ids) => size_of_val(ids.as_slice()),
-        };
-        size_of::<Self>() + own
-    }
 }
 
 impl<'a> Walk<'a> {
@@ -325,157 +232,5 @@ impl<'a> Walk<'a> {
             overlong,
         };
         Ok(Stepped::On(self.visit(child, at)?))
-    }
-
-    /// The number beside a quantized tensor that a frame represents.
-    fn number(&mut self, way: Way, at: Position) -> Option<Named> {
-        let (segment, content) = match way {
-            Way::Scale(scale) => ("scale", Content::Scale(scale)),
-            Way::ZeroPoint(zero_point) => ("zero_point", Content::ZeroPoint(zero_point)),
-            _ => return None,
-        };
-        self.push_segment(segment, at.depth);
-        Some(Named {
-            object: None,
-            content,
-            requires_grad: false,
-            converted_to: None,
-            depth: at.depth + 1,
-        })
-    }
-
-    /// Returns a node that is a tensor; of another, prepares the visit of its children.
-    fn visit(&mut self, id: Id, at: Position) -> Result<Option<Named>, Stop> {
-        if at.depth > self.limits.pickle_depth {
-            return Err(Stop::Error(Error::Limit {
-                what: "nesting of a pickle's objects",
-                limit: self.limits.pickle_depth as u64,
-                found: at.depth as u64,
-            }));
-        }
-        match self.objects.arena.node(id) {
-            Node::Persistent(_) if self.objects.arena.as_global(id).is_some() => Ok(None),
-            Node::Persistent(_) => self.storage(id, at).map(Some),
-            Node::Object(_) => self.visit_object(id, at),
-            Node::Dict(_) => {
-                self.enter(id, true, |walk, leaves| {
-                    let ids = walk.distinct(id);
-                    walk.push(Way::Pairs, ids, at, Some(leaves));
-                    walk.push_attributes(id, at);
-                });
-                Ok(None)
-            }
-            Node::List(_) | Node::Tuple { .. } | Node::Set(_) => {
-                let ids = self.objects.arena.items(id).unwrap_or(&[]);
-                self.enter(id, false, |walk, leaves| {
-                    walk.push(Way::Items, Cow::Borrowed(ids), at, Some(leaves));
-                    walk.push_attributes(id, at);
-                });
-                Ok(None)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    fn visit_object(&mut self, id: Id, at: Position) -> Result<Option<Named>, Stop> {
-        let fail = |problem| Error::tensor(&self.path, problem);
-        if let Some(dense) = self.objects.plain_tensor(id).map_err(fail)? {
-            self.check_overlong(at.overlong)?;
-            return Ok(Some(Named {
-                object: Some(id),
-                requires_grad: dense.requires_grad,
-                content: Content::Dense(dense),
-                converted_to: None,
-                depth: at.depth,
-            }));
-        }
-        if let Some(tensor) = self.objects.tensor(id).map_err(fail)? {
-            self.check_overlong(at.overlong)?;
-            return Ok(self.tensor(id, tensor, at));
-        }
-        match self.objects.arena.as_object(id) {
-            Some((_, Known::LoadFromBytes)) => self.storage(id, at).map(Some),
-            _ => {
-                self.enter_object(id, at);
-                Ok(None)
-            }
-        }
-    }
-
-    fn storage(&self, id: Id, at: Position) -> Result<Named, Stop> {
-        self.check_overlong(at.overlong)?;
-        Ok(Named {
-            object: Some(id),
-            content: Content::Storage(id),
-            requires_grad: false,
-            converted_to: None,
-            depth: at.depth,
-        })
-    }
-
-    /// Returns a tensor that has elements of its own; what is below it is visited later.
-    fn tensor(&mut self, id: Id, tensor: Tensor, at: Position) -> Option<Named> {
-        let Tensor { kind, wrapping } = tensor;
-        for &state in wrapping.states.iter().rev() {
-            self.push_state(state, false, at);
-        }
-        let (content, own_grad) = match kind {
-            TensorKind::Dense(dense) => {
-                let grad = dense.requires_grad;
-                (Content::Dense(dense), grad)
-            }
-            TensorKind::Wrapper(dense) => {
-                // What it wraps is among its attributes; without any it is all there is.
-                if wrapping
-                    .states
-                    .iter()
-                    .any(|&state| self.is_container(state))
-                {
-                    return None;
-                }
-                let grad = dense.requires_grad;
-                (Content::Dense(dense), grad)
-            }
-            TensorKind::Quantized(dense, quantizer) => {
-                self.push_quantizer(&quantizer, at);
-                let grad = dense.requires_grad;
-                (Content::Dense(dense), grad)
-            }
-            TensorKind::Parts(parts) => {
-                self.push_parts(&parts, at);
-                return None;
-            }
-            TensorKind::Array(array) => (Content::Array(array), false),
-            TensorKind::Storage(inner) => (Content::Storage(inner), false),
-        };
-        Some(Named {
-            object: Some(id),
-            content,
-            requires_grad: wrapping.requires_grad.unwrap_or(own_grad),
-            converted_to: wrapping.dtype,
-            depth: at.depth,
-        })
-    }
-
-    fn push_quantizer(&mut self, quantizer: &Quantizer, at: Position) {
-        // The last pushed is visited first.
-        match *quantizer {
-            Quantizer::PerTensor { scale, zero_point } => {
-                let nothing = || Cow::Borrowed(&[Id::NONE][..]);
-                self.push(Way::ZeroPoint(zero_point), nothing(), at, None);
-                self.push(Way::Scale(scale), nothing(), at, None);
-            }
-            Quantizer::PerChannel {
-                scales,
-                zero_points,
-            } => self.push_parts(&[("scales", scales), ("zero_points", zero_points)], at),
-        }
-    }
-
-    /// The parts get frames of their own, since what they hold is visited later.
-    fn push_parts(&mut self, parts: &[(&'static str, Id)], at: Position) {
-        for &(part, id) in parts.iter().rev() {
-            self.push(Way::Part(part), Cow::Owned(vec![id]), at, None);
-        }
     }
 }

@@ -6,7 +6,8 @@ use crate::error::Error;
 use crate::pickle::Id;
 use crate::tensors::text::push_key_text;
 
-use super::{Stop, Walk, Way};
+use super::frame::Way;
+use super::{Stop, Walk};
 
 /// # Paths
 impl Walk<'_> {
