@@ -13,7 +13,7 @@ use crate::compact;
 use crate::device::allocate;
 use crate::dlpack::{self, DlDevice, DlpackError};
 use crate::driver::interop::{self, NoSlice, SharedSlice};
-use crate::driver::{DeviceMemory, dlpack::Exported};
+use crate::driver::{Allocation, dlpack::Exported};
 use crate::error::{failed, misuse};
 
 /// The memory of a finished group, shared: cheap to clone, freed with its last clone.
@@ -24,7 +24,7 @@ use crate::error::{failed, misuse};
 /// freed only after all work that was enqueued on the device before.
 #[derive(Clone, Debug)]
 pub struct CudaBuffer {
-    memory: Arc<DeviceMemory>,
+    memory: Arc<Allocation>,
 }
 
 /// # Properties
@@ -36,7 +36,7 @@ impl CudaBuffer {
         group.downcast_ref::<CudaGroup>()?.buffer()
     }
 
-    pub(crate) fn new(memory: Arc<DeviceMemory>) -> Self {
+    pub(crate) fn new(memory: Arc<Allocation>) -> Self {
         Self { memory }
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tensorlift_device::{Device, DeviceError, Group, GroupRequest, GroupRules};
 
-use crate::driver::{CallerMemory, Context, DeviceMemory, Stream};
+use crate::driver::{Allocation, CallerMemory, Context, Stream};
 use crate::error::{device_name, failed, opening};
 use crate::files::Files;
 use crate::group::CudaGroup;
@@ -123,7 +123,7 @@ impl CudaDevice {
     /// If the driver does not start, or the wait fails: nothing was written then.
     pub fn group_in(&self, memory: CallerMemory) -> Result<CudaGroup, DeviceError> {
         let home = &self.inner.started()?.home;
-        let memory = DeviceMemory::of_caller(home, memory);
+        let memory = Allocation::of_caller(home, memory);
         let wait = failed(self.ordinal(), "wait for the caller's memory");
         Ok(CudaGroup::new(&self.inner, memory.map_err(wait)?))
     }
@@ -189,9 +189,9 @@ impl Device for CudaDevice {
 }
 
 /// Allocates, and distinguishes a full device from one that failed.
-pub(crate) fn allocate(stream: &Arc<Stream>, bytes: usize) -> Result<DeviceMemory, DeviceError> {
+pub(crate) fn allocate(stream: &Arc<Stream>, bytes: usize) -> Result<Allocation, DeviceError> {
     let context = stream.context();
-    DeviceMemory::new(stream, bytes).map_err(|error| match error.is_out_of_memory() {
+    Allocation::new(stream, bytes).map_err(|error| match error.is_out_of_memory() {
         true => DeviceError::OutOfMemory {
             device: device_name(context.ordinal()),
             needed: bytes as u64,

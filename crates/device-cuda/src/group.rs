@@ -5,14 +5,14 @@ use tensorlift_device::{Destination, DeviceError, Group};
 
 use crate::CudaBuffer;
 use crate::device::Inner;
-use crate::driver::DeviceMemory;
+use crate::driver::Allocation;
 use crate::error::failed;
 
 /// One allocation on a CUDA device, being filled or finished.
 ///
 /// Every [`Group`] is [`Any`](std::any::Any); [`CudaBuffer::of`] downcasts to it.
 pub struct CudaGroup {
-    pub(crate) memory: Arc<DeviceMemory>,
+    pub(crate) memory: Arc<Allocation>,
     /// Gone once the group is finished, so that tensors do not hold the lanes.
     pub(crate) loading: Option<Arc<Inner>>,
     /// Whether every byte is known to have arrived.
@@ -20,7 +20,7 @@ pub struct CudaGroup {
 }
 
 impl CudaGroup {
-    pub(crate) fn new(device: &Arc<Inner>, memory: DeviceMemory) -> Self {
+    pub(crate) fn new(device: &Arc<Inner>, memory: Allocation) -> Self {
         Self {
             memory: Arc::new(memory),
             loading: Some(Arc::clone(device)),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tensorlift_device::{DeviceError, LanePool};
 
-use crate::driver::{CallError, Context, HostMemory, Lane, PinnedMemory, Slot};
+use crate::driver::{CallError, Context, HostMemory, PinnedMemory, Slot, StreamLane};
 use crate::error::failed;
 
 /// Slots of a lane: one is read into while the other is copied from.
@@ -18,7 +18,7 @@ pub(crate) struct Lanes {
     slot_bytes: usize,
     /// The most lanes that are made.
     most: usize,
-    pub(crate) pool: LanePool<Lane>,
+    pub(crate) pool: LanePool<StreamLane>,
     made: Mutex<Made>,
 }
 
@@ -83,7 +83,7 @@ impl Lanes {
         made.pinned_by = slots.first().map(Slot::pinned_by);
         let mut slots = slots.into_iter();
         while slots.len() > 0 {
-            let lane = Lane::new(context, slots.by_ref().take(SLOTS).collect());
+            let lane = StreamLane::new(context, slots.by_ref().take(SLOTS).collect());
             let lane = lane.map_err(failed(context.ordinal(), "create a stream"));
             self.pool.add(lane?);
             made.lanes += 1;

@@ -23,7 +23,12 @@
 //! choose another, turn the default features off.
 //!
 //! It runs no kernels: the loader narrows elements in their pinned slot, right before
-//! [`Lane::copy`](tensorlift_device::Lane::copy) begins, and widen it on the same stream after.
+//! [`Lane::copy`](tensorlift_device::Lane::copy) begins, and widens them on the host.
+//!
+//! # Not supported
+//!
+//! Groups that span several GPUs, copies between GPUs, memory of the driver's pools, and devices of
+//! other vendors.
 //!
 //! [`Device`]: tensorlift_device::Device
 

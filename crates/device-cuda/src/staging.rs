@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tensorlift_device::{CopyRun, DeviceError, Lane, Pull, Pulled, Staging};
 
 use crate::device::Inner;
-use crate::driver::{self, Bound, DeviceMemory};
+use crate::driver::{self, Allocation, Bound};
 use crate::error::{device_name, failed, misuse};
 use crate::group::CudaGroup;
 use crate::lanes::SLOTS;
@@ -67,10 +67,10 @@ impl CudaGroup {
 /// the wait for that event.
 struct CudaLane<'a> {
     /// Taken out by `drop` alone.
-    lane: Option<driver::Lane>,
+    lane: Option<driver::StreamLane>,
     /// The length requested of the slot last.
     len: usize,
-    memory: &'a Arc<DeviceMemory>,
+    memory: &'a Arc<Allocation>,
     device: &'a Inner,
     _bound: Bound<'a>,
 }

@@ -22,12 +22,12 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct Start {
     ordinal: usize,
-    outcome: OnceLock<Outcome>,
+    outcome: OnceLock<StartResult>,
     /// Taken by the first thread that waits.
-    thread: Mutex<Option<JoinHandle<Outcome>>>,
+    thread: Mutex<Option<JoinHandle<StartResult>>>,
 }
 
-type Outcome = Result<Started, OpenError>;
+type StartResult = Result<Started, OpenError>;
 
 impl Start {
     /// Begins; an error at once only if there is no driver.
@@ -55,13 +55,13 @@ impl Start {
             .map_err(Clone::clone)
     }
 
-    fn take_thread(&self) -> Option<JoinHandle<Outcome>> {
+    fn take_thread(&self) -> Option<JoinHandle<StartResult>> {
         let thread = self.thread.lock();
         thread.unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-fn start(ordinal: usize) -> Outcome {
+fn start(ordinal: usize) -> StartResult {
     let begun = Instant::now();
     let context = Context::open(ordinal)?;
     let home = Stream::new(&context)?;

@@ -17,6 +17,10 @@
 //! assert_eq!(group.as_host(), Some(b"abcd".as_slice()));
 //! # Ok::<(), tensorlift_device::DeviceError>(())
 //! ```
+//!
+//! # Not supported
+//!
+//! Kernels, tensor arithmetic, and copies from a device back to the host.
 
 pub mod conformance;
 mod device;

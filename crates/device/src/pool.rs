@@ -7,7 +7,7 @@ use tensorlift_storage::Anonymous;
 ///
 /// The first touch of memory costs a fault for each page, which for a load from the page cache is
 /// most of its time; memory from a pool has been touched before.
-/// In BENCHMARKS.md (`several`) a second load took 0.43 of the time of a first one.
+/// In BENCHMARKS.md (Several loads), a second load took 0.77 of the time of a first one.
 /// For programs that load again and again: model servers that swap models, tests, benchmarks.
 ///
 /// ```

@@ -17,6 +17,11 @@
 //! assert_eq!(catalog.get("scale").unwrap().dtype(), Dtype::F32);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Not supported
+//!
+//! Reading tensor bytes, which `tensorlift-loader` does, and index files of several shards, which
+//! `tensorlift-shard-index` reads.
 
 mod dtype;
 mod entries;

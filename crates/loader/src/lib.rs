@@ -26,6 +26,11 @@
 //! assert_eq!(loaded.tensor("pair")?.as_slice::<f32>()?, [1.0, 2.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Not supported
+//!
+//! Lazy loading, asynchronous I/O and tensor arithmetic. Integers, complex numbers and elements
+//! smaller than a byte keep their dtype.
 
 mod budget;
 mod control;

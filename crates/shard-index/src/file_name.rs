@@ -236,7 +236,7 @@ fn split_index(name: &str) -> Option<(&str, Option<&str>)> {
 }
 
 /// A number, and how many there are.
-type Part = (u32, NonZeroU32);
+type PartNumber = (u32, NonZeroU32);
 
 /// `model`, `model.fp16`, `model-00001-of-00002`, `model.fp16-00001-of-00002` and
 /// `model-00001-of-00002.fp16`: all are written by one library version or another.
@@ -245,7 +245,7 @@ fn split_stem<'a>(
     extension: &str,
     wanted: Option<&str>,
     known: impl Fn(&str) -> Stem,
-) -> (&'a str, Option<&'a str>, Option<Part>) {
+) -> (&'a str, Option<&'a str>, Option<PartNumber>) {
     let is_variant = |base: &str, variant: &str| {
         !variant.is_empty() && (known(base) != Stem::Other || wanted == Some(variant))
     };
@@ -283,7 +283,7 @@ fn split_variant(stem: &str, is_variant: impl Fn(&str, &str) -> bool) -> Option<
 ///
 /// Widths are not compared: `00001-of-000002` and `1-of-2` both occur. Numbers begin at 0 or 1,
 /// which only the whole series shows.
-fn split_part(stem: &str) -> Option<(&str, Part)> {
+fn split_part(stem: &str) -> Option<(&str, PartNumber)> {
     let separated = stem
         .rsplit_once("-of-")
         .or_else(|| stem.rsplit_once("_of_"));

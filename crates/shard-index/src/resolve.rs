@@ -7,7 +7,7 @@ use tensorlift_tensor_meta::Catalog;
 
 use crate::choice::{Choice, Companions, Form, Reason, Route};
 use crate::error::MissingShard;
-use crate::folder::{self, Selection};
+use crate::folder::{self, ChosenFiles};
 use crate::hub::{self, HubEntry, HubMiss, HubName, HubNameError, hub_cache};
 use crate::index_file::{begins_like_json, read as read_index};
 use crate::near::{Near, near};
@@ -80,7 +80,7 @@ pub fn resolve_files(files: &[PathBuf]) -> Result<Resolved, Error> {
             }
         }
     }
-    let selection = Selection::named(files.to_vec(), Form::Files);
+    let selection = ChosenFiles::named(files.to_vec(), Form::Files);
     finish(first, folder_of(first), Route::File, selection, None)
 }
 
@@ -111,7 +111,7 @@ fn at_file(path: &Path, options: &ResolveOptions) -> Result<Resolved, Error> {
     if is_json || begins_like_json(path)? {
         match read_index(path, options) {
             Ok(index) => {
-                let selection = Selection::index(path, folder, options);
+                let selection = ChosenFiles::index(path, folder, options);
                 return finish(path, folder, Route::File, selection, Some(index));
             }
             Err(error) if is_json || file_name::is_index(&name) => return Err(error),
@@ -120,7 +120,7 @@ fn at_file(path: &Path, options: &ResolveOptions) -> Result<Resolved, Error> {
             Err(_) => {}
         }
     }
-    let selection = Selection::named(vec![path.to_owned()], Form::Single);
+    let selection = ChosenFiles::named(vec![path.to_owned()], Form::Single);
     finish(path, folder, Route::File, selection, None)
 }
 
@@ -218,7 +218,7 @@ fn select(folder: &Path, options: &ResolveOptions, route: Route) -> Result<Resol
         IndexUse::File(file) => {
             let within = folder.join(file);
             let path = if within.exists() { &within } else { file };
-            Selection::index(path, folder, options)
+            ChosenFiles::index(path, folder, options)
         }
         _ => folder::choose(folder, options)?,
     };
@@ -243,10 +243,10 @@ fn finish(
     chosen: &Path,
     folder: &Path,
     route: Route,
-    selection: Selection,
+    selection: ChosenFiles,
     index: Option<Index>,
 ) -> Result<Resolved, Error> {
-    let Selection {
+    let ChosenFiles {
         files,
         form,
         others,

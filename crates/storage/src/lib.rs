@@ -14,6 +14,10 @@
 //! assert_eq!(&bytes, b"ell");
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! # Not supported
+//!
+//! Writing, networks and asynchronous I/O; implement [`Storage`] for other sources of bytes.
 
 mod anonymous;
 #[cfg(feature = "conformance")]

@@ -22,7 +22,7 @@ const LISTED_NAMES: usize = 10;
 #[must_use = "a loader does nothing before `load`"]
 pub struct Loader<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
-    selections: Vec<Box<Selection<'a>>>,
+    filters: Vec<Box<Filter<'a>>>,
     /// Whether names were selected, even if none.
     named: bool,
     /// Selected names that do not exist.
@@ -37,14 +37,14 @@ pub struct Loader<'a> {
 }
 
 /// Whether an entry is wanted.
-type Selection<'a> = dyn Fn(&Entry) -> bool + Send + 'a;
+type Filter<'a> = dyn Fn(&Entry) -> bool + Send + 'a;
 
 /// # What and where to
 impl<'a> Loader<'a> {
     pub(crate) fn new(checkpoint: &'a Checkpoint) -> Self {
         Self {
             checkpoint,
-            selections: Vec::new(),
+            filters: Vec::new(),
             named: false,
             missing: Vec::new(),
             without_bytes: Vec::new(),
@@ -58,7 +58,7 @@ impl<'a> Loader<'a> {
     /// Loads only entries for which `wanted` returns true. Default: all. If called twice, both
     /// conditions apply.
     pub fn select(mut self, wanted: impl Fn(&Entry) -> bool + Send + 'a) -> Self {
-        self.selections.push(Box::new(wanted));
+        self.filters.push(Box::new(wanted));
         self
     }
 
@@ -349,9 +349,9 @@ impl Loader<'_> {
         self.options.clone().row_major(row_major)
     }
 
-    /// Whether all selections include an entry.
+    /// Whether all filters include an entry.
     fn selects(&self, entry: &Entry) -> bool {
-        self.selections.iter().all(|wanted| wanted(entry))
+        self.filters.iter().all(|wanted| wanted(entry))
     }
 
     /// Rejects a file without tensors, and names that cannot be loaded.

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::call::CallError;
 use super::context::Context;
-use super::memory::DeviceMemory;
+use super::memory::Allocation;
 use super::stream::Stream;
 
 /// The alignment of offsets, lengths and addresses with which cuFile needs no bounce buffer.
@@ -295,7 +295,7 @@ impl Drop for RegisteredFile {
 #[derive(Debug)]
 pub(crate) struct DeviceBuffer {
     cufile: &'static CuFile,
-    memory: DeviceMemory,
+    memory: Allocation,
 }
 
 impl DeviceBuffer {
@@ -304,7 +304,7 @@ impl DeviceBuffer {
         stream: &Arc<Stream>,
         len: usize,
     ) -> Result<Self, CuFileError> {
-        let memory = DeviceMemory::new(stream, len)?;
+        let memory = Allocation::new(stream, len)?;
         let _bound = memory.context().bind()?;
         // SAFETY: the memory is alive until it is deregistered in `drop`.
         let registered =
@@ -314,7 +314,7 @@ impl DeviceBuffer {
         Ok(Self { cufile, memory })
     }
 
-    pub(crate) fn memory(&self) -> &DeviceMemory {
+    pub(crate) fn memory(&self) -> &Allocation {
         &self.memory
     }
 }

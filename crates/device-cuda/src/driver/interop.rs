@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr};
 
-use super::memory::DeviceMemory;
+use super::memory::Allocation;
 
 /// Elements of a group as a slice of cudarc, on a stream of the user's.
 ///
@@ -19,7 +19,7 @@ pub struct SharedSlice<T> {
     /// Never dropped as it is: that would free the memory.
     slice: ManuallyDrop<CudaSlice<T>>,
     /// Freed after every work on the device, as its address is known outside.
-    _memory: Arc<DeviceMemory>,
+    _memory: Arc<Allocation>,
 }
 
 impl<T> Deref for SharedSlice<T> {
@@ -59,7 +59,7 @@ pub(crate) enum NoSlice {
 
 /// A slice of the bytes in `range`.
 pub(crate) fn share<T: DeviceRepr + Pod>(
-    memory: &Arc<DeviceMemory>,
+    memory: &Arc<Allocation>,
     range: Range<usize>,
     stream: &Arc<CudaStream>,
 ) -> Result<SharedSlice<T>, NoSlice> {
@@ -77,9 +77,9 @@ pub(crate) fn share<T: DeviceRepr + Pod>(
 
 /// The whole memory as a slice that owns it.
 pub(crate) fn give<T: DeviceRepr + Pod>(
-    memory: Arc<DeviceMemory>,
+    memory: Arc<Allocation>,
     stream: &Arc<CudaStream>,
-) -> Result<CudaSlice<T>, (Arc<DeviceMemory>, Option<NoSlice>)> {
+) -> Result<CudaSlice<T>, (Arc<Allocation>, Option<NoSlice>)> {
     let elements = match elements::<T>(&memory, &(0..memory.len()), stream) {
         Ok(elements) => elements,
         Err(error) => return Err((memory, Some(error))),
@@ -96,7 +96,7 @@ pub(crate) fn give<T: DeviceRepr + Pod>(
 }
 
 fn elements<T>(
-    memory: &DeviceMemory,
+    memory: &Allocation,
     range: &Range<usize>,
     stream: &CudaStream,
 ) -> Result<usize, NoSlice> {

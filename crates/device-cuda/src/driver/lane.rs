@@ -8,7 +8,7 @@ use tensorlift_device::CopyRun;
 
 use super::call::{CallError, check};
 use super::context::Context;
-use super::memory::DeviceMemory;
+use super::memory::Allocation;
 use super::pinned::Slot;
 use super::stream::{Event, Stream};
 
@@ -22,7 +22,7 @@ const BATCH_FROM: usize = 8;
 /// It shares the memory that a copy goes to until the copy was waited for, and owns the slot that
 /// the copy comes from: a lane that is forgotten keeps both alive.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct StreamLane {
     stream: Arc<Stream>,
     /// Never empty.
     slots: Vec<StagingSlot>,
@@ -36,10 +36,10 @@ struct StagingSlot {
     /// Recorded behind the last copy out of the slot.
     end: Event,
     /// What that copy goes to, until it was waited for.
-    into: Option<Arc<DeviceMemory>>,
+    into: Option<Arc<Allocation>>,
 }
 
-impl Lane {
+impl StreamLane {
     /// A lane of these slots, of which there is at least one.
     pub(crate) fn new(context: &Arc<Context>, slots: Vec<Slot>) -> Result<Self, CallError> {
         let stream = Stream::new(context)?;
@@ -71,7 +71,7 @@ impl Lane {
     /// If a run is not inside both ends: callers check.
     pub(crate) fn copy(
         &mut self,
-        memory: &Arc<DeviceMemory>,
+        memory: &Arc<Allocation>,
         runs: &[CopyRun],
     ) -> Result<(), CallError> {
         let slot = &mut self.slots[self.next];
@@ -109,7 +109,7 @@ impl StagingSlot {
     }
 }
 
-impl Drop for Lane {
+impl Drop for StreamLane {
     fn drop(&mut self) {
         let context = Arc::clone(self.stream.context());
         let under_way = self.slots.iter().any(|slot| slot.into.is_some());
@@ -120,7 +120,7 @@ impl Drop for Lane {
 
 fn enqueue(
     slot: &Slot,
-    memory: &DeviceMemory,
+    memory: &Allocation,
     stream: &Stream,
     runs: &[CopyRun],
 ) -> Result<(), CallError> {
@@ -138,7 +138,7 @@ fn enqueue(
     for run in some() {
         // SAFETY: the run is inside both ends, as checked above. The slot's bytes are initialised
         // and, like the memory, kept by the lane until the copy was waited for; no `&mut` to them
-        // exists meanwhile, as `Lane::slot` waits before it gives one out.
+        // exists meanwhile, as `StreamLane::slot` waits before it gives one out.
         let copied = unsafe {
             let from = std::slice::from_raw_parts(slot.start().add(run.from), run.len);
             result::memcpy_htod_async(memory.address() + run.to as u64, from, stream.raw())
@@ -152,7 +152,7 @@ fn enqueue(
 /// again on the same stream, they do no harm.
 fn enqueue_batch<'a>(
     slot: &Slot,
-    memory: &DeviceMemory,
+    memory: &Allocation,
     stream: &Stream,
     runs: impl Iterator<Item = &'a CopyRun> + Clone,
 ) -> bool {

@@ -15,7 +15,7 @@ use super::stream::Stream;
 
 /// One allocation.
 #[derive(Debug)]
-pub(crate) struct DeviceMemory {
+pub(crate) struct Allocation {
     address: CUdeviceptr,
     len: usize,
     /// For copies out of it and within it.
@@ -30,7 +30,7 @@ pub(crate) struct DeviceMemory {
     failure: OnceLock<CallError>,
 }
 
-impl DeviceMemory {
+impl Allocation {
     /// Allocates; when it returns, every stream may use the memory.
     ///
     /// Not from a pool of the device: `cuMemAllocAsync` and the wait for its stream took 6 to 16 ms
@@ -133,7 +133,7 @@ impl DeviceMemory {
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn take_runs(
         &self,
-        from: &DeviceMemory,
+        from: &Allocation,
         runs: &[CopyRun],
         on: &Stream,
     ) -> Result<(), CallError> {
@@ -164,7 +164,7 @@ impl DeviceMemory {
     }
 }
 
-impl Drop for DeviceMemory {
+impl Drop for Allocation {
     fn drop(&mut self) {
         let stays = self.is_callers() || self.handed_over.load(Ordering::Acquire);
         if self.address == 0 || stays {

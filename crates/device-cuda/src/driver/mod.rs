@@ -4,7 +4,7 @@
 //!   not at the lowest CUDA version ([`library`], [`cufile`]).
 //! - *Checked*: each call returns a [`CallError`] that names it.
 //! - *Safe*: owners whose drop releases what they hold ([`Context`], [`Stream`], [`Event`],
-//!   [`DeviceMemory`], [`PinnedMemory`]), and [`Lane`], which owns the one end of its copies and
+//!   [`Allocation`], [`PinnedMemory`]), and [`StreamLane`], which owns the one end of its copies and
 //!   shares the other. No owner frees memory while a copy may access it, so the rest of the crate
 //! needs no unsafe code.
 //!
@@ -32,9 +32,9 @@ pub use call::CallError;
 pub use caller::CallerMemory;
 pub use context::DeviceInfo;
 pub(crate) use context::{Bound, Context, OpenError, devices, version};
-pub(crate) use lane::Lane;
+pub(crate) use lane::StreamLane;
 pub(crate) use library::{LIBRARY, Lacking, find_driver};
-pub(crate) use memory::DeviceMemory;
+pub(crate) use memory::Allocation;
 pub(crate) use pinned::{HostMemory, PinnedMemory, Slot};
 pub(crate) use rows::Rows;
 pub(crate) use stream::Stream;

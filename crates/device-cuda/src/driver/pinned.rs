@@ -128,7 +128,7 @@ impl Drop for PinnedMemory {
     fn drop(&mut self) {
         let _bound = self.context.bind_anyhow();
         // SAFETY: pinned once, released once by the matching call. No copy reads it any more:
-        // each slot belongs to a `Lane`, which waits before it lets go of it.
+        // each slot belongs to a `StreamLane`, which waits before it lets go of it.
         let released = unsafe {
             match self.registered {
                 Some(_) => check(

@@ -3,7 +3,7 @@
 use cudarc::driver::sys::{self, CUDA_MEMCPY2D, CUmemorytype};
 
 use super::call::{CallError, check};
-use super::memory::DeviceMemory;
+use super::memory::Allocation;
 
 /// Rows of bytes at a regular distance, which are to lie one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +18,14 @@ pub(crate) struct Rows {
     pub(crate) height: usize,
 }
 
-impl DeviceMemory {
+impl Allocation {
     /// Copies rows out of other memory of the same device, and waits.
     ///
     /// # Panics
     /// If they are not inside both: callers check.
     pub(crate) fn take_rows(
         &self,
-        from: &DeviceMemory,
+        from: &Allocation,
         mut rows: impl Iterator<Item = Rows>,
     ) -> Result<(), CallError> {
         let stream = self.stream();

@@ -21,7 +21,7 @@ use tensorlift_device::{CopyRun, Pull, Pulled};
 use super::per_file::{PerFile, lock};
 use super::reach;
 use crate::driver::cufile::{ALIGNMENT, CuFile, CuFileError, DeviceBuffer, RegisteredFile};
-use crate::driver::{Context, DeviceMemory, Stream};
+use crate::driver::{Allocation, Context, Stream};
 use crate::{Gds, GdsReport};
 
 /// Device buffers for reads under way at once. With the default size of 2 MiB they take 16 MiB of
@@ -125,7 +125,7 @@ impl Files {
     }
 
     /// Why a file of a group is not read by cuFile, without asking cuFile.
-    fn refuses(&self, memory: &DeviceMemory, file: &File) -> Result<(), String> {
+    fn refuses(&self, memory: &Allocation, file: &File) -> Result<(), String> {
         match self.mode {
             Gds::Off => Err("switched off".into()),
             Gds::On => Ok(()),
@@ -139,7 +139,7 @@ impl Files {
     /// Reads into a group, and waits.
     pub(crate) fn pull(
         &self,
-        memory: &Arc<DeviceMemory>,
+        memory: &Arc<Allocation>,
         stream: &Arc<Stream>,
         pull: &Pull<'_>,
     ) -> Pulled {
@@ -200,7 +200,7 @@ impl Files {
     fn fetch(
         &self,
         file: &RegisteredFile,
-        memory: &Arc<DeviceMemory>,
+        memory: &Arc<Allocation>,
         stream: &Arc<Stream>,
         pull: &Pull<'_>,
         compare: bool,
@@ -245,7 +245,7 @@ impl Files {
     }
 
     /// Closes the files that only this group read, and frees the buffers when no file is left.
-    pub(crate) fn release(&self, memory: &Arc<DeviceMemory>) {
+    pub(crate) fn release(&self, memory: &Arc<Allocation>) {
         if self.open.release(memory) {
             lock(&self.buffers).free.clear();
         }
@@ -265,7 +265,7 @@ impl Drop for Permit<'_> {
 }
 
 /// Compares what cuFile read with what the file holds.
-fn prove(found: &DeviceMemory, head: usize, pull: &Pull<'_>) -> Result<(), Refusal> {
+fn prove(found: &Allocation, head: usize, pull: &Pull<'_>) -> Result<(), Refusal> {
     let mut bytes = vec![0; pull.len];
     found.download(head, &mut bytes)?;
     let mut expected = vec![0; pull.len];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tensorlift_device::{Pull, Pulled};
 
-use crate::driver::{DeviceMemory, Stream};
+use crate::driver::{Allocation, Stream};
 use crate::{Gds, GdsReport};
 
 const REASON: &str = "GPUDirect Storage exists on Linux only";
@@ -27,12 +27,12 @@ impl Files {
 
     pub(crate) fn pull(
         &self,
-        _memory: &Arc<DeviceMemory>,
+        _memory: &Arc<Allocation>,
         _stream: &Arc<Stream>,
         _pull: &Pull<'_>,
     ) -> Pulled {
         Pulled::Refused(REASON.into())
     }
 
-    pub(crate) fn release(&self, _memory: &Arc<DeviceMemory>) {}
+    pub(crate) fn release(&self, _memory: &Arc<Allocation>) {}
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::driver::DeviceMemory;
+use crate::driver::Allocation;
 
 /// Device and inode, which identify a file however often it is opened.
 type FileId = (u64, u64);
@@ -26,7 +26,7 @@ struct Known<T> {
 
 impl<T: Default> PerFile<T> {
     /// The state of a file that this group reads.
-    pub(super) fn of(&self, memory: &Arc<DeviceMemory>, file: &File) -> io::Result<Arc<T>> {
+    pub(super) fn of(&self, memory: &Arc<Allocation>, file: &File) -> io::Result<Arc<T>> {
         let metadata = file.metadata()?;
         let group = Arc::as_ptr(memory).addr();
         let mut open = lock(&self.open);
@@ -38,7 +38,7 @@ impl<T: Default> PerFile<T> {
     }
 
     /// Forgets the files that only this group read; whether none is left.
-    pub(super) fn release(&self, memory: &Arc<DeviceMemory>) -> bool {
+    pub(super) fn release(&self, memory: &Arc<Allocation>) -> bool {
         let group = Arc::as_ptr(memory).addr();
         let mut open = lock(&self.open);
         open.retain(|_, known| {

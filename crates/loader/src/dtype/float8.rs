@@ -6,7 +6,7 @@
 use tensorlift_tensor_meta::Dtype;
 
 /// The bits of a signed type, and its special values.
-struct Form {
+struct FloatForm {
     mantissa_bits: u32,
     bias: i32,
     /// The code of the largest number, without the sign.
@@ -17,28 +17,28 @@ struct Form {
     only_nan: Option<u8>,
 }
 
-const E4M3: Form = Form {
+const E4M3: FloatForm = FloatForm {
     mantissa_bits: 3,
     bias: 7,
     largest: 0x7E,
     overflow: 0x7E,
     only_nan: None,
 };
-const E5M2: Form = Form {
+const E5M2: FloatForm = FloatForm {
     mantissa_bits: 2,
     bias: 15,
     largest: 0x7B,
     overflow: 0x7C,
     only_nan: None,
 };
-const E4M3_FNUZ: Form = Form {
+const E4M3_FNUZ: FloatForm = FloatForm {
     mantissa_bits: 3,
     bias: 8,
     largest: 0x7F,
     overflow: 0x80,
     only_nan: Some(0x80),
 };
-const E5M2_FNUZ: Form = Form {
+const E5M2_FNUZ: FloatForm = FloatForm {
     mantissa_bits: 2,
     bias: 16,
     largest: 0x7F,
@@ -76,7 +76,7 @@ pub(super) fn encoder(dtype: Dtype) -> Option<fn(f32) -> u8> {
     })
 }
 
-impl Form {
+impl FloatForm {
     const fn values(&self) -> [f32; 256] {
         let mut values = [0.0; 256];
         let mut code = 0;

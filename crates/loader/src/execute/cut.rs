@@ -42,7 +42,7 @@ pub(super) fn cut<'a>(
     let mut chunks = Vec::new();
     let mut segments = plan.segments.iter().peekable();
     for (index, destination) in destinations.into_iter().enumerate() {
-        let mut memory = GroupMemory::new(destination, plan.groups[index].is_mapped());
+        let mut memory = GroupRest::new(destination, plan.groups[index].is_mapped());
         let chunk_bytes = memory.chunk_bytes(options) as u64;
         while let Some(segment) = segments.next_if(|segment| segment.group == index) {
             cut_segment(segment, catalog, &mut memory, chunk_bytes, &mut chunks)?;
@@ -56,7 +56,7 @@ pub(super) fn cut<'a>(
 fn cut_segment<'a>(
     segment: &'a Segment,
     catalog: &'a Catalog,
-    memory: &mut GroupMemory<'a>,
+    memory: &mut GroupRest<'a>,
     chunk_bytes: u64,
     chunks: &mut Vec<Chunk<'a>>,
 ) -> Result<(), Error> {
@@ -161,26 +161,26 @@ fn chunk_len(segment: &Segment, source: &ChunkSource<'_>, at: u64, total: u64, c
 }
 
 /// The rest of a group's memory, handed out from the front.
-enum GroupMemory<'a> {
+enum GroupRest<'a> {
     Host { rest: &'a mut [u8], position: u64 },
     Staged(&'a dyn Staging),
     Mapped,
 }
 
-impl<'a> GroupMemory<'a> {
+impl<'a> GroupRest<'a> {
     fn new(destination: Destination<'a>, mapped: bool) -> Self {
         match destination {
-            _ if mapped => GroupMemory::Mapped,
-            Destination::Host(rest) => GroupMemory::Host { rest, position: 0 },
-            Destination::Staged(staging) => GroupMemory::Staged(staging),
+            _ if mapped => GroupRest::Mapped,
+            Destination::Host(rest) => GroupRest::Host { rest, position: 0 },
+            Destination::Staged(staging) => GroupRest::Staged(staging),
         }
     }
 
     fn chunk_bytes(&self, options: &LoadOptions) -> usize {
         let most = match self {
-            GroupMemory::Host { .. } => usize::MAX,
-            GroupMemory::Staged(staging) => staging.slot_bytes(),
-            GroupMemory::Mapped => return POPULATE_BYTES,
+            GroupRest::Host { .. } => usize::MAX,
+            GroupRest::Staged(staging) => staging.slot_bytes(),
+            GroupRest::Mapped => return POPULATE_BYTES,
         };
         let least = match options.reader {
             Reader::Uring => URING_CHUNK_BYTES,
@@ -195,7 +195,7 @@ impl<'a> GroupMemory<'a> {
     fn take(&mut self, to: u64, len: u64) -> Option<Target<'a>> {
         let (start, len) = (usize::try_from(to).ok()?, usize::try_from(len).ok()?);
         match self {
-            GroupMemory::Host { rest, position } => {
+            GroupRest::Host { rest, position } => {
                 let gap = usize::try_from(to.checked_sub(*position)?).ok()?;
                 if gap.checked_add(len)? > rest.len() {
                     return None;
@@ -206,12 +206,12 @@ impl<'a> GroupMemory<'a> {
                 *position = to + len as u64;
                 Some(Target::Host(taken))
             }
-            GroupMemory::Staged(staging) => Some(Target::Staged {
+            GroupRest::Staged(staging) => Some(Target::Staged {
                 staging: *staging,
                 to: start,
                 len,
             }),
-            GroupMemory::Mapped => Some(Target::Mapping),
+            GroupRest::Mapped => Some(Target::Mapping),
         }
     }
 }

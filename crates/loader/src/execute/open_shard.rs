@@ -10,7 +10,7 @@ use tensorlift_tensor_meta::{Error, ErrorKind};
 use super::chunk::PullOutcome;
 use super::pace::Concurrency;
 use super::page_cache;
-use super::reader::{self, Choice};
+use super::reader::{self, ChosenReader};
 use super::tools::Ran;
 use crate::options::LoadOptions;
 use crate::report::FileReport;
@@ -32,7 +32,7 @@ pub(super) struct OpenShard<'a> {
 
 enum State {
     Waiting,
-    Open(Box<Choice>),
+    Open(Box<ChosenReader>),
     Closed(Box<FileReport>),
 }
 

@@ -34,7 +34,7 @@ static CORES: LazyLock<usize> =
     LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
 /// The reader of a shard in one load.
-pub(super) struct Choice {
+pub(super) struct ChosenReader {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) file: FileReport,
     pub(super) concurrency: Concurrency,
@@ -51,7 +51,7 @@ pub fn probe(
 ) -> Result<Vec<FileReport>, Error> {
     let (wanted, readers) = (plan.bytes_of_shards(shards.len()), warm_readers(plan));
     let probe_one = |(shard, wanted): (&Shard, u64)| {
-        let choice = choose(shard, wanted, readers, options).map(Choice::into_report);
+        let choice = choose(shard, wanted, readers, options).map(ChosenReader::into_report);
         // Released, since a thousand shards would stay open otherwise.
         shard.storage().release();
         choice.map_err(|error| Error::new(ErrorKind::Storage, error).with_path(shard.path()))
@@ -75,8 +75,8 @@ pub(super) fn choose(
     wanted: u64,
     readers: usize,
     options: &LoadOptions,
-) -> io::Result<Choice> {
-    let mut choice = Choice::as_opened(shard, readers);
+) -> io::Result<ChosenReader> {
+    let mut choice = ChosenReader::as_opened(shard, readers);
     let file = shard
         .storage()
         .as_local()
@@ -104,7 +104,7 @@ pub(super) fn choose(
 }
 
 /// Why direct reads do not pay for a shard; `None` where they do.
-fn why_buffered(choice: &Choice, wanted: u64, options: &LoadOptions) -> Option<String> {
+fn why_buffered(choice: &ChosenReader, wanted: u64, options: &LoadOptions) -> Option<String> {
     let share = choice.cached_share();
     match options.reader {
         Reader::Buffered => Some("buffered reads were requested".into()),
@@ -120,7 +120,7 @@ fn why_buffered(choice: &Choice, wanted: u64, options: &LoadOptions) -> Option<S
     }
 }
 
-impl Choice {
+impl ChosenReader {
     /// The storage as the caller opened it.
     fn as_opened(shard: &Shard, readers: usize) -> Self {
         let storage = shard.storage();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tensorlift_tensor_meta::{CatalogError, Error as MetaError, ErrorKind};
 
 use super::Error;
-use super::message::Foreign;
+use super::message::UnsupportedKind;
 use crate::index::IndexError;
 
 impl From<Error> for MetaError {
@@ -117,18 +117,18 @@ fn remedy(error: &Error) -> Option<&'static str> {
             unsupported,
             folders,
             ..
-        } => match Foreign::of(unsupported) {
+        } => match UnsupportedKind::of(unsupported) {
             _ if !folders.is_empty() => "name one of the folders",
             None => "name another folder, or the file if its name is another",
-            Some(Foreign::Distributed) => {
+            Some(UnsupportedKind::Distributed) => {
                 "make one file of it: python -m torch.distributed.checkpoint.format_utils \
                  dcp_to_torch FOLDER OUT.pt"
             }
-            Some(Foreign::LlamaCpp) => {
+            Some(UnsupportedKind::LlamaCpp) => {
                 "fetch the model's safetensors or PyTorch files, or open it with llama.cpp"
             }
-            Some(Foreign::Archive) => "unpack the archive, and name what was in it",
-            Some(Foreign::Other) => {
+            Some(UnsupportedKind::Archive) => "unpack the archive, and name what was in it",
+            Some(UnsupportedKind::Other) => {
                 "fetch the model's safetensors or PyTorch files, or save it as such"
             }
         },

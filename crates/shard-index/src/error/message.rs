@@ -92,9 +92,9 @@ impl fmt::Display for NoCheckpointLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected a .safetensors, .bin, .pt, .pth or .ckpt file, found ")?;
         let files = Listing::names(self.unsupported);
-        match Foreign::of(self.unsupported) {
+        match UnsupportedKind::of(self.unsupported) {
             None => f.write_str("none")?,
-            Some(Foreign::Distributed) => write!(
+            Some(UnsupportedKind::Distributed) => write!(
                 f,
                 "a distributed checkpoint (torch.distributed.checkpoint): {files}"
             )?,
@@ -111,7 +111,7 @@ impl fmt::Display for NoCheckpointLine<'_> {
 
 /// What is known of files that are not supported, by their extensions.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Foreign {
+pub(super) enum UnsupportedKind {
     /// `.distcp`: each file holds pieces of tensors.
     Distributed,
     /// `.gguf`, `.ggml`
@@ -122,17 +122,17 @@ pub(super) enum Foreign {
     Other,
 }
 
-impl Foreign {
+impl UnsupportedKind {
     pub(super) fn of(files: &[PathBuf]) -> Option<Self> {
         let extension = files.first()?.extension();
         let extension = extension.map(std::ffi::OsStr::to_ascii_lowercase);
         Some(match extension.as_ref().and_then(|text| text.to_str()) {
-            Some("distcp") => Foreign::Distributed,
-            Some("gguf" | "ggml") => Foreign::LlamaCpp,
+            Some("distcp") => UnsupportedKind::Distributed,
+            Some("gguf" | "ggml") => UnsupportedKind::LlamaCpp,
             Some("tar" | "zip" | "gz" | "tgz" | "zst" | "xz" | "bz2" | "7z" | "rar" | "nemo") => {
-                Foreign::Archive
+                UnsupportedKind::Archive
             }
-            _ => Foreign::Other,
+            _ => UnsupportedKind::Other,
         })
     }
 }

@@ -17,7 +17,7 @@ use found::{Found, with_weights};
 use others::Others;
 
 /// The files that were chosen, and the alternatives.
-pub(crate) struct Selection {
+pub(crate) struct ChosenFiles {
     /// The chosen file, or all parts in their order.
     pub(crate) files: Vec<PathBuf>,
     pub(crate) form: Form,
@@ -25,7 +25,7 @@ pub(crate) struct Selection {
 }
 
 /// Chooses among the files of a folder.
-pub(crate) fn choose(folder: &Path, options: &ResolveOptions) -> Result<Selection, Error> {
+pub(crate) fn choose(folder: &Path, options: &ResolveOptions) -> Result<ChosenFiles, Error> {
     let mut found = Found::list(folder, options)?;
     let ignored = match options.index {
         IndexUse::Ignore => found.take_indexes(),
@@ -70,7 +70,7 @@ pub(crate) fn choose(folder: &Path, options: &ResolveOptions) -> Result<Selectio
     let ignored = ignored
         .into_iter()
         .map(|index| (index, Reason::IndexIgnored));
-    Ok(Selection {
+    Ok(ChosenFiles {
         form: chosen.form(),
         others: Others {
             candidates: others.chain(ignored).collect(),
@@ -81,7 +81,7 @@ pub(crate) fn choose(folder: &Path, options: &ResolveOptions) -> Result<Selectio
     })
 }
 
-impl Selection {
+impl ChosenFiles {
     /// A named index; everything else in `folder` is passed over.
     pub(crate) fn index(path: &Path, folder: &Path, options: &ResolveOptions) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
