@@ -66,7 +66,7 @@ fn broken_pickles() {
         (b"K\x01K\x01K\x01s.", "SETITEM cannot be applied to a int"),
         (b"}Na.", "APPEND cannot be applied to a dict"),
         (b"K\x01Nb.", "BUILD cannot be applied to a int"),
-        (b"X\x02\0\0\0\xff\xff.", "no UTF-8"),
+        (b"X\x02\0\0\0\xff\xff.", "not UTF-8"),
         (b"\x95\xff\xff\0\0\0\0\0\0N.", "end within"),
         (b"K\x01K\x02\x93.", "STACK_GLOBAL"),
         (b"](Na.", "APPEND needs more"),
