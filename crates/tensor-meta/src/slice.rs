@@ -117,6 +117,31 @@ impl Catalog {
         }
         Ok(builder.finish())
     }
+
+    /// A catalog of one of its entries alone, divided by the slices one after another.
+    ///
+    /// It takes no longer for a catalog of many entries.
+    ///
+    /// # Errors
+    /// As [`sliced`](Self::sliced).
+    ///
+    /// # Panics
+    /// If the entry is of another catalog.
+    pub fn part(
+        &self,
+        entry: &Entry,
+        slices: impl IntoIterator<Item = Slice>,
+    ) -> Result<Catalog, CatalogError> {
+        let mut builder = Catalog::builder();
+        let record = builder.record(self.record(entry).clone())?;
+        let view = View::at(record, entry.view().offset);
+        builder.entry(entry.name(), entry.dtype(), entry.layout().clone(), view)?;
+        builder.requires_grad(entry.requires_grad());
+        let whole = builder.finish();
+        slices
+            .into_iter()
+            .try_fold(whole, |part, slice| part.sliced(|_| Some(slice)))
+    }
 }
 
 impl CatalogBuilder {
@@ -261,6 +286,24 @@ mod tests {
                 Err(CatalogError::NoSlice { .. })
             ));
         }
+    }
+
+    #[test]
+    fn a_part_is_a_catalog_of_its_own() {
+        let catalog = catalog(&[10, 4], Dtype::F32);
+        let slices = [Slice::range(0, 2..5), Slice::range(1, 1..3)];
+        let part = catalog.part(&catalog.entries()[0], slices).unwrap();
+        let entry = &part.entries()[0];
+        assert_eq!((part.len(), part.records().len()), (1, 1));
+        assert_eq!(entry.shape(), [3, 2]);
+        assert_eq!(entry.layout().strides(), Some(&[4, 1][..]));
+        let (first, end) = ((2 * 4 + 1) * 4, (4 * 4 + 3) * 4);
+        assert_eq!(
+            entry.extent(),
+            Extent::new(ShardId::FIRST, 64 + first, end - first)
+        );
+        let beyond = catalog.part(&catalog.entries()[0], [Slice::range(2, 0..1)]);
+        assert!(matches!(beyond, Err(CatalogError::NoSlice { .. })));
     }
 
     #[test]

@@ -313,6 +313,42 @@ impl Checkpoint {
         })
     }
 
+    /// The same checkpoint with one of its tensors alone, or with a part of that: each slice takes
+    /// some indices of a dimension. It is cut as those of [`sliced`](Self::sliced) are.
+    ///
+    /// ```
+    /// use tensorlift::{Checkpoint, Slice};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let name = "embeddings.word_embeddings.weight";
+    /// let corner = checkpoint.part(name, [Slice::range(0, 2..4), Slice::range(1, 0..3)])?;
+    /// assert_eq!(corner.loader().load()?.tensor(name)?.shape(), [2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for a name that is not there; [`ErrorKind::Misuse`] if the tensor
+    /// lacks a dimension or an index.
+    pub fn part(&self, name: &str, slices: impl IntoIterator<Item = Slice>) -> Result<Self> {
+        let Some(entry) = self.catalog.get(name) else {
+            return Err(
+                Error::new(ErrorKind::NotFound, "it is not in the checkpoint")
+                    .with_tensor(name)
+                    .with_path(self.choice.chosen.clone()),
+            );
+        };
+        let catalog = self.catalog.part(entry, slices);
+        let catalog = catalog.map_err(|error| Error::new(ErrorKind::Misuse, error))?;
+        Ok(Self {
+            catalog: Arc::new(catalog),
+            row_major: true,
+            ..self.clone()
+        })
+    }
+
     /// A loader of all its tensors into host memory.
     pub fn loader(&self) -> Loader<'_> {
         Loader::new(self)
