@@ -99,36 +99,40 @@ impl Tensor<'_> {
         if !self.layout.is_plain(dtype) {
             return Err(DlpackError::NotPlain);
         }
-        let shape = counts(self.layout.shape())?;
-        let strides = match self.layout.strides() {
-            Some(strides) => counts(strides)?,
-            None => row_major(&shape),
-        };
+        let shape = self.layout.shape();
         i32::try_from(shape.len()).map_err(|_| DlpackError::TooLarge)?;
+        let mut sizes = Vec::with_capacity(2 * shape.len());
+        push_counts(&mut sizes, shape)?;
+        match self.layout.strides() {
+            Some(strides) => push_counts(&mut sizes, strides)?,
+            None => push_row_major(&mut sizes),
+        }
         Ok(Exported::new(Parts {
             address: self.address,
             device: self.device,
             dtype: dl,
-            shape,
-            strides,
+            sizes: sizes.into(),
             read_only: self.read_only,
             owner: self.owner,
         }))
     }
 }
 
-fn counts(sizes: &[usize]) -> Result<Box<[i64]>, DlpackError> {
-    let count = |&size| i64::try_from(size).map_err(|_| DlpackError::TooLarge);
-    sizes.iter().map(count).collect()
+fn push_counts(counts: &mut Vec<i64>, sizes: &[usize]) -> Result<(), DlpackError> {
+    for &size in sizes {
+        counts.push(i64::try_from(size).map_err(|_| DlpackError::TooLarge)?);
+    }
+    Ok(())
 }
 
-fn row_major(shape: &[i64]) -> Box<[i64]> {
-    let mut strides = vec![1i64; shape.len()];
-    for dim in (1..shape.len()).rev() {
+/// Adds the strides of the row-major order behind a shape.
+fn push_row_major(sizes: &mut Vec<i64>) {
+    let dims = sizes.len();
+    sizes.resize(2 * dims, 1);
+    for dim in (1..dims).rev() {
         // The product overflows only for tensors without elements.
-        strides[dim - 1] = strides[dim].saturating_mul(shape[dim].max(1));
+        sizes[dims + dim - 1] = sizes[dims + dim].saturating_mul(sizes[dim].max(1));
     }
-    strides.into()
 }
 
 /// The type as `DLDataTypeCode` and width.
@@ -190,9 +194,14 @@ mod tests {
 
     #[test]
     fn strides_are_always_written() {
-        assert_eq!(*row_major(&[2, 3, 4]), [12, 4, 1]);
-        assert_eq!(*row_major(&[]), [0i64; 0]);
-        assert_eq!(*row_major(&[5, 0]), [1, 1]);
+        let with_strides = |shape: &[i64]| {
+            let mut sizes = shape.to_vec();
+            push_row_major(&mut sizes);
+            sizes
+        };
+        assert_eq!(with_strides(&[2, 3, 4]), [2, 3, 4, 12, 4, 1]);
+        assert_eq!(with_strides(&[]), [0i64; 0]);
+        assert_eq!(with_strides(&[5, 0]), [5, 0, 1, 1]);
     }
 
     #[test]

@@ -97,91 +97,79 @@ pub(crate) struct Parts {
     pub(crate) address: u64,
     pub(crate) device: DlDevice,
     pub(crate) dtype: DlDataType,
-    pub(crate) shape: Box<[i64]>,
-    pub(crate) strides: Box<[i64]>,
+    /// The shape, and behind it the strides.
+    pub(crate) sizes: Box<[i64]>,
     pub(crate) read_only: bool,
     #[expect(dead_code, reason = "kept, and dropped with the rest")]
     pub(crate) owner: Arc<dyn Any + Send + Sync>,
 }
 
 impl Parts {
-    /// The tensor over boxes whose contents stay where they are when the boxes move.
+    /// The tensor over a box whose contents stay where they are when the box moves.
     fn tensor(&mut self) -> DlTensor {
+        let (shape, strides) = self.sizes.split_at_mut(self.sizes.len() / 2);
         DlTensor {
             data: self.address as usize as *mut c_void,
             device: self.device,
             // Checked where parts are made.
-            ndim: self.shape.len() as i32,
+            ndim: shape.len() as i32,
             dtype: self.dtype,
-            shape: self.shape.as_mut_ptr(),
-            strides: self.strides.as_mut_ptr(),
+            shape: shape.as_mut_ptr(),
+            strides: strides.as_mut_ptr(),
             byte_offset: 0,
         }
     }
 }
 
+/// A structure and what it points to, in one allocation: its address is the structure's.
+#[repr(C)]
+struct Whole<M> {
+    managed: M,
+    /// Kept, and dropped with the structure.
+    parts: Parts,
+}
+
 /// A structure that can be handed over, and releases what it owns.
 pub(crate) trait Managed: Sized {
-    fn make(parts: Parts) -> Self;
-
-    /// Calls the deleter.
-    ///
-    /// # Safety
-    /// `managed` must come from [`leak`], and must not be used again.
-    unsafe fn give_back(managed: NonNull<Self>);
+    /// The structure over parts that it does not keep alive.
+    fn over(parts: &mut Parts) -> Self;
 }
 
 impl Managed for DlManagedTensor {
-    fn make(parts: Parts) -> Self {
-        let mut parts = Box::new(parts);
+    fn over(parts: &mut Parts) -> Self {
         Self {
             tensor: parts.tensor(),
-            owner: Box::into_raw(parts).cast(),
-            deleter: Some(delete),
+            owner: std::ptr::null_mut(),
+            deleter: Some(delete::<Self>),
         }
-    }
-
-    unsafe fn give_back(managed: NonNull<Self>) {
-        // SAFETY: guaranteed by the caller.
-        unsafe { delete(managed.as_ptr()) }
     }
 }
 
 impl Managed for DlManagedTensorVersioned {
-    fn make(parts: Parts) -> Self {
-        let mut parts = Box::new(parts);
+    fn over(parts: &mut Parts) -> Self {
         Self {
             version: VERSION,
             flags: if parts.read_only { READ_ONLY } else { 0 },
             tensor: parts.tensor(),
-            owner: Box::into_raw(parts).cast(),
-            deleter: Some(delete_versioned),
+            owner: std::ptr::null_mut(),
+            deleter: Some(delete::<Self>),
         }
-    }
-
-    unsafe fn give_back(managed: NonNull<Self>) {
-        // SAFETY: guaranteed by the caller.
-        unsafe { delete_versioned(managed.as_ptr()) }
     }
 }
 
 /// A structure on the heap for a consumer; its deleter frees it.
-pub(crate) fn leak<M: Managed>(parts: Parts) -> NonNull<M> {
-    NonNull::from(Box::leak(Box::new(M::make(parts))))
+pub(crate) fn leak<M: Managed>(mut parts: Parts) -> NonNull<M> {
+    let managed = M::over(&mut parts);
+    let whole = Box::leak(Box::new(Whole { managed, parts }));
+    // The parts have moved, so the pointers into them are taken again where they stay.
+    whole.managed = M::over(&mut whole.parts);
+    NonNull::from(whole).cast()
 }
 
-unsafe extern "C" fn delete(managed: *mut DlManagedTensor) {
-    // SAFETY: it was leaked as a box, and the consumer calls this once.
-    let managed = unsafe { Box::from_raw(managed) };
-    // SAFETY: the owner is the box of parts that `make` leaked.
-    drop(unsafe { Box::from_raw(managed.owner.cast::<Parts>()) });
-}
-
-unsafe extern "C" fn delete_versioned(managed: *mut DlManagedTensorVersioned) {
-    // SAFETY: as above.
-    let managed = unsafe { Box::from_raw(managed) };
-    // SAFETY: as above.
-    drop(unsafe { Box::from_raw(managed.owner.cast::<Parts>()) });
+/// Frees what [`leak`] made.
+unsafe extern "C" fn delete<M: Managed>(managed: *mut M) {
+    // SAFETY: `leak` made it as the beginning of a boxed `Whole`, and the consumer calls this once.
+    drop(unsafe { Box::from_raw(managed.cast::<Whole<M>>()) });
 }
 
 /// An exported tensor that has no consumer yet; dropping it releases it.
@@ -225,6 +213,6 @@ impl<M: Sealed> Exported<M> {
 impl<M: Sealed> Drop for Exported<M> {
     fn drop(&mut self) {
         // SAFETY: it comes from `leak`, and nobody took it.
-        unsafe { M::give_back(self.managed) }
+        unsafe { delete(self.managed.as_ptr()) }
     }
 }
