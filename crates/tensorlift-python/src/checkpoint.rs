@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
-use tensorlift::{Catalog, Entry, Policy, Result};
+use tensorlift::{Catalog, Entry, Policy, Result, Slice};
 
 use crate::error::raise;
 use crate::ffi::Parameters;
@@ -170,6 +170,22 @@ impl Checkpoint {
         Ok((state::locations(state), unseen_bytes(self.catalog())))
     }
 
+    /// A checkpoint of one tensor's part: the indices from first to end of each dimension that is
+    /// given.
+    fn part(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        ranges: Vec<(usize, usize, usize)>,
+    ) -> PyResult<Self> {
+        let slices = ranges
+            .into_iter()
+            .map(|(dim, start, end)| Slice::range(dim, start..end));
+        let part = self.inner.part(name, slices);
+        let inner = part.map_err(|error| raise(py, &error))?;
+        Ok(Self { inner })
+    }
+
     /// What would be read, and where to: as text, or as JSON.
     fn plan(&self, py: Python<'_>, request: Request, json: bool) -> PyResult<String> {
         let loader = load::loader(&self.inner, &request, &Link::default());
@@ -181,19 +197,20 @@ impl Checkpoint {
         }
     }
 
-    /// Loads into objects of a framework; gives them by name, and the report as JSON and as text.
+    /// Loads into objects of a framework, which are put into `tensors` by name; gives the report as
+    /// JSON and as text.
     ///
     /// `dtypes` says what the framework calls each dtype.
-    #[pyo3(signature = (request, framework, dtypes, progress=None))]
+    #[pyo3(signature = (tensors, request, framework, dtypes, progress=None))]
     fn load<'py>(
         &self,
-        py: Python<'py>,
+        tensors: &Bound<'py, PyDict>,
         request: Request,
         framework: &str,
         dtypes: Bound<'py, PyDict>,
         progress: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<(Bound<'py, PyDict>, String, String)> {
-        load::load(py, &self.inner, &request, framework, &dtypes, progress)
+    ) -> PyResult<(String, String)> {
+        load::load(tensors, &self.inner, &request, framework, &dtypes, progress)
     }
 
     /// Loads into memory that is there: objects of contiguous bytes, by name.
@@ -238,18 +255,18 @@ impl Checkpoint {
 
 /// Bytes before the first and behind the last byte of each record that an entry looks at.
 fn unseen_bytes(catalog: &Catalog) -> u64 {
-    let mut hulls: Vec<Option<(u64, u64)>> = vec![None; catalog.records().len()];
+    let mut ranges: Vec<Option<(u64, u64)>> = vec![None; catalog.records().len()];
     for entry in catalog.entries() {
         let start = entry.view().offset;
         let end = start + entry.span_bytes();
-        let hull = &mut hulls[entry.view().record.index()];
-        *hull = Some(match *hull {
+        let range = &mut ranges[entry.view().record.index()];
+        *range = Some(match *range {
             Some((first, last)) => (first.min(start), last.max(end)),
             None => (start, end),
         });
     }
-    let seen = hulls.iter().zip(catalog.records()).map(|(hull, record)| {
-        let seen = hull.map_or(0, |(first, last)| last - first);
+    let seen = ranges.iter().zip(catalog.records()).map(|(range, record)| {
+        let seen = range.map_or(0, |(first, last)| last - first);
         record.len().unwrap_or(0).saturating_sub(seen)
     });
     seen.sum()

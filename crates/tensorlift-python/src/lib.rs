@@ -5,6 +5,8 @@
 //! What people call is written in Python, in `python/tensorlift`.
 
 mod checkpoint;
+mod collection;
+mod dtypes;
 mod error;
 mod ffi;
 mod fork;
@@ -23,5 +25,5 @@ mod _native {
     #[pymodule_export]
     use crate::checkpoint::Checkpoint;
     #[pymodule_export]
-    use crate::ffi::Memory;
+    use crate::numpy::Memory;
 }

@@ -8,10 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tensorlift::cuda::CudaDevice;
 use tensorlift::{
-    Checkpoint, Device, Entry, Error, ErrorKind, LoadOptions, Loaded, Loader, Mode, PageCache,
-    Placement, Reader, Result, Verify,
+    Checkpoint, Device, Dtype, DtypePolicy, Entry, Error, ErrorKind, LoadOptions, Loaded, Loader,
+    Mode, PageCache, Placement, Reader, Result, Verify,
 };
 
+use crate::collection::Pause;
 use crate::error::raise;
 use crate::ffi::{Parameters, PythonHost};
 use crate::views::Views;
@@ -36,6 +37,10 @@ pub(crate) struct Request {
     /// `keep`, `drop`, `bypass`.
     page_cache: String,
     verify: bool,
+    /// The dtype of all floats.
+    dtype: Option<String>,
+    /// The dtype of each of these tensors, which are floats.
+    dtype_of: Option<HashMap<String, String>>,
 }
 
 /// The loader of a request.
@@ -61,6 +66,7 @@ pub(crate) fn loader<'a>(
     if request.verify {
         options = options.verify(Verify::Crc32);
     }
+    options = options.dtype(dtypes(request)?);
     let placement = placement(checkpoint, request)?;
     let mut loader = checkpoint.loader().place(placement).options(options);
     if let Some(names) = &request.names {
@@ -71,22 +77,24 @@ pub(crate) fn loader<'a>(
     Ok(loader.cancel_token(link.cancel.clone()))
 }
 
-/// Loads into objects of a framework.
+/// Loads into objects of a framework, which are put into `tensors`; gives the report as JSON and as
+/// text.
 pub(crate) fn load<'py>(
-    py: Python<'py>,
+    tensors: &Bound<'py, PyDict>,
     checkpoint: &Checkpoint,
     request: &Request,
     framework: &str,
     dtypes: &Bound<'py, PyDict>,
     progress: Option<Bound<'py, PyAny>>,
-) -> PyResult<(Bound<'py, PyDict>, String, String)> {
+) -> PyResult<(String, String)> {
+    let py = tensors.py();
     let watch = Watch::new(progress);
     let link = watch.link.clone();
     let loaded = watch.run(py, move || loader(checkpoint, request, &link)?.load())?;
     let loaded = loaded.map_err(|error| raise(py, &error))?;
     let (report, line) = (json(loaded.report())?, loaded.report().to_string());
-    let objects = objects(py, loaded, framework, dtypes)?;
-    Ok((objects, report, line))
+    make_objects(tensors, loaded, framework, dtypes)?;
+    Ok((report, line))
 }
 
 /// Loads into memory of Python's; gives the report as JSON and as text.
@@ -108,16 +116,17 @@ pub(crate) fn load_into<'py>(
     Ok((json(&loaded.report)?, loaded.report.to_string()))
 }
 
-fn objects<'py>(
-    py: Python<'py>,
+fn make_objects<'py>(
+    tensors: &Bound<'py, PyDict>,
     loaded: Loaded,
     framework: &str,
     dtypes: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<()> {
     let views = Views::new(loaded);
+    let _pause = Pause::new(tensors.py())?;
     match framework {
-        "numpy" => numpy::arrays(py, &views, dtypes),
-        "torch" => torch::tensors(py, &views, dtypes),
+        "numpy" => numpy::fill(tensors, &views, dtypes),
+        "torch" => torch::fill(tensors, &views, dtypes),
         other => Err(PyValueError::new_err(format!("no framework {other:?}"))),
     }
 }
@@ -144,6 +153,28 @@ fn placement(checkpoint: &Checkpoint, request: &Request) -> Result<Placement> {
         let position = catalog.position(entry.name());
         position.map_or(0, |position| by_position[position])
     }))
+}
+
+fn dtypes(request: &Request) -> Result<DtypePolicy> {
+    if let Some(name) = &request.dtype {
+        return Ok(DtypePolicy::To(dtype(name)?));
+    }
+    let Some(dtype_of) = &request.dtype_of else {
+        return Ok(DtypePolicy::Keep);
+    };
+    let pairs = dtype_of
+        .iter()
+        .map(|(name, of)| Ok((name.clone(), dtype(of)?)));
+    let dtype_of: HashMap<String, Dtype> = pairs.collect::<Result<_>>()?;
+    Ok(DtypePolicy::by(move |entry| {
+        let dtype = dtype_of.get(entry.name());
+        dtype.copied().unwrap_or(entry.dtype())
+    }))
+}
+
+fn dtype(name: &str) -> Result<Dtype> {
+    let remedy = "name F64, F32, F16 or BF16";
+    Dtype::from_name(name).ok_or_else(|| unknown("dtype", name, remedy))
 }
 
 fn device(name: &str) -> Result<Arc<dyn Device>> {

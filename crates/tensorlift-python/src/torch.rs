@@ -10,6 +10,7 @@ use tensorlift::Dtype;
 use tensorlift::cuda::dlpack::Tensor as DlTensor;
 use tensorlift_tensor_meta::Layout;
 
+use crate::dtypes::Dtypes;
 use crate::error::misuse;
 use crate::ffi::Importer;
 use crate::span::Span;
@@ -20,18 +21,19 @@ struct Maker<'a, 'py> {
     importer: Importer,
     empty: Bound<'py, PyAny>,
     empty_strided: Bound<'py, PyAny>,
-    dtypes: &'a Bound<'py, PyDict>,
+    dtypes: Dtypes<'a, 'py>,
     views: &'a Views,
     /// The storage of each span that is shared or looked at in part.
     storages: Vec<Option<Bound<'py, PyAny>>>,
 }
 
-/// A tensor for each name, in file order.
-pub(crate) fn tensors<'py>(
-    py: Python<'py>,
+/// Puts a tensor of torch's for each tensor into `tensors`, by name, in file order.
+pub(crate) fn fill<'py>(
+    tensors: &Bound<'py, PyDict>,
     views: &Views,
     dtypes: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<()> {
+    let py = tensors.py();
     if views.spans().iter().any(|span| span.is_read_only()) {
         let found = "torch has no read-only tensors, and writing to a mapping ends the process";
         return Err(misuse(
@@ -45,26 +47,27 @@ pub(crate) fn tensors<'py>(
         importer: Importer::torch(py)?,
         empty: torch.getattr("empty")?,
         empty_strided: torch.getattr("empty_strided")?,
-        dtypes,
+        dtypes: Dtypes::new(dtypes),
         views,
         storages: vec![None; views.spans().len()],
     };
-    let tensors = PyDict::new(py);
     for view in views.iter() {
         tensors.set_item(view.tensor.name(), maker.tensor(py, &view)?)?;
     }
-    Ok(tensors)
+    Ok(())
 }
 
 impl<'py> Maker<'_, 'py> {
     fn tensor(&mut self, py: Python<'py>, view: &View<'_>) -> PyResult<Bound<'py, PyAny>> {
         let tensor = view.tensor;
         let layout = tensor.entry().layout();
-        let imports = imports(tensor.dtype()) && layout.is_plain(tensor.dtype());
+        // Of what was cut or converted, the entry tells the strides in the file.
+        let is_as_stored = layout.strides() == tensor.strides();
+        let imports = is_as_stored && imports(tensor.dtype()) && layout.is_plain(tensor.dtype());
         if imports && view.is_whole && view.span.len() > 0 {
             return self.import(py, view.span, tensor.dtype(), layout);
         }
-        let dtype = self.dtypes.as_any().get_item(tensor.dtype().as_str())?;
+        let (dtype, _) = self.dtypes.get(tensor.dtype())?;
         let (shape, element) = match is_packed(tensor.dtype()) {
             true => (packed_shape(tensor), 1),
             false => (tensor.shape().to_vec(), tensor.dtype().alignment()),

@@ -38,21 +38,27 @@ type Key = (usize, usize, i128);
 impl Views {
     pub(crate) fn new(loaded: Loaded) -> Self {
         let tensors = loaded.into_tensors();
-        let mut numbers: HashMap<Key, usize> = HashMap::with_capacity(tensors.len());
-        let mut hulls: Vec<(usize, usize, usize)> = Vec::with_capacity(tensors.len());
+        let is_shared = shared_records(&tensors);
+        // Only tensors of records that others look at too: few, and mostly none.
+        let mut numbers: HashMap<Key, usize> = HashMap::new();
+        let mut ranges: Vec<(usize, usize, usize)> = Vec::with_capacity(tensors.len());
         let mut span_of = Vec::with_capacity(tensors.len());
         for (position, tensor) in tensors.iter().enumerate() {
             let (start, end) = (tensor.offset(), tensor.offset() + tensor.span_bytes());
-            let number = *numbers.entry(key(tensor)).or_insert_with(|| {
-                hulls.push((position, start, end));
-                hulls.len() - 1
-            });
-            let hull = &mut hulls[number];
-            (hull.1, hull.2) = (hull.1.min(start), hull.2.max(end));
+            let mut add = || {
+                ranges.push((position, start, end));
+                ranges.len() - 1
+            };
+            let number = match is_shared[record(tensor)] {
+                true => *numbers.entry(key(tensor)).or_insert_with(add),
+                false => add(),
+            };
+            let range = &mut ranges[number];
+            (range.1, range.2) = (range.1.min(start), range.2.max(end));
             span_of.push(number);
         }
         let mut blocks: HashMap<usize, Block> = HashMap::new();
-        let spans = hulls.iter().map(|&(position, start, end)| {
+        let spans = ranges.iter().map(|&(position, start, end)| {
             let group = tensors[position].group();
             let block = blocks
                 .entry(Arc::as_ptr(group).addr())
@@ -92,11 +98,25 @@ impl Views {
     }
 }
 
+fn record(tensor: &Tensor) -> usize {
+    tensor.entry().view().record.index()
+}
+
+/// Whether several tensors look at each record.
+fn shared_records(tensors: &[Tensor]) -> Vec<bool> {
+    let records = tensors.iter().map(record).max().map_or(0, |last| last + 1);
+    let (mut is_seen, mut is_shared) = (vec![false; records], vec![false; records]);
+    for record in tensors.iter().map(record) {
+        is_shared[record] |= std::mem::replace(&mut is_seen[record], true);
+    }
+    is_shared
+}
+
 fn key(tensor: &Tensor) -> Key {
     let view = tensor.entry().view();
     let start = tensor.offset() as i128 - i128::from(view.offset);
     let group = Arc::as_ptr(tensor.group()).addr();
-    (group, view.record.index(), start)
+    (group, record(tensor), start)
 }
 
 /// Whether elements of a dtype are parts of bytes, so that arrays of it are arrays of bytes.

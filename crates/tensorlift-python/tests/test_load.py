@@ -75,6 +75,25 @@ def test_dtype_converts_floats_alone(tmp_path):
     np.testing.assert_array_equal(tensors["f"], arrays["f"])
 
 
+def test_a_conversion_takes_no_memory_of_the_files_dtype(tmp_path, counters):
+    resident_bytes, _ = counters
+    arrays = {f"t{number}": np.full(1 << 20, number + 0.5, np.float32) for number in range(64)}
+    path = write_safetensors(tmp_path / "m.safetensors", arrays)
+    code = (
+        "import sys, tensorlift\n"
+        "tensors = tensorlift.load(sys.argv[1], dtype='float16')\n"
+        "assert all((tensors[f't{n}'] == n + 0.5).all() for n in range(64))\n"
+        "lines = open('/proc/self/status').read().splitlines()\n"
+        "(peak,) = [line.split()[1] for line in lines if line.startswith('VmHWM')]\n"
+        "print(peak)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True
+    )
+    # 128 MiB of F16 beside an interpreter with numpy, and not the 256 MiB of F32.
+    assert int(done.stdout) < (128 + 96) << 10
+
+
 def test_views_outlive_the_dict_and_their_memory_goes_with_them(tmp_path, counters):
     resident_bytes, _ = counters
     arrays = {f"t{number}": np.full(1 << 20, number, np.float32) for number in range(64)}
@@ -290,6 +309,17 @@ def test_load_into_converts_and_fills_strided_arrays(many):
     np.testing.assert_array_equal(target[name], arrays[name].astype(np.float16))
     with pytest.raises(tensorlift.NotFoundError, match="layers.0.weight"):
         tensorlift.open(path).load_into(target, strict=True)
+
+
+def test_load_into_converts_into_place(many, counters):
+    resident_bytes, _ = counters
+    path, arrays = many
+    target = {name: np.ones(array.shape, np.float16) for name, array in arrays.items()}
+    before = resident_bytes()
+    tensorlift.open(path).load_into(target)
+    assert resident_bytes() - before < 8 << 20
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(target[name], array.astype(np.float16))
 
 
 def test_load_into_refuses_other_shapes_before_it_writes(many):

@@ -50,6 +50,14 @@ def test_bytes_that_are_read(many, counters):
     assert cost(header) < 100_000
     one = cost(lambda file: file.get_tensor("layers.7.weight"))
     assert one < 400_000
+    # Two rows of 16 KiB, and a corner that reaches over two rows.
+    rows = cost(lambda file: file.get_slice("layers.7.weight")[2:4])
+    assert 32 << 10 < rows < 90_000
+    corner = cost(lambda file: file.get_slice("layers.7.weight")[4:6, :8])
+    assert 16 << 10 < corner < 90_000
+    # More than a tenth, row by row: the file is read once.
+    halves = cost(lambda file: [file.get_slice(name)[:4] for name in file.offset_keys()])
+    assert total * 0.9 < halves < total * 1.2
     everything = cost(lambda file: [file.get_tensor(name) for name in file.offset_keys()])
     # Cached ranges of a direct read are counted by the kernel like any other.
     assert total * 0.9 < everything < total * 1.1
@@ -65,6 +73,22 @@ def test_every_tensor_and_its_parts_are_right(many):
         np.testing.assert_array_equal(part[2:5, ::7], arrays["layers.3.weight"][2:5, ::7])
         np.testing.assert_array_equal(part[..., -1], arrays["layers.3.weight"][..., -1])
         np.testing.assert_array_equal(part[...], arrays["layers.3.weight"])
+    with safe_open(path, framework="np") as file:
+        # As long as the tensor has not been read: only what is asked for.
+        part, whole = file.get_slice("layers.3.weight"), arrays["layers.3.weight"]
+        for key in [
+            np.s_[2:5, ::700],
+            np.s_[..., 4000:],
+            np.s_[-1],
+            np.s_[3, 5],
+            np.s_[1:9:3, -1],
+            np.s_[5:5],
+            np.s_[:, :0],
+            (),
+        ]:
+            np.testing.assert_array_equal(part[key], whole[key])
+        assert part[[]].shape == (0, 4096)
+        assert part[2:4].base.nbytes <= 2 * 4096 * 4 if part[2:4].base is not None else True
     with pytest.raises(SafetensorError, match="closed"):
         file.get_tensor("layers.3.weight")
 

@@ -231,6 +231,86 @@ def test_tensors_behave_like_anybodys(tmp_path):
     assert torch.equal(pickle.loads(pickle.dumps(shared)), shared)
 
 
+def test_memory_is_pinned_and_shared_between_processes(tmp_path):
+    path = tmp_path / "file.pt"
+    torch.save({"w": torch.arange(1 << 16)}, path)
+    tensor = tensorlift.load(path, framework="torch")["w"]
+    if torch.cuda.is_available():
+        assert torch.equal(tensor.pin_memory(), tensor)
+    else:
+        # Without a driver, torch's own tensors say the same.
+        with pytest.raises(RuntimeError) as theirs:
+            torch.arange(3).pin_memory()
+        with pytest.raises(type(theirs.value)):
+            tensor.pin_memory()
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_add_one, args=(tensor.share_memory_(), queue))
+    child.start()
+    assert queue.get() == 1 << 16
+    child.join()
+    assert torch.equal(tensor, torch.arange(1 << 16) + 1)
+
+
+def _add_one(tensor, queue):
+    tensor += 1
+    queue.put(tensor.numel())
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
+def test_optimisers_train_loaded_parameters(tmp_path, make):
+    path = tmp_path / "file.pt"
+    torch.save(model().state_dict(), path)
+    ours, theirs = model(), model()
+    ours.load_state_dict(tensorlift.load(path, framework="torch"), assign=True)
+    theirs.load_state_dict(ORIGINAL(path), assign=True)
+    for layers in (ours, theirs):
+        optimiser = make(layers.parameters(), lr=0.1)
+        for _ in range(3):
+            optimiser.zero_grad()
+            layers(torch.ones(5, 4)).square().sum().backward()
+            optimiser.step()
+    assert_same(ours.state_dict(), theirs.state_dict())
+
+
+def test_load_into_a_module_of_another_dtype_reads_into_place(tmp_path, counters):
+    resident_bytes, _ = counters
+    path = tmp_path / "file.pt"
+    weights = {f"t{number}": torch.randn(1 << 20) for number in range(16)}
+    torch.save(weights, path)
+    target = {name: torch.zeros(1 << 20, dtype=torch.bfloat16).fill_(1) for name in weights}
+    before = resident_bytes()
+    tensorlift.open(path).load_into(target)
+    # Not the 64 MiB of the file.
+    assert resident_bytes() - before < 16 << 20
+    for name, tensor in weights.items():
+        assert torch.equal(target[name], tensor.to(torch.bfloat16)), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_dtypes_are_converted_while_they_are_read(tmp_path, dtype):
+    path = tmp_path / "file.pt"
+    weight = torch.randn(4, 6)
+    saved = {
+        "w": weight,
+        "t": weight.t(),
+        "every other": weight[:, ::2],
+        "half": weight.half(),
+        "i": torch.arange(3),
+        "empty": torch.zeros(0, 3),
+        "one": torch.tensor(1.25),
+    }
+    torch.save(saved, path)
+    tensors = tensorlift.load(path, framework="torch", dtype=dtype)
+    assert "float" not in str(tensors["i"].dtype)
+    for name, tensor in saved.items():
+        expected = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        assert tensors[name].dtype == expected.dtype, name
+        assert torch.equal(tensors[name], expected), name
+    with pytest.raises(tensorlift.MisuseError, match="F64, F32, F16 or BF16"):
+        tensorlift.load(path, framework="torch", dtype=torch.float8_e4m3fn)
+
+
 def test_memory_goes_back_with_tensors(tmp_path, counters):
     resident_bytes, _ = counters
     path = tmp_path / "file.pt"

@@ -108,3 +108,52 @@ def test_minilm():
     with torch.no_grad():
         one, other = ours(**batch).last_hidden_state, theirs(**batch).last_hidden_state
     assert torch.equal(one, other)
+
+
+def test_a_model_that_was_loaded_is_saved_as_it_was(llama, tmp_path):
+    model, folder = llama
+    model.save_pretrained(folder, max_shard_size="100KB")
+    with tensorlift.patch():
+        ours = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        again = tmp_path / "again"
+        ours.save_pretrained(again, max_shard_size="100KB")
+    shards = sorted(path.name for path in folder.glob("*.safetensors"))
+    assert shards == sorted(path.name for path in again.glob("*.safetensors"))
+    for name in shards:
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_diffusers(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(4)
+    model = diffusers.UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
+    model.save_pretrained(tmp_path)
+    with tensorlift.patch() as patched:
+        before = patched.counts.copy()
+        ours = diffusers.UNet2DModel.from_pretrained(tmp_path)
+        assert (patched.counts - before).total() > 0
+        assert not any(who == "original" for _, who in patched.counts - before)
+    assert_equal_models(ours, model)
+    noise = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(ours.eval()(noise, 1).sample, model.eval()(noise, 1).sample)
+
+
+@pytest.mark.skipif("TENSORLIFT_MINILM" not in os.environ, reason="names no folder")
+def test_sentence_transformers():
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = os.environ["TENSORLIFT_MINILM"]
+    theirs = sentence_transformers.SentenceTransformer(folder, device="cpu")
+    with tensorlift.patch() as patched:
+        before = served(patched, "safe_open")
+        ours = sentence_transformers.SentenceTransformer(folder, device="cpu")
+        assert served(patched, "safe_open") > before
+    texts = ["a text", "another one"]
+    assert (ours.encode(texts) == theirs.encode(texts)).all()

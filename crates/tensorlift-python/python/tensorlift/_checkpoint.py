@@ -181,11 +181,12 @@ class Checkpoint(Mapping[str, Entry]):
         self,
         device: str | Mapping[str, Any] = "cpu",
         *,
+        dtype: Any = None,
         select: Select | None = None,
         reader: str | None = None,
     ) -> dict[str, Any]:
         """What a load would read, and where to; nothing is read."""
-        request = self._request(device, select, reader, None, None)
+        request = self._request(device, dtype, select, reader=reader)
         plan: dict[str, Any] = json.loads(self._native.plan(request, True))
         return plan
 
@@ -209,7 +210,9 @@ class Checkpoint(Mapping[str, Entry]):
         `device` is `"cpu"`, `"cuda:0"`, a torch device, `"auto"` (a GPU if there is one), or a
         dict from patterns to devices: the longest prefix up to a dot or matching pattern counts,
         `""` is for all others.
-        `dtype` converts floating-point tensors and leaves the others as they are.
+        `dtype` (F64, F32, F16 or BF16, by any name or as numpy's or torch's) converts tensors of
+        these four while they are read, and leaves all others and the scales of quantized ones as
+        they are.
         `select` is a pattern such as `"encoder.*"`, a list of names, or a function of an `Entry`.
         `framework` is `"numpy"` or `"torch"`; without one, torch for GPUs and numpy otherwise.
         `threads` is how many read at once; `reader` is auto, buffered, direct, uring or map (a
@@ -218,8 +221,13 @@ class Checkpoint(Mapping[str, Entry]):
         `progress` is `True` for a bar, or a function of bytes done and bytes in all, called by
         this thread; what it raises cancels the load. Ctrl-C cancels too.
         """
-        request = self._request(device, select, reader, threads, max_memory)
+        request = self._request(
+            device, dtype, select, reader=reader, threads=threads, max_memory=max_memory
+        )
         request["verify"] = verify
+        return self._load(request, framework, progress)
+
+    def _load(self, request: dict[str, Any], framework: str | None, progress: Progress) -> Tensors:
         on_gpu = any(name != "cpu" for name in request["devices"])
         framework = framework or ("torch" if on_gpu else "numpy")
         if framework == "numpy" and on_gpu:
@@ -228,10 +236,8 @@ class Checkpoint(Mapping[str, Entry]):
             )
         tensors = Tensors()
         with _Bar(progress) as told:
-            found, report, line = self._native.load(request, framework, _names(framework), told)
-        if dtype is not None:
-            self._convert(found, framework, dtype)
-        tensors.update(found)
+            names = _names(framework)
+            report, line = self._native.load(tensors, request, framework, names, told)
         tensors.report = Report(report, line)
         log.info("%s: %s", self._native.chosen(), line)
         return tensors
@@ -286,22 +292,23 @@ class Checkpoint(Mapping[str, Entry]):
         """Loads into a `torch.nn.Module`, or a dict of tensors or arrays.
 
         Parameters and buffers that have memory are refilled where they are, and those on `meta`
-        are given memory of their own. Shapes are compared before the first byte is read; dtypes
-        are converted to those of the target. Where dtypes agree and all memory is the host's,
+        are given memory of their own. Shapes are compared before the first byte is read; floats
+        are converted to the target's dtypes while they are read. Where all memory is the host's,
         bytes are read straight into place, and nothing else may write to it meanwhile.
         `strict` makes an error of missing and unexpected names, which the result lists otherwise.
         """
         from ._fill import fill
 
-        options = {"threads": threads, "reader": reader, "progress": progress}
-        return fill(self, target, strict, options)
+        def asked(names: list[str]) -> dict[str, Any]:
+            return request(names, ["cpu"], reader=reader, threads=threads)
 
-    def _fill(
-        self, memory: list[tuple[str, Any]], names: list[str], options: dict[str, Any]
+        return fill(self, target, strict, asked, progress)
+
+    def _load_into(
+        self, asked: dict[str, Any], memory: list[tuple[str, Any]], progress: Progress
     ) -> Report:
         """Reads tensors straight into memory that is there."""
-        asked = request(names, ["cpu"], options["reader"], options["threads"])
-        with _Bar(options["progress"]) as told:
+        with _Bar(progress) as told:
             report, line = self._native.load_into(asked, memory, told)
         log.info("%s: %s", self._native.chosen(), line)
         return Report(report, line)
@@ -318,16 +325,14 @@ class Checkpoint(Mapping[str, Entry]):
         return list(select)
 
     def _request(
-        self,
-        device: Any,
-        select: Select | None,
-        reader: str | None,
-        threads: int | None,
-        max_memory: int | None,
+        self, device: Any, dtype: Any, select: Select | None, **words: Any
     ) -> dict[str, Any]:
         devices, device_of = self._devices(device)
-        found = request(self._selected(select), devices, reader, threads, max_memory)
-        return {**found, "device_of": device_of}
+        found = request(self._selected(select), devices, **words)
+        found["device_of"] = device_of
+        if dtype is not None:
+            found["dtype"] = _dtypes.name_of(dtype)
+        return found
 
     def _devices(self, device: Any) -> tuple[list[str], dict[str, int] | None]:
         if not isinstance(device, Mapping):
@@ -335,14 +340,6 @@ class Checkpoint(Mapping[str, Entry]):
         devices = sorted({device_name(one) for one in device.values()})
         number = {pattern: devices.index(device_name(one)) for pattern, one in device.items()}
         return devices, {name: number[_pattern_of(name, number)] for name in self}
-
-    def _convert(self, found: dict[str, Any], framework: str, dtype: Any) -> None:
-        name = _dtypes.name_of(dtype)
-        target = _names(framework)[name]
-        for key, tensor in found.items():
-            if self.entry(key).dtype in _dtypes.FLOATS:
-                # The old one goes before the next is made, and its memory with it.
-                found[key] = tensor.to(target) if framework == "torch" else tensor.astype(target)
 
 
 def request(
@@ -364,6 +361,8 @@ def request(
         "max_memory": switches.max_memory if max_memory is None else max_memory,
         "page_cache": "keep",
         "verify": False,
+        "dtype": None,
+        "dtype_of": None,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import contextlib
+from collections.abc import Callable, MutableMapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,20 @@ from . import _dtypes
 from ._errors import MisuseError, NotFoundError
 
 if TYPE_CHECKING:
-    from ._checkpoint import Checkpoint, Filled
+    from ._checkpoint import Checkpoint, Filled, Progress
 
 #: Names that an error lists.
 _LISTED = 10
 
 
-def fill(checkpoint: Checkpoint, target: Any, strict: bool, options: dict[str, Any]) -> Filled:
-    """Loads what the target has, by name, into the target."""
+def fill(
+    checkpoint: Checkpoint,
+    target: Any,
+    strict: bool,
+    asked: Callable[[list[str]], dict[str, Any]],
+    progress: Progress,
+) -> Filled:
+    """Loads what the target has, by name, into the target; `asked` makes the request for names."""
     from ._checkpoint import Filled
 
     slots = _slots(target)
@@ -30,13 +37,15 @@ def fill(checkpoint: Checkpoint, target: Any, strict: bool, options: dict[str, A
             f"missing from the checkpoint: {missing[:_LISTED]}; "
             f"not expected by the model: {unexpected[:_LISTED]}"
         )
-    memory = _memory(checkpoint, slots, wanted)
+    request = asked(wanted)
+    dtypes = {name: checkpoint.entry(name).dtype for name in wanted}
+    request["dtype_of"] = _conversions(slots, dtypes)
+    memory = _memory(slots, {**dtypes, **request["dtype_of"]})
     if memory is not None:
-        return Filled(wanted, missing, unexpected, checkpoint._fill(memory, wanted, options))
+        report = checkpoint._load_into(request, memory, progress)
+        return Filled(wanted, missing, unexpected, report)
     on_torch = not _is_numpy(next(iter(slots.values()), None))
-    tensors = checkpoint.load(
-        select=wanted, framework="torch" if on_torch else "numpy", **options
-    )
+    tensors = checkpoint._load(request, "torch" if on_torch else "numpy", progress)
     report = tensors.report
     for name in wanted:
         # Each goes as soon as it is in place, and its memory with it.
@@ -70,14 +79,24 @@ def _check_shapes(checkpoint: Checkpoint, slots: dict[str, Any], names: list[str
         )
 
 
-def _memory(
-    checkpoint: Checkpoint, slots: dict[str, Any], names: list[str]
-) -> list[tuple[str, Any]] | None:
+def _conversions(slots: dict[str, Any], dtypes: dict[str, str]) -> dict[str, str]:
+    """The dtypes of floats that are read as another one than the file's."""
+    found = {}
+    for name, dtype in dtypes.items():
+        if dtype in _dtypes.FLOATS:
+            with contextlib.suppress(MisuseError):
+                wanted = _dtypes.name_of(slots[name].dtype)
+                if wanted != dtype and wanted in _dtypes.FLOATS:
+                    found[name] = wanted
+    return found
+
+
+def _memory(slots: dict[str, Any], dtypes: dict[str, str]) -> list[tuple[str, Any]] | None:
     """The bytes of each slot, if all can be read into as they are."""
     found = []
     places = []
-    for name in names:
-        view = _bytes_of(slots[name], checkpoint.entry(name).dtype)
+    for name, dtype in dtypes.items():
+        view = _bytes_of(slots[name], dtype)
         if view is None:
             return None
         found.append((name, view))

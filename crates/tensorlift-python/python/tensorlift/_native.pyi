@@ -5,10 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 class Memory:
-    """The bytes of one record in host memory."""
+    """The bytes of one record in host memory, which arrays are views of."""
 
     def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class Checkpoint:
     """An open checkpoint."""
@@ -36,14 +35,16 @@ class Checkpoint:
     def formats(self) -> list[str]: ...
     def rebuild(self, tensors: dict[str, Any], maker: object) -> Any: ...
     def storages(self) -> tuple[list[str], int]: ...
+    def part(self, name: str, ranges: list[tuple[int, int, int]]) -> Checkpoint: ...
     def plan(self, request: dict[str, Any], json: bool) -> str: ...
     def load(
         self,
+        tensors: dict[str, Any],
         request: dict[str, Any],
         framework: str,
         dtypes: dict[str, Any],
         progress: Callable[[int, int], object] | None = None,
-    ) -> tuple[dict[str, Any], str, str]: ...
+    ) -> tuple[str, str]: ...
     def load_into(
         self,
         request: dict[str, Any],

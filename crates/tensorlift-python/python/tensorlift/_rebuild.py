@@ -44,11 +44,8 @@ class PlainMaker:
     """Makes a state without torch: tensors are their names, other classes are inert data."""
 
     def mapping(self, cls: str) -> Any:
-        if cls == "collections.OrderedDict":
-            return collections.OrderedDict()
-        if cls == "collections.Counter":
-            return collections.Counter()
-        return {}
+        made = _mapping(cls)
+        return {} if made is None else made
 
     def collection(self, cls: str, items: list[Any]) -> Any:
         return frozenset(items) if cls.endswith(".frozenset") else set(items)
@@ -78,17 +75,12 @@ class PlainMaker:
                 return tuple(sizes)
             case "torch.device", _:
                 return ":".join(str(part) for part in args)
-            case "_codecs.encode", (str(text), str(encoding)) if encoding in _ENCODINGS:
-                return text.encode(encoding)
             case ("builtins.complex" | "__builtin__.complex"), (real, imaginary):
                 return complex(real, imaginary)
             case ("builtins.bytearray" | "__builtin__.bytearray"), (bytes(data),):
                 return bytearray(data)
-        return Inert(cls, args, states, items, pairs)
-
-
-#: Encodings in which pickles write bytes as text.
-_ENCODINGS = {"latin1", "latin-1"}
+        encoded = _encoded(cls, args)
+        return Inert(cls, args, states, items, pairs) if encoded is None else encoded
 
 
 class TorchMaker:
@@ -100,12 +92,10 @@ class TorchMaker:
         self.torch = torch
 
     def mapping(self, cls: str) -> Any:
-        match cls:
-            case "collections.OrderedDict":
-                return collections.OrderedDict()
-            case "collections.Counter":
-                return collections.Counter()
-        raise _refused(cls)
+        made = _mapping(cls)
+        if made is None:
+            raise _refused(cls)
+        return made
 
     def collection(self, cls: str, items: list[Any]) -> Any:
         if cls in ("builtins.set", "__builtin__.set"):
@@ -153,9 +143,28 @@ class TorchMaker:
                     return self.torch.Size(sizes)
                 case "torch.device", _:
                     return self.torch.device(*args)
-                case "_codecs.encode", (str(text), str(encoding)) if encoding in _ENCODINGS:
-                    return text.encode(encoding)
+            encoded = _encoded(cls, args)
+            if encoded is not None:
+                return encoded
         raise _refused(cls)
+
+
+def _mapping(cls: str) -> Any:
+    """A dict of a class of the standard library's, or nothing."""
+    match cls:
+        case "collections.OrderedDict":
+            return collections.OrderedDict()
+        case "collections.Counter":
+            return collections.Counter()
+    return None
+
+
+def _encoded(cls: str, args: tuple[Any, ...]) -> bytes | None:
+    """The bytes that pickles before protocol 3 write as encoded text."""
+    match cls, args:
+        case "_codecs.encode", (str(text), "latin1" | "latin-1" as encoding):
+            return text.encode(encoding)
+    return None
 
 
 def _refused(what: str) -> UnsupportedError:

@@ -78,18 +78,16 @@ def _load(path: str, map_location: Any) -> Any:
     if unseen:
         raise NotServed(f"no tensor looks at {unseen} bytes of its storages")
     device = _device(map_location, locations)
-    names = native.keys()
+    tensors: dict[str, _torch.Tensor] = {}
     if device == "meta":
         tensors = _meta_tensors(native.entries())
-    elif names:
+    elif len(native):
         request = _checkpoint.request(None, [device])
         dtypes = _dtypes.torch_dtypes()
         if any(row[1].startswith("Q") for row in native.entries()):
             raise NotServed("it holds quantized tensors")
-        tensors, _, line = native.load(request, "torch", dtypes, None)
+        _, line = native.load(tensors, request, "torch", dtypes)
         _checkpoint.log.info("%s: %s", path, line)
-    else:
-        tensors = {}
     return native.rebuild(tensors, _rebuild.TorchMaker())
 
 
@@ -120,18 +118,18 @@ def _device(map_location: Any, locations: list[str]) -> str:
 def _meta_tensors(rows: list[tuple[Any, ...]]) -> dict[str, _torch.Tensor]:
     """Tensors without bytes, sharing storages as the file says."""
     dtypes = _dtypes.torch_dtypes()
-    hulls: dict[int, tuple[int, int]] = {}
+    ranges: dict[int, tuple[int, int]] = {}
     for row in rows:
-        start, end = hulls.get(row[9], (row[6], row[7]))
-        hulls[row[9]] = (min(start, row[6]), max(end, row[7]))
+        start, end = ranges.get(row[9], (row[6], row[7]))
+        ranges[row[9]] = (min(start, row[6]), max(end, row[7]))
     storages = {
         record: _torch.UntypedStorage(end - start, device="meta")  # type: ignore[no-untyped-call]
-        for record, (start, end) in hulls.items()
+        for record, (start, end) in ranges.items()
     }
     tensors = {}
     for name, dtype, shape, strides, _, _, start, _, _, record in rows:
         empty = _torch.empty(0, dtype=dtypes[dtype], device="meta")
-        offset = (start - hulls[record][0]) // empty.element_size()
+        offset = (start - ranges[record][0]) // empty.element_size()
         whole = _torch.empty(shape, device="meta").stride() if strides is None else strides
         tensors[name] = empty.set_(storages[record], offset, shape, whole)
     return tensors

@@ -7,6 +7,9 @@ Options go into `--model-loader-extra-config`, a JSON object with these keys:
   name loads straight to that GPU.
 - `window_bytes`: how much is loaded at once, 1 GiB without it; a model that takes weights one by
   one needs no more memory than that beside its own.
+- `shares`: whether a weight is read only once the model copies it or a part of it, so that each
+  rank reads its own shares and no layer of another rank's; `true` without it where there are
+  several ranks, `false` otherwise, since large reads are faster.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ log = logging.getLogger("tensorlift")
 LOAD_FORMAT = "tensorlift"
 #: What is fetched of a model that is not on this machine.
 _PATTERNS = ["*.safetensors", "*.bin", "*.pt"]
-_OPTIONS = {"device", "window_bytes"}
+_OPTIONS = {"device", "shares", "window_bytes"}
 _WINDOW_BYTES = 1 << 30
 
 
@@ -54,6 +57,7 @@ def make_loader(base: type) -> type:
                 )
             self._device = extra.get("device", "cpu")
             self._window_bytes = int(extra.get("window_bytes", _WINDOW_BYTES))
+            self._shares = extra.get("shares")
 
         def download_model(self, model_config: Any) -> None:
             _folder(self.load_config, model_config.model, model_config.revision)
@@ -74,19 +78,41 @@ def make_loader(base: type) -> type:
                     self.load_config, source.model, source.revision, source.subfolder, patterns
                 )
                 for checkpoint in _open(folder, patterns):
-                    select = None
-                    if is_unused is not None:
-                        select = [name for name in checkpoint if not is_unused(name)]
-                    each = checkpoint.load_each(
-                        self._device,
-                        framework="torch",
-                        select=select,
-                        window_bytes=self._window_bytes,
-                    )
-                    for name, tensor in each:
+                    names = [
+                        name for name in checkpoint if is_unused is None or not is_unused(name)
+                    ]
+                    for name, tensor in self._each(checkpoint, names):
                         yield source.prefix + name, tensor
 
+        def _each(
+            self, checkpoint: _checkpoint.Checkpoint, names: list[str]
+        ) -> Iterator[tuple[str, Any]]:
+            if not (_ranks() > 1 if self._shares is None else self._shares):
+                yield from checkpoint.load_each(
+                    self._device,
+                    framework="torch",
+                    select=names,
+                    window_bytes=self._window_bytes,
+                )
+                return
+            from ._share import Share
+
+            device = _checkpoint.device_name(self._device)
+            for name in names:
+                yield name, Share.of(checkpoint, name, device)
+
     return TensorliftModelLoader
+
+
+def _ranks() -> int:
+    """How many ranks divide the model's tensors or layers between them."""
+    from vllm.distributed import get_pp_group, get_tensor_model_parallel_world_size
+
+    try:
+        return int(get_tensor_model_parallel_world_size() * get_pp_group().world_size)
+    except AssertionError:
+        # vLLM's own way to say that nothing is distributed.
+        return 1
 
 
 class _Source:

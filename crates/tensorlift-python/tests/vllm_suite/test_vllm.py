@@ -20,6 +20,10 @@ FOLDER = os.environ.get("TENSORLIFT_VLLM")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="TENSORLIFT_VLLM names no folder")
 
 
+#: How many ranks the stub of vLLM tells.
+RANKS = {"tensors": 1, "layers": 1}
+
+
 class Anything:
     """Stands for whatever is imported and not used."""
 
@@ -76,6 +80,11 @@ def base(monkeypatch):
         process_weights_after_loading=lambda *_: None,
     )
     stub("vllm.tracing", instrument=lambda **_: lambda function: function)
+    stub(
+        "vllm.distributed",
+        get_tensor_model_parallel_world_size=lambda: RANKS["tensors"],
+        get_pp_group=lambda: types.SimpleNamespace(world_size=RANKS["layers"]),
+    )
     stub(
         "vllm.utils.torch_utils",
         set_default_torch_dtype=lambda dtype: contextlib.nullcontext(),
@@ -158,13 +167,125 @@ def test_load_model_and_a_second_load_into_the_same_memory(base, folder):
     assert torch.equal(model.up, weights["up"])
 
 
-def test_two_ranks(base, folder):
-    path, weights = folder
-    load, model_config = config(path)
-    models = [Model(rank, 2) for rank in range(2)]
-    for model in models:
+class Parallel(torch.nn.Module):
+    """Takes its rank's share of each weight by the calls that vLLM's layers make."""
+
+    def __init__(self, rank, ranks):
+        super().__init__()
+        self.rank, self.ranks = rank, ranks
+        self.columns = torch.nn.Parameter(torch.zeros(1024, 2048 // ranks))
+        self.rows = torch.nn.Parameter(torch.zeros(4096 // ranks, 512))
+        self.fused = torch.nn.Parameter(torch.zeros(2, 512 // ranks, 512))
+        self.norm = torch.nn.Parameter(torch.zeros(512))
+        self.scale = torch.nn.Parameter(torch.zeros(1))
+
+    def load_weights(self, weights):
+        for name, loaded in weights:
+            assert isinstance(loaded, torch.Tensor)
+            match name:
+                case "rows":
+                    size = loaded.shape[0] // self.ranks
+                    taken = loaded.narrow(0, self.rank * size, size)
+                    assert taken.shape == self.rows.shape
+                    self.rows.data.copy_(taken)
+                case "columns":
+                    self.columns.data.copy_(loaded.chunk(self.ranks, dim=1)[self.rank])
+                case "fused.0" | "fused.1":
+                    size = loaded.size(0) // self.ranks
+                    taken = loaded[self.rank * size : (self.rank + 1) * size]
+                    self.fused.data[int(name[-1])].copy_(taken)
+                case "norm":
+                    self.norm.data.copy_(loaded.data.to(torch.float32))
+                case "scale":
+                    self.scale.data.fill_(loaded.item())
+                case "experts":
+                    # Of another rank's layers.
+                    pass
+
+
+@pytest.fixture
+def parallel(tmp_path):
+    from tensorlift.safetensors.torch import save_file
+
+    torch.manual_seed(6)
+    weights = {
+        "columns": torch.randn(1024, 2048),
+        "experts": torch.randn(1 << 20),
+        "fused.0": torch.randn(512, 512),
+        "fused.1": torch.randn(512, 512),
+        "norm": torch.randn(512),
+        "rows": torch.randn(4096, 512),
+        "scale": torch.randn(()),
+    }
+    save_file(weights, tmp_path / "model.safetensors")
+    return tmp_path, weights
+
+
+def test_two_ranks_read_what_they_need(base, parallel, monkeypatch, counters):
+    _, read_bytes = counters
+    path, weights = parallel
+    monkeypatch.setitem(RANKS, "tensors", 2)
+    models = []
+    for rank in range(2):
+        load, model_config = config(path)
+        model = Parallel(rank, 2)
+        before = read_bytes()
         base["tensorlift"](load).load_weights(model, model_config)
-    assert torch.equal(torch.cat([model.up.data for model in models]), weights["up"])
+        read = read_bytes() - before
+        models.append(model)
+        # Rows are read by shares; a share of columns is read with what lies between them.
+        halves = sum(weights[name].nbytes for name in ("rows", "fused.0", "fused.1")) // 2
+        whole = weights["columns"].nbytes + weights["norm"].nbytes + weights["scale"].nbytes
+        assert 0 <= read - halves - whole < 200_000
+    one, other = models
+    assert torch.equal(torch.cat([one.rows, other.rows]), weights["rows"])
+    assert torch.equal(torch.cat([one.columns, other.columns], 1), weights["columns"])
+    fused = torch.cat([one.fused, other.fused], 1)
+    assert torch.equal(fused, torch.stack([weights["fused.0"], weights["fused.1"]]))
+    for model in models:
+        assert torch.equal(model.norm, weights["norm"])
+        assert torch.equal(model.scale[0], weights["scale"])
+
+
+def test_ranks_may_read_everything(base, parallel, monkeypatch):
+    path, weights = parallel
+    monkeypatch.setitem(RANKS, "layers", 2)
+    load, model_config = config(path, shares=False)
+    model = Parallel(0, 1)
+    base["tensorlift"](load).load_weights(model, model_config)
+    assert torch.equal(model.rows, weights["rows"])
+    assert torch.equal(model.columns, weights["columns"])
+
+
+def test_a_share_behaves_as_its_tensor(parallel):
+    from tensorlift._share import Share
+
+    path, weights = parallel
+    rows = weights["rows"]
+
+    def share():
+        return Share.of(tensorlift.open(path), "rows", "cpu")
+
+    assert repr(share()) == "<tensorlift share of 'rows', shape [4096, 512]>"
+    for take in [
+        lambda tensor: tensor[3],
+        lambda tensor: tensor[-2, 5:9],
+        lambda tensor: tensor[2:10:3, ..., -4:],
+        lambda tensor: tensor.narrow(1, 7, 3).t(),
+        lambda tensor: tensor.split(1000)[4],
+        lambda tensor: tensor.chunk(3, -1)[2].contiguous(),
+        lambda tensor: tensor[5:5],
+        lambda tensor: tensor.view(-1)[-3:] + 1,
+        lambda tensor: tensor.unbind(1)[0],
+        lambda tensor: torch.cat([tensor[:2], tensor[4:5]]),
+        lambda tensor: tensor.detach().to(torch.bfloat16),
+    ]:
+        assert torch.equal(torch.zeros(()) + take(share()), torch.zeros(()) + take(rows))
+    assert share()[1].tolist() == rows[1].tolist()
+    assert share()[0, 0].item() == rows[0, 0].item()
+    assert (share()[2].numpy() == rows[2].numpy()).all()
+    whole = share()
+    assert whole.data_ptr() == whole.read().data_ptr()
 
 
 def test_a_small_window_gives_the_same(base, folder):

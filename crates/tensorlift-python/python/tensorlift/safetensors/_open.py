@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
 from typing import Any
 
-from .. import _checkpoint, _native, _original
+from .. import _checkpoint, _dtypes, _native, _original
 from .._errors import Error
 from ._error import SafetensorError
 
@@ -30,9 +31,9 @@ _BACKENDS = ("mmap", "pread")
 class safe_open:
     """Opens a safetensors file and gives its tensors as they are asked for.
 
-    Opening reads the header alone. As long as less than a tenth of the file is asked for, only
-    that is read; then the rest is read at once, by tensorlift's usual plan, and later tensors
-    are views of what is there. A tensor's memory goes back when the caller lets go of it.
+    Opening reads the header alone. As long as less than a tenth of the file is asked for, in whole
+    tensors or parts, only that is read; then the rest is read at once, by tensorlift's usual plan,
+    and later tensors are views of what is there. A tensor's memory goes back when the caller lets go of it.
 
     `framework` is `"pt"` or `"np"`, or one of those that the original package serves.
     `backend` is checked and has no other meaning: tensorlift chooses how it reads.
@@ -114,7 +115,7 @@ class _safe_open_handle(safe_open):
 
 
 class PySafeSlice:
-    """A tensor of which a part is wanted."""
+    """A tensor of which a part is wanted; a small one is read alone."""
 
     def __init__(self, inner: _Inner, name: str, row: tuple[Any, ...]) -> None:
         self._inner = inner
@@ -179,9 +180,14 @@ class _Inner:
             self._given[name] = tensor
             return tensor
 
-    def part(self, name: str, key: Any) -> Any:
+    def part(self, name: str, key: tuple[slice | int, ...]) -> Any:
         with self._lock:
-            tensor = self._take(name)
+            tensor = self._held(name)
+            if tensor is None:
+                part = self._read_part(name, key)
+                if part is not None:
+                    return part
+                tensor = self._take(name)
             part = tensor[key]
             if part.shape == tensor.shape:
                 self._given[name] = tensor
@@ -189,6 +195,27 @@ class _Inner:
             # A copy, so that the caller holds no more than what was asked for.
             self._sliced = (name, tensor)
             return part.clone() if self.framework == "torch" else part.copy()
+
+    def _read_part(self, name: str, key: tuple[slice | int, ...]) -> Any:
+        """The part alone, if so little was asked for so far that no more need be read."""
+        row = self.row(name)
+        shape, size = row[2], self.sizes[name]
+        ranges = [_range(item, length) for item, length in zip(key, shape, strict=True)]
+        cut = [
+            (dim, start, stop)
+            for dim, ((start, stop), length) in enumerate(zip(ranges, shape, strict=True))
+            if (start, stop) != (0, length)
+        ]
+        if not cut or not size or row[1] in _dtypes.PACKED:
+            return None
+        cost = size // math.prod(shape) * _reach(ranges, shape)
+        if cost > self._allowance:
+            return None
+        self._allowance -= cost
+        part = self._read(self.native.part(name, cut), None)[name]
+        # It begins where the key does.
+        rest = (0 if isinstance(item, int) else slice(None, None, item.step) for item in key)
+        return part[tuple(rest)]
 
     def tensors(self) -> dict[str, Any]:
         names = self.offset_keys()
@@ -198,12 +225,16 @@ class _Inner:
             found = {name: self._ready.pop(name) for name in names}
         return found
 
-    def _take(self, name: str) -> Any:
+    def _held(self, name: str) -> Any:
+        """A tensor that is in memory already, or nothing."""
         if name in self._ready:
             return self._ready.pop(name)
         if self._sliced is not None and self._sliced[0] == name:
             return self._sliced[1]
-        tensor = self._given.get(name)
+        return self._given.get(name)
+
+    def _take(self, name: str) -> Any:
+        tensor = self._held(name)
         if tensor is not None:
             return tensor
         size = self.sizes.get(name)
@@ -219,13 +250,15 @@ class _Inner:
         return self._ready.pop(name)
 
     def _load(self, names: list[str] | None) -> None:
-        if names is not None and not names:
-            return
-        loaded = load_native(self.native, names, self.device, self.framework, self._dtypes)
+        if names is None or names:
+            self._ready.update(self._read(self.native, names))
+
+    def _read(self, native: _native.Checkpoint, names: list[str] | None) -> dict[str, Any]:
+        loaded = load_native(native, names, self.device, self.framework, self._dtypes)
         if self.moves_to is not None:
             for name, tensor in loaded.items():
                 loaded[name] = tensor.to(self.moves_to)
-        self._ready.update(loaded)
+        return loaded
 
 
 def open_native(filename: str | os.PathLike[str]) -> _native.Checkpoint:
@@ -274,8 +307,9 @@ def load_native(
 ) -> dict[str, Any]:
     """Loads by the usual plan; all names without any."""
     request = _checkpoint.request(names, [device])
+    loaded: dict[str, Any] = {}
     try:
-        loaded, _, line = native.load(request, framework, dtypes, None)
+        _, line = native.load(loaded, request, framework, dtypes)
     except Error as error:
         raise SafetensorError(str(error)) from error
     _checkpoint.log.info("%s: %s", native.chosen(), line)
@@ -300,12 +334,12 @@ def _device(device: Any, framework: str) -> tuple[str, Any]:
     return ("cpu", None) if where.type == "cpu" else ("cpu", where)
 
 
-def _checked(index: Any, shape: tuple[int, ...]) -> Any:
-    """The index as numpy and torch take it, after the original's checks."""
+def _checked(index: Any, shape: tuple[int, ...]) -> tuple[slice | int, ...]:
+    """An item for each dimension, after the original's checks."""
     if isinstance(index, list):
         if index:
             raise SafetensorError("Non empty lists are not implemented")
-        return slice(0, 0)
+        index = slice(0, 0)
     items = list(index) if isinstance(index, tuple) else [index]
     if sum(item is Ellipsis for item in items) > 1:
         raise SafetensorError("Only one ellipsis (...) is allowed in slice index")
@@ -318,16 +352,38 @@ def _checked(index: Any, shape: tuple[int, ...]) -> Any:
     during = f"Error during slicing [{text}] with shape {list(shape)}"
     if len(explicit) > len(shape):
         raise SafetensorError(f"{during}: more slicing indexes than dimensions in tensor")
+    items += [slice(None)] * (len(shape) - len(items))
     return tuple(
         _checked_item(item, dim, size, during)
-        for dim, (item, size) in enumerate(zip(items, shape, strict=False))
+        for dim, (item, size) in enumerate(zip(items, shape, strict=True))
     )
+
+
+def _range(item: slice | int, size: int) -> tuple[int, int]:
+    """The first index that an item takes of a dimension, and the end."""
+    if isinstance(item, int):
+        first = item + size if item < 0 else item
+        return first, first + 1
+    taken = range(size)[item]
+    return (taken[0], taken[-1] + 1) if taken else (0, 0)
+
+
+def _reach(ranges: list[tuple[int, int]], shape: tuple[int, ...]) -> int:
+    """The elements from the first to the last of a part, those between them too."""
+    if any(start == stop for start, stop in ranges):
+        return 0
+    reach, stride = 1, 1
+    for (start, stop), size in zip(reversed(ranges), reversed(shape), strict=True):
+        reach += (stop - 1 - start) * stride
+        stride *= size
+    return reach
 
 
 def _checked_item(item: Any, dim: int, size: int, during: str) -> Any:
     if isinstance(item, slice):
         start, stop, step = (
-            None if part is None else part.__index__() for part in (item.start, item.stop, item.step)
+            None if part is None else part.__index__()
+            for part in (item.start, item.stop, item.step)
         )
         if step is not None and step <= 0:
             raise SafetensorError(f"Slice step must be a positive integer, got {step}")

@@ -139,10 +139,13 @@ def deserialize(bytes: bytes) -> list[tuple[str, dict[str, Any]]]:
         checkpoint = _native.Checkpoint.from_bytes(bytes)
     except Error as error:
         raise SafetensorError(f"Error while deserializing: {error}") from error
-    return [
-        (row[0], {"shape": list(row[2]), "dtype": row[1], "data": bytearray(bytes[row[6] : row[7]])})
-        for row in sorted(stored(checkpoint), key=lambda row: row[6])
-    ]
+    found = []
+    for name, dtype, shape, _, _, _, start, end, *_ in sorted(
+        stored(checkpoint), key=lambda row: row[6]
+    ):
+        data = bytearray(bytes[start:end])
+        found.append((name, {"shape": list(shape), "dtype": dtype, "data": data}))
+    return found
 
 
 def _prepare(
