@@ -9,7 +9,7 @@ use tensorlift_bench_protocol::Request;
 
 use crate::command::{from_root, output_of, root};
 use crate::programs::Built;
-use crate::{Result, carry, flags, page, peers};
+use crate::{Result, carry, flags, page, peers, python};
 
 /// Where definitions, engines and results are.
 const FOLDER: &str = "benches";
@@ -122,6 +122,9 @@ fn build(flags: &flags::Bench, engines: &[Engine]) -> Result<()> {
     if engines.iter().any(|it| it.program == Program::Peers) {
         Built::Peers.build(true)?;
     }
+    if engines.iter().any(|it| it.program == Program::Python) {
+        python::build_optimised()?;
+    }
     Ok(())
 }
 
@@ -134,6 +137,8 @@ fn command(program: Program, request: &Request, smoke: bool) -> Command {
         Program::Python => {
             let mut python = Command::new(peers::python());
             python.arg(root().join("benches/peers/engines.py"));
+            // Ours; the peers are installed.
+            python.env("PYTHONPATH", root().join(python::SITE));
             python
         }
     };

@@ -32,6 +32,8 @@ pub(crate) enum Task {
     Wheel(Wheel),
     /// Build the Python package and run its tests
     PythonTests(PythonTests),
+    /// Build the Python package and measure it
+    PythonBench(PythonBench),
     /// Run everything that must hold before a change lands
     Check(Check),
     /// Compare the public items of every published library with the committed lists
@@ -121,12 +123,20 @@ pub(crate) enum Suite {
     Core,
     /// torch: values, sharing, `torch.load`, `patch()`
     Torch,
-    /// transformers and accelerate under `patch()`
+    /// transformers, accelerate, diffusers and sentence-transformers under `patch()`
     Transformers,
     /// safetensors' own tests, fetched, over `tensorlift.safetensors`
     Safetensors,
     /// The loader for vLLM under vLLM's own base class, fetched: 340 MB
     Vllm,
+    /// 4.3 GB in memory and on disk, and ten thousand loads: minutes
+    Large,
+    /// Every file of the hostile kit, refused in the words of the command line
+    Hostile,
+    /// The weights that `cargo xtask real-files` fetches, beside torch and safetensors
+    RealFiles,
+    /// The types, by mypy
+    Types,
 }
 
 #[derive(Args)]
@@ -140,6 +150,25 @@ pub(crate) struct PythonTests {
     /// An optimised build
     #[arg(long)]
     pub(crate) release: bool,
+}
+
+/// What is measured of the Python package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PythonWork {
+    /// 20,000 tensors, every object made, beside safetensors' `load_file`
+    Objects,
+    /// examples/embeddings_wrapper.py on MiniLM: plain transformers, patched, native
+    Service,
+}
+
+#[derive(Args)]
+pub(crate) struct PythonBench {
+    /// What
+    #[arg(value_enum)]
+    pub(crate) what: PythonWork,
+    /// An interpreter that has what it needs; without one, target/python is set up
+    #[arg(long)]
+    pub(crate) python: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         flags::Task::RealFiles(flags) => real_files::run(&flags),
         flags::Task::Wheel(flags) => python::wheel(&flags),
         flags::Task::PythonTests(flags) => python::tests(&flags),
+        flags::Task::PythonBench(flags) => python::bench(&flags),
         flags::Task::Check(flags) => check::run(&flags),
         flags::Task::PublicApi(flags) => public_api::run(flags.bless),
         flags::Task::Release(flags) => release::run(&flags),

