@@ -52,6 +52,13 @@ def torch_mmap_clone(files):
     return tensors
 
 
+def tensorlift_by(framework):
+    def load(files):
+        return tensorlift.load(files, framework=framework)
+
+    return load
+
+
 def config_of(files):
     """The configuration of a model of these tensors, by their names and shapes."""
     shapes = {}
@@ -128,6 +135,8 @@ def tensors_of(model, files):
 MODELS = {"transformers": from_pretrained, "accelerate": dispatch}
 
 ENGINES = {
+    "tensorlift-torch": tensorlift_by("torch"),
+    "tensorlift-numpy": tensorlift_by("numpy"),
     "safetensors-clone": safetensors_clone,
     "fastsafetensors": fast,
     "runai-16": run_ai,
@@ -161,7 +170,9 @@ def main(engine, files, prime_bytes):
 
 if __name__ == "__main__":
     engine, files, prime_bytes = measured.request()
-    if engine.startswith("safetensors"):
+    if engine.startswith("tensorlift"):
+        import tensorlift
+    elif engine.startswith("safetensors"):
         import safetensors.torch
     elif engine == "fastsafetensors":
         import fastsafetensors

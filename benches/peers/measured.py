@@ -57,8 +57,12 @@ def checksum(tensors):
 
 
 def sum_of(tensor):
+    import numpy
     import torch
 
+    if isinstance(tensor, numpy.ndarray):
+        # Its bytes: torch does not know all of numpy's dtypes.
+        tensor = torch.from_numpy(numpy.ascontiguousarray(tensor).reshape(-1).view(numpy.uint8))
     data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     total = 0
     for start in range(0, data.numel(), STEP):
