@@ -105,19 +105,21 @@ def model_folder(files):
     return folder
 
 
-def class_of(config):
-    return getattr(transformers, config.architectures[0])
+def class_of(folder):
+    """The class of a model, whose code is imported when it is first named."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    return config, getattr(transformers, config.architectures[0])
 
 
 def from_pretrained(folder):
-    config = transformers.AutoConfig.from_pretrained(folder)
-    return class_of(config).from_pretrained(folder, dtype="auto")
+    _, kind = class_of(folder)
+    return kind.from_pretrained(folder, dtype="auto")
 
 
 def dispatch(folder):
-    config = transformers.AutoConfig.from_pretrained(folder)
+    config, kind = class_of(folder)
     with accelerate.init_empty_weights():
-        model = class_of(config)(config)
+        model = kind(config)
     return accelerate.load_checkpoint_and_dispatch(model, folder, device_map={"": "cpu"}, dtype=config.dtype)
 
 
@@ -149,6 +151,7 @@ def main(engine, files, prime_bytes):
     load, source = ENGINES.get(engine), files
     if engine in MODELS:
         load, source = MODELS[engine], model_folder(files)
+        class_of(source)
     measured.prime(prime_bytes)
     before, _ = measured.memory()
     start = time.perf_counter()

@@ -63,7 +63,7 @@ fn a_file_rewritten_after_opening_is_an_error_however_it_is_read() {
         assert_eq!(error.path(), Some(&*path), "{way:?}: {error}");
         let message = error.to_string();
         assert!(
-            message.contains("changed while it was loaded") || message.contains("another one"),
+            message.contains("changed while it was loaded") || message.contains("another file"),
             "{way:?}: {message}"
         );
     }
