@@ -38,7 +38,7 @@
 //!
 //! - The tensors of a `torch.nn.Module` have the names of its state dict.
 //! - Arguments of a constructor or an unknown function are under `args`, a state that is not a dict
-//! under `state`.
+//!   under `state`.
 //! - Parts of sparse tensors are `indices`, `crow_indices`, `values` and so on below the
 //!   tensor's name; a quantized tensor has `scale` and `zero_point`, or `scales` and
 //!   `zero_points`, beside its integers.
@@ -46,7 +46,7 @@
 //! - A tensor that is the whole file is called `tensor`.
 //! - If two tensors would get the same name, as for the keys `1` and `'1'` or a key with a dot
 //!   beside a nested dict, the first in file order keeps it, and `#2`, `#3` and so on are appended
-//! to the others. No tensor is lost.
+//!   to the others. No tensor is lost.
 //! - For equal keys in one dict the last value is used, as in Python.
 //!
 //! A dict reached along several paths is listed along each, over the same records.

@@ -168,7 +168,7 @@ impl Load<'_> {
             wanted[position].then(|| self.placement.device_of(entry))
         };
         let rules = self.placement.rules();
-        let plan = plan_positions(self.catalog, assign, &rules, &self.options)?;
+        let plan = plan_positions(self.catalog, assign, &rules, self.options)?;
         let devices = self.placement.devices();
         let filled = execute(
             &plan,

@@ -32,7 +32,7 @@
 //! 2. The same for PyTorch files: `pytorch_model.bin.index.json`, `pytorch_model.bin`, and so on;
 //!    any other `.bin`, `.pt`, `.pth` or `.ckpt` file comes last.
 //! 3. Files with other extensions or none, if [`ResolveOptions::sniff`] recognises their bytes
-//! as a checkpoint.
+//!    as a checkpoint.
 //! 4. Files whose names mark them as the state of a training run (`training_args.bin`,
 //!    `optimizer.pt`, `scheduler.pt`, `rng_state*.pth`): only if there is nothing else.
 //!

@@ -6,7 +6,7 @@
 //! - *Safe*: owners whose drop releases what they hold ([`Context`], [`Stream`], [`Event`],
 //!   [`Allocation`], [`PinnedMemory`]), and [`StreamLane`], which owns the one end of its copies and
 //!   shares the other. No owner frees memory while a copy may access it, so the rest of the crate
-//! needs no unsafe code.
+//!   needs no unsafe code.
 //!
 //! The safe copies of cudarc are not used: each waits for every earlier copy into the same
 //! allocation, on whatever stream, so several streams would run one after another.

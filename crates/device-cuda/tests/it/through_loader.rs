@@ -86,7 +86,7 @@ impl Checkpoint {
             &self.catalog,
             |entry| place(self.catalog.position(entry.name()).unwrap()),
             &rules,
-            &options,
+            options,
         )?;
         let filled = execute(&plan, &self.catalog, &shards, devices, options, control)?;
         let catalog = Arc::clone(&self.catalog);

@@ -69,8 +69,8 @@ impl State {
     /// - A tensor is `{"$tensor": name}`, with its name in the catalog; quantized ones have
     ///   `scale` and `zero_point` beside it, sparse ones are a dict of their parts.
     /// - An object of a class that is not plain data is a dict of its attributes and items, with
-    /// its class under `"$class"`, the arguments of its constructor under `"$args"`, and items of a
-    /// list under `"$items"`.
+    ///   its class under `"$class"`, the arguments of its constructor under `"$args"`, and items of a
+    ///   list under `"$items"`.
     /// - Dtypes, devices, layouts, paths and decimals are their texts, complex numbers pairs,
     ///   NumPy scalars numbers.
     /// - Integers beyond `i64` are decimal text, since serde could not pass them on.

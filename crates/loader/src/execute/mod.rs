@@ -18,7 +18,7 @@
 //! 3. Small neighbours are read together and copied to their places (`cut`, `run`): a system call
 //!    costs more than the copy. Bytes with several targets are read once for the same reason.
 //! 4. A few shards are read at a time, chunk by chunk (`cut`): the disk is busy while one of them
-//! ends.
+//!    ends.
 //! 5. A shard is opened at its first chunk and closed after its last (`open_shard`): a thousand
 //!    shards are more than a process may have open.
 //! 6. The reader of a shard depends on what of it is in the page cache (`reader`): copying from

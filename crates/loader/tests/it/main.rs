@@ -68,7 +68,7 @@ impl Sample {
         control: &Control,
     ) -> Result<Loaded, Error> {
         let device: Arc<dyn Device> = Arc::new(device);
-        let plan = plan(&self.catalog, |_| Some(0), &[device.rules()], &options)?;
+        let plan = plan(&self.catalog, |_| Some(0), &[device.rules()], options)?;
         let filled = execute(&plan, &self.catalog, shards, &[device], options, control)?;
         let catalog = Arc::new(self.catalog.clone());
         let report = filled.outcome.report(&plan, &self.catalog);
