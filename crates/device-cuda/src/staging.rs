@@ -92,6 +92,7 @@ impl Lane for CudaLane<'_> {
 
     fn copy(&mut self, runs: &[CopyRun]) -> Result<(), DeviceError> {
         check_runs(self.device, runs, self.len, self.memory.len())?;
+        let _span = tracing::trace_span!("copy", bytes = self.len, runs = runs.len()).entered();
         let Some(lane) = &mut self.lane else {
             return Ok(());
         };

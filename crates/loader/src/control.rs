@@ -32,6 +32,14 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Bytes that the plan reads in all.
     pub bytes_total: u64,
+    /// Tensors whose last bytes arrived; tensors that share memory count once.
+    pub tensors_done: usize,
+    /// Tensors in all, counted likewise.
+    pub tensors_total: usize,
+    /// Shards that were read to their last byte.
+    pub files_done: usize,
+    /// Shards of which something is read.
+    pub files_total: usize,
 }
 
 /// Called by the reading threads after each chunk, concurrently.

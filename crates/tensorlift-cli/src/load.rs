@@ -49,6 +49,13 @@ impl Load {
             loader = loader.progress(move |progress| {
                 bar.set_length(progress.bytes_total);
                 bar.set_position(progress.bytes_done);
+                bar.set_message(format!(
+                    "{}/{} tensors, {}/{} files",
+                    progress.tensors_done,
+                    progress.tensors_total,
+                    progress.files_done,
+                    progress.files_total
+                ));
             });
         }
         let loaded = loader.load();
@@ -89,7 +96,7 @@ impl Load {
 
 fn progress_bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
-    let template = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let template = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} ({msg})";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

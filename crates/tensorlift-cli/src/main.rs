@@ -8,6 +8,7 @@ mod doctor;
 mod failure;
 mod inspect;
 mod load;
+mod log;
 mod plan;
 mod settings;
 mod state;
@@ -17,7 +18,7 @@ mod target;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use self::target::Target;
 
@@ -27,9 +28,8 @@ use self::target::Target;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Log which path ran and why to standard error; give it twice for a line per file
-    #[arg(short, long, action = ArgAction::Count, global = true)]
-    verbose: u8,
+    #[command(flatten)]
+    log: log::LogArgs,
 }
 
 #[derive(Subcommand)]
@@ -48,7 +48,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.verbose);
+    cli.log.start();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let (json, result) = match &cli.command {
         Command::Inspect(inspect) => (inspect.json, inspect.run(&mut out)),
@@ -62,16 +62,4 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(json, &mut out),
     }
-}
-
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        _ => tracing::Level::DEBUG,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .init();
 }

@@ -47,7 +47,10 @@ mod foreign;
 mod formats;
 mod free_memory;
 mod loader;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod notes;
+mod observe;
 mod open;
 mod parallel;
 pub mod settings;

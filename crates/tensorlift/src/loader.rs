@@ -13,7 +13,7 @@ use tensorlift_loader::{
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
 
-use crate::Checkpoint;
+use crate::{Checkpoint, observe};
 
 /// Names that a missing-tensor error lists before it counts the rest.
 const LISTED_NAMES: usize = 10;
@@ -170,12 +170,21 @@ impl Loader<'_> {
     /// # Errors
     /// The first failure; everything is freed, and no partial result is returned.
     pub fn load(&self) -> Result<Loaded> {
+        observe::load(
+            self.checkpoint,
+            || self.load_all(),
+            Loaded::report,
+            |error| error,
+        )
+    }
+
+    fn load_all(&self) -> Result<Loaded> {
         let memory_before = os::memory();
         let mut phases = self.checkpoint.phases();
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
 
-        let plan = self.plan()?;
+        let plan = tracing::info_span!("plan").in_scope(|| self.plan())?;
         phases.plan = lap();
 
         let devices = self.placement.devices();
@@ -203,7 +212,6 @@ impl Loader<'_> {
         let mut loaded = Loaded::new(Arc::clone(catalog), &plan, filled, report);
         phases.finish += lap();
         loaded.close_report(phases, os::memory());
-        tracing::info!(report = %loaded.report(), "loaded");
         Ok(loaded)
     }
 
@@ -244,6 +252,22 @@ impl Loader<'_> {
         N: Into<String>,
         M: Into<ParameterMemory<'d>>,
     {
+        observe::load(
+            self.checkpoint,
+            || self.load_all_into(parameters),
+            |loaded| &loaded.report,
+            |failed| &failed.error,
+        )
+    }
+
+    fn load_all_into<'d, N, M>(
+        &self,
+        parameters: impl IntoIterator<Item = (N, M)>,
+    ) -> Result<LoadedInto, LoadIntoError>
+    where
+        N: Into<String>,
+        M: Into<ParameterMemory<'d>>,
+    {
         let memory_before = os::memory();
         let clock = Instant::now();
         self.check_names()?;
@@ -267,7 +291,6 @@ impl Loader<'_> {
         report.phases.plan = clock.elapsed().saturating_sub(read);
         report.wall = report.phases.sum();
         report.memory_after = os::memory();
-        tracing::info!(%report, "loaded into memory of the caller");
         Ok(loaded)
     }
 
@@ -312,6 +335,19 @@ impl Loader<'_> {
     /// # Errors
     /// The first error of `handle` or of the load.
     pub fn load_each_unit<K: Eq + Hash>(
+        &self,
+        unit_of: impl Fn(&Entry) -> Option<K>,
+        handle: impl FnMut(Vec<Tensor>) -> Result<()>,
+    ) -> Result<LoadReport> {
+        observe::load(
+            self.checkpoint,
+            || self.load_all_units(unit_of, handle),
+            |report| report,
+            |error| error,
+        )
+    }
+
+    fn load_all_units<K: Eq + Hash>(
         &self,
         unit_of: impl Fn(&Entry) -> Option<K>,
         handle: impl FnMut(Vec<Tensor>) -> Result<()>,

@@ -10,6 +10,7 @@ use tensorlift_shard_index::{
 };
 use tensorlift_storage::{FileStorage, Storage};
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits, Result};
+use tracing::{debug_span, info_span};
 
 use crate::checkpoint::{Checkpoint, Held};
 use crate::formats::{self, Extras, ParseOptions, Parsed};
@@ -147,12 +148,14 @@ impl OpenOptions {
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
 
-        let resolved = resolve()?;
+        let resolved = info_span!("resolve").in_scope(resolve)?;
         phases.resolve = lap();
 
-        let shards = open_all(&resolved.shards)?;
+        let shards = info_span!("open", files = resolved.shards.len())
+            .in_scope(|| open_all(&resolved.shards))?;
         phases.open = lap();
 
+        let span = info_span!("parse").entered();
         let (shards, catalogs, extras) = self.parse(shards)?;
         let Listed {
             catalog,
@@ -160,9 +163,10 @@ impl OpenOptions {
             copies,
         } = merge(&resolved, catalogs)?;
         let catalog = with_aliases(catalog, &extras)?;
+        drop(span);
         phases.parse = lap();
 
-        tracing::debug!(choice = %resolved.choice, tensors = catalog.len(), "opened");
+        tracing::info!(choice = %resolved.choice, tensors = catalog.len(), "opened");
         Ok(Checkpoint {
             catalog,
             shards,
@@ -211,9 +215,14 @@ impl OpenOptions {
             limits: &self.resolve.limits,
             policy: self.policy,
         };
+        let span = tracing::Span::current();
         let parse = |shard: &Shard| {
+            let path = shard.path().display();
+            let _span = debug_span!(parent: &span, "parse_file", %path).entered();
             let storage = shard.storage();
             let parsed = formats::parse(&**storage, shard.path(), &options)?;
+            let (format, tensors) = (parsed.format, parsed.catalog.len());
+            tracing::debug!(format, tensors, bytes = storage.len(), "file parsed");
             if releases {
                 storage.release();
             }

@@ -64,6 +64,7 @@ impl Cast {
     pub fn convert(self, from: &[u8], to: &mut [u8]) {
         let (read, written) = (self.from.alignment(), self.to.alignment());
         assert_eq!(from.len() / read, to.len() / written);
+        let _span = self.span(from.len()).entered();
         let mut block = [0.0; BLOCK];
         let blocks = from
             .chunks(BLOCK * read)
@@ -75,6 +76,10 @@ impl Cast {
         }
     }
 
+    fn span(self, bytes: usize) -> tracing::Span {
+        tracing::trace_span!("convert", from = %self.from, to = %self.to, bytes)
+    }
+
     /// Converts elements within their buffer, from the front on.
     ///
     /// `bytes` is as long as the longer of both forms.
@@ -84,6 +89,7 @@ impl Cast {
     pub fn convert_in_place(self, bytes: &mut [u8]) {
         let (read, written) = (self.from.alignment(), self.to.alignment());
         let elements = bytes.len() / read.max(written);
+        let _span = self.span(elements * read).entered();
         let first = match written > read {
             true => bytes.len() - elements * read,
             false => 0,

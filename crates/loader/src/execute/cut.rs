@@ -125,7 +125,7 @@ fn source_bytes(source: &ChunkSource<'_>) -> u64 {
 }
 
 /// How many bytes have arrived once the source was read up to `at`.
-fn arrived(segment: &Segment, at: u64) -> u64 {
+pub(super) fn arrived(segment: &Segment, at: u64) -> u64 {
     let selected = match &segment.selection {
         None => at,
         Some(selection) if selection.is_ordered() => selection.bytes_before(at),

@@ -8,6 +8,7 @@ use tensorlift_tensor_meta::{Catalog, Error};
 
 use super::chunk::Chunk;
 use super::open_shard::OpenShard;
+use super::progress::Tally;
 use super::verify::Sums;
 use super::workers::{self, Job};
 use super::{cut, mapped, reader};
@@ -82,12 +83,18 @@ impl<'a> Execution<'a> {
     /// Reads all segments.
     pub(super) fn read(&mut self, destinations: Vec<Destination<'_>>) -> Result<Counts, Error> {
         let (plan, catalog, options) = (self.plan, self.catalog, self.options);
+        let (bytes, segments) = (plan.bytes_to_read, plan.segments.len());
+        let span = tracing::info_span!("read", bytes, segments).entered();
         let shards_at_once = SHARDS_AT_ONCE.min(self.open_shards.len());
         let shards_at_once = self.share.open_shards(shards_at_once);
         let chunks = cut::cut(plan, catalog, destinations, options, shards_at_once)?;
         for shard in chunks.iter().filter_map(Chunk::shard) {
             self.open_shards[shard.index()].add_chunk();
         }
+        let files = self.open_shards.iter().filter(|shard| shard.is_read());
+        let files = files.count();
+        let tally = self.control.progress.as_deref();
+        let tally = tally.map(|tell| Tally::new(tell, plan, catalog, &chunks, files));
         let sums = (options.verify == Verify::Crc32).then(|| Sums::new(catalog, plan));
         let job = Job {
             catalog,
@@ -97,6 +104,8 @@ impl<'a> Execution<'a> {
             share: &self.share,
             sums: sums.as_ref(),
             touched: &self.touched,
+            tally: tally.as_ref(),
+            span: &span,
         };
         let mut counts = workers::run_all(chunks, &job)?;
         if let Some(sums) = sums {

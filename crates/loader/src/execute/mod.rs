@@ -41,6 +41,7 @@ mod mapped;
 mod open_shard;
 mod pace;
 mod page_cache;
+mod progress;
 mod reader;
 mod run;
 mod scratch;
@@ -55,6 +56,7 @@ use std::time::{Duration, Instant};
 
 use tensorlift_device::{Destination, Device, Group};
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
+use tracing::info_span;
 
 use crate::control::Control;
 use crate::options::LoadOptions;
@@ -119,7 +121,8 @@ pub fn execute(
     check_memory(plan, devices, options)?;
     let bytes = plan.bytes_to_allocate();
     let mut run = Execution::begin(plan, catalog, shards, options, control, bytes)?;
-    let mut groups = run.allocate(devices)?;
+    let mut groups =
+        info_span!("allocate", groups = plan.groups.len()).in_scope(|| run.allocate(devices))?;
     let mut outcome = Outcome::default();
     outcome.phases.allocate = lap();
 
@@ -127,9 +130,7 @@ pub fn execute(
     outcome.counts = run.read(destinations)?;
     outcome.phases.read = lap();
 
-    for group in &mut groups {
-        group.finish()?;
-    }
+    info_span!("finish").in_scope(|| groups.iter_mut().try_for_each(|group| group.finish()))?;
     outcome.files = run.files();
     outcome.phases.finish = lap();
     Ok(Filled { groups, outcome })

@@ -68,7 +68,7 @@ impl<'a> OpenShard<'a> {
         }
         let choice = reader::choose(self.shard, self.wanted, self.readers, self.options)
             .inspect_err(|_| self.shard.storage().release())?;
-        tracing::debug!(file = ?choice.file, "reader chosen");
+        choice.log();
         opened(choice.concurrency);
         let storage = Arc::clone(&choice.storage);
         *state = State::Open(Box::new(choice));
@@ -106,21 +106,40 @@ impl<'a> OpenShard<'a> {
         *self.chunks_left.get_mut() += 1;
     }
 
-    /// Counts a chunk of this shard as done; the last one closes it.
-    pub(super) fn chunk_done(&self) -> Result<(), Error> {
+    /// Whether a chunk reads something of it.
+    pub(super) fn is_read(&self) -> bool {
+        self.chunks_left.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts a chunk of this shard as done. The last one closes it; tells whether it was that.
+    pub(super) fn chunk_done(&self) -> Result<bool, Error> {
         if self.chunks_left.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return Ok(());
+            return Ok(false);
         }
         let mut state = self.lock();
         if let State::Open(choice) = std::mem::replace(&mut *state, State::Waiting) {
             let unchanged = self.check_unchanged(&*choice.storage);
             let (policy, mode) = (self.options.page_cache, self.options.mode);
             page_cache::apply(policy, &*choice.storage, mode, choice.file.cached_before);
-            *state = State::Closed(Box::new(choice.into_report()));
+            *state = State::Closed(Box::new(choice.into_final_report()));
             self.shard.storage().release();
-            return unchanged;
+            unchanged?;
         }
-        Ok(())
+        drop(state);
+        self.log();
+        Ok(true)
+    }
+
+    fn log(&self) {
+        if let State::Closed(file) = &*self.lock() {
+            tracing::debug!(
+                path = %file.path.display(),
+                seconds = file.read.as_secs_f64(),
+                bytes_in_place = self.bytes_in_place.load(Ordering::Relaxed),
+                bytes_bounced = self.bytes_bounced.load(Ordering::Relaxed),
+                "shard read",
+            );
+        }
     }
 
     /// Fails if the file was rewritten after its catalog was read.

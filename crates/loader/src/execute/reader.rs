@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use tensorlift_storage::{DirectStorage, LocalFile, MapStorage, ReaderKind, Storage, os};
 use tensorlift_tensor_meta::{Error, ErrorKind};
@@ -38,6 +39,7 @@ pub(super) struct ChosenReader {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) file: FileReport,
     pub(super) concurrency: Concurrency,
+    opened: Instant,
 }
 
 /// Asks each shard which reader it would get, without reading it.
@@ -136,7 +138,25 @@ impl ChosenReader {
                 threads: readers,
                 adapts: false,
             },
+            opened: Instant::now(),
         }
+    }
+
+    /// Logs what was chosen and what was refused.
+    pub(super) fn log(&self) {
+        let file = &self.file;
+        let path = file.path.display();
+        for refused in &file.refused {
+            tracing::debug!(%path, reader = %refused.reader, why = refused.why, "reader refused");
+        }
+        tracing::debug!(
+            %path,
+            format = file.format,
+            reader = file.reader.map(tracing::field::display),
+            cached_share = file.cached_before.map(|cached| cached.share()),
+            threads = self.concurrency.threads,
+            "reader chosen",
+        );
     }
 
     fn cached_share(&self) -> f64 {
@@ -243,7 +263,16 @@ impl ChosenReader {
         }
     }
 
-    /// The report, once the shard is read.
+    /// The report of a shard that was read to its last byte.
+    pub(super) fn into_final_report(self) -> FileReport {
+        let read = self.opened.elapsed();
+        FileReport {
+            read,
+            ..self.into_report()
+        }
+    }
+
+    /// The report of a shard that is not read, or not to its end.
     pub(super) fn into_report(mut self) -> FileReport {
         self.file.first_threads = self.concurrency.threads;
         let runs = self.storage.reader();

@@ -13,12 +13,13 @@ use super::failure::{Failure, with_place};
 use super::lane::HeldLane;
 use super::open_shard::OpenShard;
 use super::pace::{Concurrency, Pace};
+use super::progress::Tally;
 use super::run::run;
 use super::scratch::Scratch;
 use super::tools::{Ran, Tools};
 use super::verify::Sums;
 use crate::budget::Share;
-use crate::control::{Control, Progress};
+use crate::control::Control;
 use crate::options::LoadOptions;
 use crate::report::Counts;
 
@@ -35,6 +36,9 @@ pub(super) struct Job<'a> {
     pub(super) sums: Option<&'a Sums<'a>>,
     /// For each group, whether a byte of it may have been written.
     pub(super) touched: &'a [AtomicBool],
+    pub(super) tally: Option<&'a Tally<'a>>,
+    /// What the events of all threads belong to.
+    pub(super) span: &'a tracing::Span,
 }
 
 /// Runs all chunks.
@@ -42,7 +46,7 @@ pub(super) struct Job<'a> {
 /// # Errors
 /// The first failure of any thread; the others stop after the chunk they are at.
 pub(super) fn run_all(chunks: Vec<Chunk<'_>>, job: &Job<'_>) -> Result<Counts, Error> {
-    let total = chunks.iter().map(Chunk::bytes_read).sum();
+    let total: u64 = chunks.iter().map(Chunk::bytes_read).sum();
     let stagings = || chunks.iter().flat_map(Chunk::stagings);
     let slot_bytes = |staging: &dyn Staging| (staging.slots() * staging.slot_bytes()) as u64;
     let staging_bytes = stagings().map(slot_bytes).max().unwrap_or(0);
@@ -66,7 +70,6 @@ pub(super) fn run_all(chunks: Vec<Chunk<'_>>, job: &Job<'_>) -> Result<Counts, E
         chunks: Mutex::new(chunks.into_iter()),
         pace: Pace::new(threads, most, preferred, Instant::now()),
         staging_bytes,
-        total,
         counters: Counters::default(),
         stop: AtomicBool::new(false),
         failed: Mutex::new(None),
@@ -98,8 +101,6 @@ struct Crew<'a, 'c> {
     pace: Pace,
     /// Bytes of the staging slots that each thread needs.
     staging_bytes: u64,
-    /// Bytes that all chunks read.
-    total: u64,
     counters: Counters,
     stop: AtomicBool,
     failed: Mutex<Option<Error>>,
@@ -157,6 +158,7 @@ impl<'c> Crew<'_, 'c> {
 
     /// Runs chunks until none is left, or until there are enough threads without this one.
     fn take_chunks<'s>(&'s self, scope: &'s Scope<'s, '_>) {
+        let _entered = self.job.span.enter();
         let Counters {
             running,
             most_running,
@@ -229,6 +231,10 @@ impl<'c> Crew<'_, 'c> {
         }
         let (extent, read) = (chunk.source.extent(), chunk.bytes_read());
         let (arriving, staged) = (chunk.bytes_arriving(), chunk.bytes_staged());
+        let tensors = self
+            .job
+            .tally
+            .map_or(0, |tally| tally.tensors_ending(&chunk));
         let shard = extent.map(|extent| &self.job.shards[extent.shard.index()]);
         let ran = self
             .run_from(chunk, shard, scratch, lane)
@@ -237,12 +243,17 @@ impl<'c> Crew<'_, 'c> {
             let copied = &self.counters.bytes_over_bus;
             copied.fetch_add(staged, Ordering::Relaxed);
         }
+        let mut closed = false;
         if let Some(shard) = shard {
             shard.record(ran, read);
-            shard.chunk_done()?;
+            closed = shard.chunk_done()?;
         }
         self.job.share.filled(arriving);
-        self.count(read);
+        self.counters.chunks.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_read.fetch_add(read, Ordering::Relaxed);
+        if let Some(tally) = self.job.tally {
+            tally.add(read, tensors, closed);
+        }
         Ok(())
     }
 
@@ -262,17 +273,6 @@ impl<'c> Crew<'_, 'c> {
             lane,
         };
         run(chunk, &mut tools)
-    }
-
-    fn count(&self, read: u64) {
-        self.counters.chunks.fetch_add(1, Ordering::Relaxed);
-        let before = self.counters.bytes_read.fetch_add(read, Ordering::Relaxed);
-        if let Some(progress) = &self.job.control.progress {
-            progress(Progress {
-                bytes_done: before + read,
-                bytes_total: self.total,
-            });
-        }
     }
 
     /// Names the shard, the tensor and the bytes at fault.

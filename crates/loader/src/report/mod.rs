@@ -261,6 +261,9 @@ pub struct FileReport {
     /// How much of it was in the page cache before the load; `None` where the system does not
     /// tell.
     pub cached_before: Option<Residency>,
+    /// From opening it to its last byte, in seconds; other shards were read meanwhile.
+    #[serde(rename = "read_seconds", serialize_with = "seconds")]
+    pub read: Duration,
 }
 
 impl FileReport {
@@ -282,7 +285,16 @@ impl FileReport {
             refused: Vec::new(),
             pulled_by_device: false,
             cached_before: None,
+            read: Duration::ZERO,
         }
+    }
+
+    /// Bytes that were read for each second between opening it and its last byte; `None` if
+    /// nothing was read.
+    #[must_use]
+    pub fn bytes_per_second(&self) -> Option<f64> {
+        let bytes = self.bytes_in_place + self.bytes_bounced;
+        (bytes > 0 && !self.read.is_zero()).then(|| bytes as f64 / self.read.as_secs_f64())
     }
 }
 

@@ -47,12 +47,13 @@ impl FileReport {
     /// part.
     fn add(&mut self, part: FileReport) {
         let (in_place, bounced) = (self.bytes_in_place, self.bytes_bounced);
-        let pulled = self.pulled_by_device;
+        let (pulled, read) = (self.pulled_by_device, self.read);
         if self.reader.is_none() {
             *self = part.clone();
         }
         self.bytes_in_place = in_place + part.bytes_in_place;
         self.bytes_bounced = bounced + part.bytes_bounced;
         self.pulled_by_device = pulled | part.pulled_by_device;
+        self.read = read + part.read;
     }
 }

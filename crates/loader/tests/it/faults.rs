@@ -232,8 +232,15 @@ fn progress_ends_at_all_bytes() {
     let sample = sample();
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
+    let files = sample.shards().len();
+    let (tensors_done, files_done) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (ended, read) = (Arc::clone(&tensors_done), Arc::clone(&files_done));
     let progress = move |progress: tensorlift_loader::Progress| {
         assert_eq!(progress.bytes_total, TENSORS * TENSOR_BYTES);
+        assert_eq!(progress.tensors_total as u64, TENSORS);
+        assert_eq!(progress.files_total, files);
+        ended.fetch_max(progress.tensors_done, Ordering::SeqCst);
+        read.fetch_max(progress.files_done, Ordering::SeqCst);
         seen.fetch_max(progress.bytes_done as usize, Ordering::SeqCst);
     };
     let control = Control::default().progress(progress);
@@ -250,6 +257,8 @@ fn progress_ends_at_all_bytes() {
     )
     .unwrap();
     assert_eq!(most.load(Ordering::SeqCst) as u64, TENSORS * TENSOR_BYTES);
+    assert_eq!(tensors_done.load(Ordering::SeqCst) as u64, TENSORS);
+    assert_eq!(files_done.load(Ordering::SeqCst), files);
 }
 
 #[test]

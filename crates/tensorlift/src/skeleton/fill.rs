@@ -11,7 +11,7 @@ use tensorlift_tensor_meta::{
 };
 
 use super::{FillRules, Matched, Parameter, Skeleton, SourcePart};
-use crate::Loader;
+use crate::{Loader, observe};
 
 /// # Filling skeletons
 impl Loader<'_> {
@@ -43,6 +43,15 @@ impl Loader<'_> {
     /// # Errors
     /// As [`fill`](Self::fill).
     pub fn fill_by(&self, skeleton: &Skeleton, rules: &FillRules) -> Result<Loaded> {
+        observe::load(
+            self.checkpoint,
+            || self.fill_all(skeleton, rules),
+            Loaded::report,
+            |error| error,
+        )
+    }
+
+    fn fill_all(&self, skeleton: &Skeleton, rules: &FillRules) -> Result<Loaded> {
         let memory_before = os::memory();
         let clock = Instant::now();
         let checkpoint = self.checkpoint;
