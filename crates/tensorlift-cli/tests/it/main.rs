@@ -5,6 +5,7 @@ mod convert;
 mod cuda;
 mod device_map;
 mod field;
+mod log;
 mod options;
 
 use std::path::Path;
