@@ -1,15 +1,16 @@
 //! Passing on tensors while others are read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use tensorlift_tensor_meta::{Catalog, Entry, Error, Source};
+use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Extent, Source};
 
 use crate::control::Control;
 use crate::execute::execute;
+use crate::hash::HashRange;
 use crate::loaded::Loaded;
 use crate::options::LoadOptions;
 use crate::placement::Placement;
@@ -29,7 +30,8 @@ use crate::tensor::Tensor;
 ///
 /// # Errors
 /// The first error of `handle`, or of a load as [`execute`](crate::execute()) reports it; units
-/// that were passed on before are complete.
+/// that were passed on before are complete. [`ErrorKind::Misuse`] if bytes are to be hashed that
+/// are not those of a tensor: their hash is known only after tensors were passed on.
 pub fn load_each<K: Eq + Hash>(
     catalog: &Arc<Catalog>,
     shards: &[Shard],
@@ -39,6 +41,7 @@ pub fn load_each<K: Eq + Hash>(
     control: &Control,
     mut handle: impl FnMut(Vec<Tensor>) -> Result<(), Error>,
 ) -> Result<LoadReport, Error> {
+    check_hashes(catalog, &options.hashes)?;
     let batches = batches(units(catalog, unit_of), options.window_bytes / 2);
     let load = Load {
         catalog,
@@ -140,6 +143,21 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
+    /// The hashes of the tensors that are wanted, by position.
+    fn hashes_of(&self, wanted: &[bool]) -> Vec<HashRange> {
+        let ranges = self.options.hashes.iter();
+        if ranges.len() == 0 {
+            return Vec::new();
+        }
+        let entries = self.catalog.entries().iter().zip(wanted);
+        let wanted = entries.filter(|(_, wanted)| **wanted);
+        let extents: HashSet<Extent> = wanted.map(|(entry, _)| entry.extent()).collect();
+        ranges
+            .filter(|range| extents.contains(&range.extent))
+            .copied()
+            .collect()
+    }
+
     /// Reads batches as far ahead as the window allows, until the receiver is gone.
     fn read_ahead(
         &self,
@@ -170,12 +188,13 @@ impl Load<'_> {
         let rules = self.placement.rules();
         let plan = plan_positions(self.catalog, assign, &rules, self.options)?;
         let devices = self.placement.devices();
+        let options = self.options.clone().hashes(self.hashes_of(&wanted));
         let filled = execute(
             &plan,
             self.catalog,
             self.shards,
             devices,
-            self.options,
+            &options,
             self.control,
         )?;
         let mut of_batch = filled.outcome.report(&plan, self.catalog);
@@ -200,6 +219,23 @@ impl Load<'_> {
             tensors: batch.units.iter().map(&mut of_unit).collect(),
             of_batch,
         })
+    }
+}
+
+/// Refuses hashes of other bytes than those of a tensor.
+fn check_hashes(catalog: &Catalog, ranges: &[HashRange]) -> Result<(), Error> {
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    let extents: HashSet<Extent> = catalog.entries().iter().map(Entry::extent).collect();
+    match ranges.iter().find(|range| !extents.contains(&range.extent)) {
+        None => Ok(()),
+        Some(range) => {
+            let found = "tensors are passed on before the whole file is hashed";
+            Err(Error::new(ErrorKind::Misuse, found)
+                .with_extent(range.extent)
+                .with_remedy("give hashes of tensors, or load all tensors at once"))
+        }
     }
 }
 

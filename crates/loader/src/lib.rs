@@ -39,6 +39,7 @@ mod dtype;
 mod each;
 mod element;
 mod execute;
+mod hash;
 mod into;
 mod loaded;
 mod options;
@@ -58,7 +59,8 @@ pub use device_map::{
 pub use dtype::{Cast, Casts, DtypePolicy};
 pub use each::load_each;
 pub use element::Element;
-pub use execute::{FillError, Filled, Outcome, execute, fill, probe};
+pub use execute::{FillError, Filled, Outcome, execute, fill, hash_ranges, probe};
+pub use hash::{Digest, HashAlgorithm, HashRange};
 pub use into::{LoadIntoError, LoadedInto, ParameterMemory, load_into};
 pub use loaded::Loaded;
 pub use options::{LoadOptions, Mode, PageCache, Reader, Verify};
@@ -69,7 +71,7 @@ pub use plan::{
     Transform, plan,
 };
 pub use report::{
-    Alternative, Bytes, Counts, FileReport, KeptTensor, LoadReport, PaceStep, Phases,
+    Alternative, Bytes, Counts, FileReport, Hashed, KeptTensor, LoadReport, PaceStep, Phases,
     RefusedReader, Resolution, Setting, Verified,
 };
 pub use shard::Shard;

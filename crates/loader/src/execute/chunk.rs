@@ -8,9 +8,11 @@ use crate::plan::Segment;
 /// Bytes of one source and the parts of segments that they hold.
 pub(super) struct Chunk<'a> {
     pub(super) source: ChunkSource<'a>,
-    /// At least one; more where small neighbours are read together, or where one record has
-    /// several targets.
+    /// At least one unless the bytes are only hashed; more where small neighbours are read
+    /// together, or where one record has several targets.
     pub(super) parts: Vec<Part<'a>>,
+    /// The part of the bytes of a shard that is hashed when they are read.
+    pub(super) hashed: Option<Extent>,
 }
 
 /// Where the bytes of a chunk come from.

@@ -4,6 +4,7 @@ use tensorlift_device::{Destination, Staging};
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Extent, ShardId, Source};
 
 use super::chunk::{Chunk, ChunkSource, Part, Target};
+use super::hash::cover;
 use crate::options::{LoadOptions, Reader};
 use crate::plan::{Plan, Segment, SegmentSource};
 
@@ -48,7 +49,11 @@ pub(super) fn cut<'a>(
             cut_segment(segment, catalog, &mut memory, chunk_bytes, &mut chunks)?;
         }
     }
-    let chunks = join(chunks, options);
+    let mut chunks = join(chunks, options);
+    if !options.hashes.is_empty() {
+        let chunk_bytes = options.chunk_bytes.max(MIN_CHUNK_BYTES) as u64;
+        chunks = cover(chunks, &options.hashes, chunk_bytes);
+    }
     Ok(in_order(chunks, options, shards_at_once as u64))
 }
 
@@ -96,6 +101,7 @@ fn cut_segment<'a>(
         chunks.push(Chunk {
             source,
             parts: vec![part],
+            hashed: None,
         });
         at += len;
     }

@@ -7,6 +7,7 @@ use tensorlift_device::{Destination, Device, Group, GroupRequest};
 use tensorlift_tensor_meta::{Catalog, Error};
 
 use super::chunk::Chunk;
+use super::hash::Hashes;
 use super::open_shard::OpenShard;
 use super::progress::Tally;
 use super::verify::Sums;
@@ -26,6 +27,7 @@ const SHARDS_AT_ONCE: usize = 4;
 pub(super) struct Execution<'a> {
     plan: &'a Plan,
     catalog: &'a Catalog,
+    shards: &'a [Shard],
     options: &'a LoadOptions,
     control: &'a Control,
     share: Share,
@@ -45,11 +47,17 @@ impl<'a> Execution<'a> {
         bytes: u64,
     ) -> Result<Self, Error> {
         let readers = reader::warm_readers(plan);
-        let wanted = plan.bytes_of_shards(shards.len());
+        let mut wanted = plan.bytes_of_shards(shards.len());
+        for extent in options.hashes.iter().map(|range| range.extent) {
+            if let Some(wanted) = wanted.get_mut(extent.shard.index()) {
+                *wanted = extent.len.max(*wanted);
+            }
+        }
         let open_shard = |(shard, wanted)| OpenShard::new(shard, options, wanted, readers);
         Ok(Self {
             plan,
             catalog,
+            shards,
             options,
             control,
             share: options.shared_budget().memory(bytes)?,
@@ -85,6 +93,11 @@ impl<'a> Execution<'a> {
         let (plan, catalog, options) = (self.plan, self.catalog, self.options);
         let (bytes, segments) = (plan.bytes_to_read, plan.segments.len());
         let span = tracing::info_span!("read", bytes, segments).entered();
+        // Checks the ranges, which chunks are made of.
+        let hashes = match &*options.hashes {
+            [] => None,
+            ranges => Some(Hashes::new(ranges, self.shards)?),
+        };
         let shards_at_once = SHARDS_AT_ONCE.min(self.open_shards.len());
         let shards_at_once = self.share.open_shards(shards_at_once);
         let chunks = cut::cut(plan, catalog, destinations, options, shards_at_once)?;
@@ -103,6 +116,7 @@ impl<'a> Execution<'a> {
             options,
             share: &self.share,
             sums: sums.as_ref(),
+            hashes: hashes.as_ref(),
             touched: &self.touched,
             tally: tally.as_ref(),
             span: &span,
@@ -117,6 +131,9 @@ impl<'a> Execution<'a> {
                 None => error,
             };
             counts.verified = Some(sums.check(plan).map_err(named)?);
+        }
+        if let Some(hashes) = hashes {
+            counts.hashed = Some(hashes.finish(catalog, self.shards)?);
         }
         Ok(counts)
     }

@@ -15,6 +15,8 @@ pub(super) enum Failure {
         expected: u64,
         found: u64,
     },
+    /// Another chunk stopped the load.
+    Stopped,
     /// There is no memory in addition to that of the tensors.
     Memory {
         needed: u64,
@@ -41,6 +43,7 @@ impl Failure {
                 format!("expected {expected} bytes once inflated, found {found}"),
             )
             .with_remedy("fetch the file again"),
+            Failure::Stopped => Error::new(ErrorKind::Cancelled, "the load has failed elsewhere"),
             Failure::Memory { needed } => Error::new(
                 ErrorKind::LimitExceeded,
                 format!("the system refuses {needed} bytes of memory to read into"),

@@ -28,14 +28,16 @@
 //! 8. The number of threads follows measured rates (`pace`): storage differs too much for one
 //!    number. Where the system refuses threads, those that run go on, down to the caller's.
 //! 9. A device may read chunks itself (`staged`): its path may bypass host memory.
-//! 10. Checksums are computed chunk by chunk (`verify`): the bytes are still in the processor's
-//!     cache.
+//! 10. Checksums and hashes are computed chunk by chunk (`verify`, `hash`): the bytes are still in
+//!     the processor's cache.
 
+mod checks;
 mod chunk;
 mod cut;
 mod deliver;
 mod execution;
 mod failure;
+mod hash;
 mod lane;
 mod mapped;
 mod open_shard;
@@ -59,6 +61,7 @@ use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
 use tracing::info_span;
 
 use crate::control::Control;
+use crate::hash::HashRange;
 use crate::options::LoadOptions;
 use crate::plan::Plan;
 use crate::report::{Counts, FileReport, KeptTensor, LoadReport, Phases};
@@ -134,6 +137,25 @@ pub fn execute(
     outcome.files = run.files();
     outcome.phases.finish = lap();
     Ok(Filled { groups, outcome })
+}
+
+/// Hashes bytes of files, without loading anything: by the readers, threads and limits of a load.
+///
+/// The options' own [`hashes`](LoadOptions::hashes) are not used.
+///
+/// # Errors
+/// As [`execute`]; [`ErrorKind::Malformed`] for the first range whose hash is not the expected one.
+pub fn hash_ranges(
+    shards: &[Shard],
+    ranges: impl Into<Arc<[HashRange]>>,
+    options: &LoadOptions,
+    control: &Control,
+) -> Result<Outcome, Error> {
+    let options = options.clone().hashes(ranges);
+    let catalog = Catalog::builder().finish();
+    let plan = Plan::default();
+    let filled = execute(&plan, &catalog, shards, &[], &options, control)?;
+    Ok(filled.outcome)
 }
 
 /// Reads the segments of a plan into memory that the caller holds, one destination for each group.
@@ -258,6 +280,7 @@ impl Outcome {
             bytes_over_bus: counts.bytes_over_bus,
             kept: kept.collect(),
             verified: counts.verified,
+            hashed: counts.hashed.clone(),
             files: self.files.clone(),
             ..LoadReport::default()
         }

@@ -17,16 +17,14 @@ pub(super) fn run<'a>(chunk: Chunk<'a>, tools: &mut Tools<'_, 'a>) -> Result<Ran
         ChunkSource::Stored(extent) => run_stored(extent, chunk.parts, tools),
         ChunkSource::Deflated { extent, len } => {
             let storage = tools.storage()?;
-            let sums = tools.sums;
+            let checks = tools.checks;
             decode(chunk.parts, len, tools.lane, |record| {
                 let found = inflate(storage, extent.range(), record)?;
                 if found != record.len() {
                     let (expected, found) = (record.len() as u64, found as u64);
                     return Err(Failure::Decode { expected, found });
                 }
-                if let Some(sums) = sums {
-                    sums.add_inflated(extent, record);
-                }
+                checks.see_inflated(extent, record);
                 Ok(())
             })
         }
@@ -45,6 +43,10 @@ fn run_stored<'a>(
     mut parts: Vec<Part<'a>>,
     tools: &mut Tools<'_, 'a>,
 ) -> Result<Ran, Failure> {
+    if parts.is_empty() {
+        tools.source()?.read_scratch(extent, tools.scratch)?;
+        return Ok(Ran::BOUNCED);
+    }
     if let [part] = &mut parts[..] {
         match &mut part.target {
             Target::Mapping => return populate(extent, tools),
@@ -133,11 +135,11 @@ fn populate(extent: Extent, tools: &Tools<'_, '_>) -> Result<Ran, Failure> {
     if let Some(local) = storage.as_local() {
         local.populate(extent.range())?;
     }
-    if let (Some(sums), Some(bytes)) = (tools.sums, storage.as_slice()) {
-        sums.add(
-            extent,
-            &bytes[extent.offset as usize..extent.end() as usize],
-        );
+    if !tools.checks.is_empty()
+        && let Some(bytes) = storage.as_slice()
+    {
+        let bytes = &bytes[extent.offset as usize..extent.end() as usize];
+        tools.checks.see(extent, bytes)?;
     }
     Ok(Ran::IN_PLACE)
 }

@@ -30,7 +30,7 @@ pub(super) fn run_staged<'a>(
 ) -> Result<Ran, Failure> {
     let whole = [CopyRun { from: 0, to, len }];
     // What is summed or changed must pass through the host.
-    let pull = match part.is_verbatim() && tools.sums.is_none() {
+    let pull = match part.is_verbatim() && tools.checks.is_empty() {
         true => pull(staging, tools.storage()?, extent, &whole)?,
         false => PullOutcome::NotAsked,
     };
@@ -76,10 +76,10 @@ pub(super) fn stage_together<'a>(
     tools: &mut Tools<'_, 'a>,
 ) -> Result<Ran, Failure> {
     let source = tools.source()?;
-    let pull = match tools.sums {
-        None => pull(staging, source.storage, extent, runs)?,
-        // What is summed must pass through the host.
-        Some(_) => PullOutcome::NotAsked,
+    // What is checked must pass through the host.
+    let pull = match tools.checks.is_empty() {
+        true => pull(staging, source.storage, extent, runs)?,
+        false => PullOutcome::NotAsked,
     };
     if !matches!(pull, PullOutcome::Done) {
         let lane = tools.lane.for_group(group, staging)?;

@@ -5,11 +5,11 @@ use std::io;
 use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::Extent;
 
+use super::checks::Checks;
 use super::chunk::PullOutcome;
 use super::failure::Failure;
 use super::lane::HeldLane;
 use super::scratch::Scratch;
-use super::verify::Sums;
 
 /// Direct reads land in place where file offset and address agree modulo this many bytes.
 const PAGE_BYTES: u64 = 4096;
@@ -18,7 +18,7 @@ const PAGE_BYTES: u64 = 4096;
 pub(super) struct Tools<'t, 'a> {
     /// The storage of the chunk's shard, if it has one.
     pub(super) storage: Option<&'t dyn Storage>,
-    pub(super) sums: Option<&'t Sums<'t>>,
+    pub(super) checks: Checks<'t>,
     pub(super) scratch: &'t mut Scratch,
     pub(super) lane: &'t mut HeldLane<'a>,
 }
@@ -41,10 +41,10 @@ impl Ran {
     };
 }
 
-/// Where stored bytes are read from, and who sums them.
+/// Where stored bytes are read from, and what checks them.
 pub(super) struct StoredSource<'t> {
     pub(super) storage: &'t dyn Storage,
-    sums: Option<&'t Sums<'t>>,
+    checks: Checks<'t>,
 }
 
 impl<'t> Tools<'t, '_> {
@@ -57,7 +57,7 @@ impl<'t> Tools<'t, '_> {
     pub(super) fn source(&self) -> Result<StoredSource<'t>, Failure> {
         Ok(StoredSource {
             storage: self.storage()?,
-            sums: self.sums,
+            checks: self.checks,
         })
     }
 
@@ -77,8 +77,7 @@ impl StoredSource<'_> {
     /// Reads straight into memory.
     pub(super) fn read(&self, extent: Extent, memory: &mut [u8]) -> Result<(), Failure> {
         self.storage.read_exact_at(extent.offset, memory)?;
-        self.sum(extent, memory);
-        Ok(())
+        self.checks.see(extent, memory)
     }
 
     /// Reads into scratch memory, placed so that direct reads land in it.
@@ -102,14 +101,8 @@ impl StoredSource<'_> {
         let memory = scratch.bytes(len)?;
         self.storage.read_exact_at(start, memory)?;
         let bytes = &memory[(extent.offset - start) as usize..][..extent.len as usize];
-        self.sum(extent, bytes);
+        self.checks.see(extent, bytes)?;
         Ok(bytes)
-    }
-
-    fn sum(&self, extent: Extent, bytes: &[u8]) {
-        if let Some(sums) = self.sums {
-            sums.add(extent, bytes);
-        }
     }
 }
 

@@ -8,8 +8,10 @@ use std::time::Instant;
 use tensorlift_device::Staging;
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Extent};
 
+use super::checks::Checks;
 use super::chunk::{Chunk, PullOutcome};
 use super::failure::{Failure, with_place};
+use super::hash::Hashes;
 use super::lane::HeldLane;
 use super::open_shard::OpenShard;
 use super::pace::{Concurrency, Pace};
@@ -34,6 +36,7 @@ pub(super) struct Job<'a> {
     pub(super) options: &'a LoadOptions,
     pub(super) share: &'a Share,
     pub(super) sums: Option<&'a Sums<'a>>,
+    pub(super) hashes: Option<&'a Hashes<'a>>,
     /// For each group, whether a byte of it may have been written.
     pub(super) touched: &'a [AtomicBool],
     pub(super) tally: Option<&'a Tally<'a>>,
@@ -51,9 +54,12 @@ pub(super) fn run_all(chunks: Vec<Chunk<'_>>, job: &Job<'_>) -> Result<Counts, E
     let slot_bytes = |staging: &dyn Staging| (staging.slots() * staging.slot_bytes()) as u64;
     let staging_bytes = stagings().map(slot_bytes).max().unwrap_or(0);
     // More readers than lanes would wait for each other; a chunk without a lane needs none.
-    let lanes = match chunks.iter().all(|chunk| chunk.stagings().next().is_some()) {
-        true => stagings().map(Staging::lanes).max(),
-        false => None,
+    let is_staged = |chunk: &Chunk<'_>| chunk.stagings().next().is_some();
+    let lanes = match job.hashes {
+        // Who waits to hash holds a lane, for which the one whose turn it is must not wait.
+        Some(hashes) if hashes.is_ordered() => stagings().map(Staging::lanes).min(),
+        _ if chunks.iter().all(is_staged) => stagings().map(Staging::lanes).max(),
+        _ => None,
     };
     let (wanted, preferred) = match job.options.read_threads {
         Some(threads) => (threads.max(1), None),
@@ -168,11 +174,13 @@ impl<'c> Crew<'_, 'c> {
         most_running.fetch_max(running.load(Ordering::Relaxed), Ordering::Relaxed);
         let (mut scratch, mut lane) = (Scratch::default(), HeldLane::default());
         let mut is_wanted = true;
+        // Also where a caller's function panics.
+        let _unblocking = Unblocking(self);
         while is_wanted && let Some(chunk) = self.next() {
             let bytes = chunk.bytes_read();
             if let Err(error) = self.run(chunk, &mut scratch, &mut lane) {
-                self.stop.store(true, Ordering::Relaxed);
                 lock(&self.failed).get_or_insert(error);
+                self.stop();
                 break;
             }
             lane.yield_if_wanted();
@@ -208,6 +216,14 @@ impl<'c> Crew<'_, 'c> {
             self.pace.cap(wanted - missing + granted);
         }
         self.start(scope, granted);
+    }
+
+    /// Lets no thread take another chunk or wait for one.
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(hashes) = self.job.hashes {
+            hashes.stop();
+        }
     }
 
     fn next(&self) -> Option<Chunk<'c>> {
@@ -266,9 +282,13 @@ impl<'c> Crew<'_, 'c> {
     ) -> Result<Ran, Failure> {
         let opened = |preferred| self.pace.widen(preferred, Instant::now());
         let storage = shard.map(|shard| shard.storage(opened)).transpose()?;
+        let checks = Checks {
+            sums: self.job.sums,
+            hashes: self.job.hashes.zip(chunk.hashed),
+        };
         let mut tools = Tools {
             storage: storage.as_deref(),
-            sums: self.job.sums,
+            checks,
             scratch,
             lane,
         };
@@ -286,16 +306,29 @@ impl<'c> Crew<'_, 'c> {
     fn counts(self) -> Counts {
         let (steps, threads) = self.pace.finish();
         let counters = self.counters;
+        let waiting = self.job.hashes.map_or(0, Hashes::peak_bytes);
         let staged = self.staging_bytes * counters.most_running.into_inner() as u64;
         Counts {
             bytes_read: counters.bytes_read.into_inner(),
             reads: counters.chunks.into_inner(),
             threads,
             threads_refused: counters.refused.into_inner(),
-            peak_staging_bytes: staged + counters.scratch_bytes.into_inner(),
+            peak_staging_bytes: staged + counters.scratch_bytes.into_inner() + waiting,
             bytes_over_bus: counters.bytes_over_bus.into_inner(),
             steps,
             verified: None,
+            hashed: None,
+        }
+    }
+}
+
+/// Stops the crew if the thread that holds it panics: others may wait for its chunk.
+struct Unblocking<'w, 'a, 'c>(&'w Crew<'a, 'c>);
+
+impl Drop for Unblocking<'_, '_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::budget::Budget;
 use crate::dtype::DtypePolicy;
+use crate::hash::HashRange;
 
 pub use choices::{Mode, PageCache, Reader, Verify};
 
@@ -21,6 +22,10 @@ pub struct LoadOptions {
     pub reader: Reader,
     /// What is checked while reading. Default: [`Verify::Nothing`].
     pub verify: Verify,
+    /// Bytes to hash while they are read, and what their hashes must be. All bytes of these ranges
+    /// are read: those of whole files with their headers, and tensors that are not selected. A
+    /// hash that is not as expected fails the load. Default: none.
+    pub hashes: Arc<[HashRange]>,
     /// What the load leaves in the page cache. Default: [`PageCache::Keep`].
     pub page_cache: PageCache,
     /// Threads that read at once. More hide the latency of slow storage; fewer leave the cores to
@@ -62,6 +67,7 @@ impl Default for LoadOptions {
             mode: Mode::Copy,
             reader: Reader::Auto,
             verify: Verify::Nothing,
+            hashes: Arc::default(),
             page_cache: PageCache::Keep,
             read_threads: None,
             chunk_bytes: 4 << 20,
@@ -95,6 +101,13 @@ impl LoadOptions {
     #[must_use]
     pub const fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
+        self
+    }
+
+    /// Sets [`hashes`](Self::hashes).
+    #[must_use]
+    pub fn hashes(mut self, ranges: impl Into<Arc<[HashRange]>>) -> Self {
+        self.hashes = ranges.into();
         self
     }
 

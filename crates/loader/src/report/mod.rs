@@ -11,6 +11,8 @@ use tensorlift_storage::ReaderKind;
 use tensorlift_storage::os::{ProcessMemory, Residency};
 use tensorlift_tensor_meta::Dtype;
 
+use crate::hash::Digest;
+
 pub use display::Bytes;
 pub(crate) use display::plural;
 
@@ -22,7 +24,8 @@ pub struct LoadReport {
     pub tensors: usize,
     /// Bytes of these tensors; bytes that several tensors share count once.
     pub bytes_wanted: u64,
-    /// Bytes read from the shards, with the gaps between tensors, without headers.
+    /// Bytes read from the shards, with the gaps between tensors, without headers unless they are
+    /// hashed.
     pub bytes_read: u64,
     /// Segments planned.
     pub segments: usize,
@@ -53,6 +56,9 @@ pub struct LoadReport {
     /// What was verified, if that was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
+    /// What was hashed, if that was requested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hashed: Option<Hashed>,
     /// This process's memory before the load, in bytes.
     pub memory_before: ProcessMemory,
     /// This process's memory after the load, in bytes. `peak` is of the process's whole life.
@@ -125,6 +131,22 @@ pub struct Counts {
     pub steps: Vec<PaceStep>,
     /// What was verified, if that was requested.
     pub verified: Option<Verified>,
+    /// What was hashed, if that was requested.
+    pub hashed: Option<Hashed>,
+}
+
+/// Hashes that were computed while reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Hashed {
+    /// The hash of each range of [`LoadOptions::hashes`](crate::LoadOptions::hashes), in their
+    /// order.
+    #[serde(skip)]
+    pub digests: Vec<Digest>,
+    /// Ranges whose hash is the expected one.
+    pub matched: usize,
+    /// Bytes of all ranges; those of several count for each.
+    pub bytes: u64,
 }
 
 /// A setting, and what made it.

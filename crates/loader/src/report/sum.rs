@@ -1,6 +1,6 @@
 //! Adding up the reports of the parts of one load.
 
-use super::{FileReport, LoadReport, Verified};
+use super::{FileReport, Hashed, LoadReport, Verified};
 
 impl LoadReport {
     /// Adds the report of another part of the same load.
@@ -23,6 +23,9 @@ impl LoadReport {
         if let Some(verified) = part.verified {
             self.verified.get_or_insert_default().add(verified);
         }
+        if let Some(hashed) = part.hashed {
+            self.hashed.get_or_insert_default().add(hashed);
+        }
         if self.files.is_empty() {
             self.files = part.files;
             return;
@@ -30,6 +33,14 @@ impl LoadReport {
         for (file, part) in self.files.iter_mut().zip(part.files) {
             file.add(part);
         }
+    }
+}
+
+impl Hashed {
+    fn add(&mut self, part: Hashed) {
+        self.digests.extend(part.digests);
+        self.matched += part.matched;
+        self.bytes += part.bytes;
     }
 }
 

@@ -7,6 +7,7 @@ mod each;
 mod faults;
 #[cfg(target_os = "linux")]
 mod files;
+mod hashes;
 mod into;
 #[cfg(target_os = "linux")]
 mod limits;
