@@ -354,6 +354,21 @@ impl Checkpoint {
         Loader::new(self)
     }
 
+    /// The folder of the files: that of the index, or of the first file.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        let folder = self.choice.chosen.parent();
+        folder.map_or_else(PathBuf::new, Path::to_owned)
+    }
+
+    /// The name that an entry has in its file, as far as only a path was cut off it.
+    pub(crate) fn name_in_file(&self, entry: &Entry) -> String {
+        match self.root.as_str() {
+            "" => entry.name().to_owned(),
+            root => format!("{root}.{}", entry.name()),
+        }
+    }
+
     /// The files with their bytes, in the order in which [`ShardId`](crate::ShardId)s count them.
     #[must_use]
     pub fn shards(&self) -> &[Shard] {

@@ -55,6 +55,7 @@ mod open;
 mod parallel;
 pub mod settings;
 pub mod skeleton;
+pub mod trust;
 
 pub use checkpoint::Checkpoint;
 pub use free_memory::free_memory;
@@ -81,11 +82,12 @@ pub use tensorlift_device::{
 };
 pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
-    Alternative, Budget, BudgetLimits, Bytes, CancelToken, Cast, DeviceKey, DeviceMap,
-    DeviceMapOptions, DeviceMemory, DeviceUse, Division, DtypePolicy, Element, FileReport,
-    KeptTensor, LoadIntoError, LoadOptions, LoadReport, Loaded, LoadedInto, Mode, PaceStep,
-    PageCache, ParameterMemory, Pattern, Phases, Place, PlacedUnit, Placement, Plan, Progress,
-    Reader, RefusedReader, Resolution, Shard, Tensor, Verified, Verify, parse_size,
+    Alternative, Budget, BudgetLimits, Bytes, CancelToken, Cast, Control, DeviceKey, DeviceMap,
+    DeviceMapOptions, DeviceMemory, DeviceUse, Digest, Division, DtypePolicy, Element, FileReport,
+    HashAlgorithm, HashRange, Hashed, KeptTensor, LoadIntoError, LoadOptions, LoadReport, Loaded,
+    LoadedInto, Mode, PaceStep, PageCache, ParameterMemory, Pattern, Phases, Place, PlacedUnit,
+    Placement, Plan, Progress, Reader, RefusedReader, Resolution, Shard, Tensor, Verified, Verify,
+    parse_size,
 };
 pub use tensorlift_shard_index::{
     Choice, Companions, Form, IndexUse, PassedOver, Reason, Route, WeightFormat,

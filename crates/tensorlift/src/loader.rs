@@ -14,6 +14,8 @@ use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
 
 use crate::{Checkpoint, observe};
+use crate::Checkpoint;
+use crate::trust::{Expected, Unit};
 
 /// Names that a missing-tensor error lists before it counts the rest.
 const LISTED_NAMES: usize = 10;
@@ -31,6 +33,7 @@ pub struct Loader<'a> {
     without_bytes: Vec<String>,
     pub(crate) placement: Placement,
     pub(crate) options: LoadOptions,
+    pub(crate) expected: Option<Expected>,
     pub(crate) control: Control,
     /// What settings gave the options, for the report.
     pub(crate) in_force: Vec<Setting>,
@@ -50,6 +53,7 @@ impl<'a> Loader<'a> {
             without_bytes: Vec::new(),
             placement: Placement::default(),
             options: LoadOptions::default(),
+            expected: None,
             control: Control::default(),
             in_force: Vec::new(),
         }
@@ -124,9 +128,26 @@ impl Loader<'_> {
         self
     }
 
+    /// Hashes what is read, and hands nothing out unless it is as expected.
+    ///
+    /// Of a file that is loaded whole, every byte is read and hashed; of one that is loaded in
+    /// part, the tensors that are loaded, if a manifest has their hashes. The hashes that
+    /// [`LoadOptions::hashes`] asks for are replaced.
+    /// Files of which nothing is expected are told by [`Expected::unverifiable`].
+    pub fn expect(mut self, expected: Expected) -> Self {
+        self.expected = Some(expected);
+        self
+    }
+
     /// Calls `progress` after each chunk, from the reading threads.
     pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.control.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Stops and follows the load by this: in place of a token and a function given before.
+    pub fn control(mut self, control: Control) -> Self {
+        self.control = control;
         self
     }
 
@@ -194,9 +215,10 @@ impl Loader<'_> {
             catalog,
             self.checkpoint.shards(),
             devices,
-            &self.options,
+            &self.hashing_options(&plan)?,
             &self.control,
-        )?;
+        )
+        .map_err(|error| self.with_tensor(error))?;
         // `execute` has measured its own time.
         lap();
 
@@ -271,7 +293,11 @@ impl Loader<'_> {
         let memory_before = os::memory();
         let clock = Instant::now();
         self.check_names()?;
-        let (checkpoint, options) = (self.checkpoint, &self.options);
+        let checkpoint = self.checkpoint;
+        let options = &match self.expected {
+            None => self.options.clone(),
+            Some(_) => self.hashing_options(&self.plan()?)?,
+        };
         let mut loaded = load_into(
             checkpoint.catalog(),
             checkpoint.shards(),
@@ -356,12 +382,19 @@ impl Loader<'_> {
         self.check_names()?;
         let checkpoint = self.checkpoint;
         let unit_of = |entry: &Entry| self.selects(entry).then(|| unit_of(entry)).flatten();
+        let options = self.planned_options();
+        let options = match &self.expected {
+            None => options,
+            Some(expected) => {
+                options.hashes(expected.ranges(checkpoint, &self.plan()?, Unit::Tensor)?)
+            }
+        };
         let mut report = load_each(
             checkpoint.catalog(),
             checkpoint.shards(),
             &self.placement,
             unit_of,
-            &self.planned_options(),
+            &options,
             &self.control,
             handle,
         )?;
@@ -377,6 +410,25 @@ impl Loader<'_> {
         report.wall = report.phases.sum();
         report.memory_after = os::memory();
         Ok(report)
+    }
+
+    /// The options, with the hashes that are expected of what the plan loads.
+    pub(crate) fn hashing_options(&self, plan: &Plan) -> Result<LoadOptions> {
+        let options = self.options.clone();
+        Ok(match &self.expected {
+            None => options,
+            Some(expected) => options.hashes(expected.ranges(self.checkpoint, plan, Unit::File)?),
+        })
+    }
+
+    /// Names the tensor at fault in a file whose hash is not as expected.
+    pub(crate) fn with_tensor(&self, error: Error) -> Error {
+        match &self.expected {
+            None => error,
+            Some(expected) => {
+                expected.with_tensor(error, self.checkpoint, &self.options, &self.control)
+            }
+        }
     }
 
     /// The options, with what the checkpoint asks for.

@@ -254,7 +254,7 @@ impl OpenOptions {
 /// The shards, their catalogs and their other contents.
 pub(crate) type ParsedShards = (Vec<Shard>, Vec<Arc<Catalog>>, Vec<Extras>);
 
-fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
+pub(crate) fn open_all(paths: &[PathBuf]) -> Result<Vec<Shard>> {
     let open = |path: &PathBuf| {
         let storage = FileStorage::open(path)
             .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(path))?;

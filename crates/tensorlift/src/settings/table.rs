@@ -196,7 +196,7 @@ pub const SWITCHES: &[Switch] = &[
     Switch {
         name: "verify",
         values: TRUTH,
-        about: "Check the CRC-32 of archive entries while reading",
+        about: "Check the CRC-32 of archive entries, and blobs of the Hugging Face cache, while reading",
         plans: false,
         set: |settings, value| {
             settings.options.verify = match truth(value)? {

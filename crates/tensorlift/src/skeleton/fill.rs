@@ -75,15 +75,23 @@ impl Loader<'_> {
         let plan = self.plan_parts(&parts, &catalog, rules.converts)?;
         let planned = clock.elapsed();
 
+        let options = match &self.expected {
+            None => self.options.clone(),
+            Some(expected) => {
+                let ranges = expected.ranges_of_files(checkpoint, &plan)?;
+                self.options.clone().hashes(ranges)
+            }
+        };
         let devices = self.placement.devices();
         let mut filled = execute(
             &plan,
             &parts.catalog,
             checkpoint.shards(),
             devices,
-            &self.options,
+            &options,
             &self.control,
-        )?;
+        )
+        .map_err(|error| self.with_tensor(error))?;
         let mut plan = plan;
         parts.add_aliases(&mut plan);
         for (index, parameter) in initialised.iter().enumerate() {

@@ -14,8 +14,11 @@ mod pool;
 mod replaced;
 mod round_trip;
 mod shares;
+#[cfg(feature = "signatures")]
+mod signature;
 mod skeleton;
 mod state;
+mod trust;
 
 use sha2::{Digest, Sha256};
 use tensorlift::Tensor;
