@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Usage(tensorlift::Error),
     /// Standard output.
     Output(io::Error),
+    /// What was compared is not equal; the output says in what.
+    Differs,
 }
 
 /// A failure for programs.
@@ -37,6 +39,7 @@ impl Failure {
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
             }
+            Failure::Differs => {}
             Failure::Output(error) => eprintln!("error: cannot write the output: {error}"),
             Failure::Checkpoint(error) | Failure::Usage(error) => {
                 let hint = match error.kind() {

@@ -1,15 +1,17 @@
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tensorlift::{Bytes, Checkpoint, FileReport, LoadReport, Loader, Plan, ReaderKind};
+use tensorlift::trust::Expected;
+use tensorlift::{Bytes, Checkpoint, FileReport, LoadReport, Loader, Plan, ReaderKind, Verify};
 
 use crate::Target;
 use crate::device::DeviceArg;
 use crate::failure::Failure;
 use crate::plan::write_plan;
+use crate::progress::Bar;
 use crate::settings::SettingArgs;
+use crate::trust::TrustArgs;
 
 #[derive(Args)]
 pub(crate) struct Load {
@@ -20,6 +22,8 @@ pub(crate) struct Load {
     /// Print the report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Before loading, show the plan, what was probed and which reader each file gets; with
     /// --json, as an object on a separate line
     #[arg(long)]
@@ -44,33 +48,41 @@ impl Load {
         if self.explain {
             self.explain(out, &checkpoint, &loader)?;
         }
-        let bar = std::io::stderr().is_terminal().then(progress_bar);
-        if let Some(bar) = bar.clone() {
-            loader = loader.progress(move |progress| {
-                bar.set_length(progress.bytes_total);
-                bar.set_position(progress.bytes_done);
-                bar.set_message(format!(
-                    "{}/{} tensors, {}/{} files",
-                    progress.tensors_done,
-                    progress.tensors_total,
-                    progress.files_done,
-                    progress.files_total
-                ));
-            });
+        let expected = self.expected(&checkpoint, settings.options().verify)?;
+        if let Some(expected) = &expected {
+            loader = loader.expect(expected.clone());
         }
-        let loaded = loader.load();
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
-        }
+        let bar = Bar::start();
+        let loaded = loader.control(bar.control()).load();
+        drop(bar);
         let loaded = loaded?;
         device.log();
         if self.json {
             serde_json::to_writer(&mut *out, loaded.report())?;
             writeln!(out)?;
         } else {
-            write_report(out, loaded.report())?;
+            write_report(out, loaded.report(), expected.as_ref())?;
+        }
+        if let Some(expected) = &expected {
+            for (path, why) in expected.unverifiable(&checkpoint) {
+                eprintln!("note: {} was not verified: {why}", path.display());
+            }
         }
         Ok(())
+    }
+
+    /// What the files must be, if that is to be checked and something says it.
+    fn expected(
+        &self,
+        checkpoint: &Checkpoint,
+        verify: Verify,
+    ) -> Result<Option<Expected>, Failure> {
+        let asked_for = self.trust.of_checkpoint(checkpoint)?;
+        if asked_for.is_some() || verify == Verify::Nothing {
+            return Ok(asked_for);
+        }
+        let of_blobs = Expected::from_hub(checkpoint.files());
+        Ok(Some(of_blobs).filter(|expected| !expected.is_empty()))
     }
 
     fn explain(
@@ -94,21 +106,24 @@ impl Load {
     }
 }
 
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    let template = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} ({msg})";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
-}
-
 /// The report in one line, then the choices for each file with their reasons.
-fn write_report(out: &mut impl Write, report: &LoadReport) -> std::io::Result<()> {
+fn write_report(
+    out: &mut impl Write,
+    report: &LoadReport,
+    expected: Option<&Expected>,
+) -> std::io::Result<()> {
     writeln!(out, "{report}")?;
     for step in &report.steps {
         let rate = step.bytes_per_second / 1e9;
         writeln!(out, "{} reads in flight: {rate:.2} GB/s", step.threads)?;
+    }
+    if let (Some(hashed), Some(expected)) = (&report.hashed, expected) {
+        let (matched, bytes) = (hashed.matched, Bytes(hashed.bytes));
+        match matched {
+            1 => write!(out, "1 hash ({bytes}) is")?,
+            _ => write!(out, "{matched} hashes ({bytes}) are")?,
+        }
+        writeln!(out, " as {} says", expected.source())?;
     }
     if let Some(verified) = report.verified {
         let (records, bytes) = (verified.records, Bytes(verified.bytes));

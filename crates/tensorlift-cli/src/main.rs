@@ -4,22 +4,28 @@ mod batches;
 mod convert;
 mod device;
 mod device_map;
+mod diff;
 mod doctor;
 mod failure;
 mod inspect;
 mod load;
 mod log;
+mod manifest;
 mod plan;
+mod progress;
 mod settings;
 mod state;
 mod table;
 mod target;
+mod trust;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use self::failure::Failure;
 use self::target::Target;
 
 /// Inspects, plans and loads model checkpoints: safetensors and PyTorch files.
@@ -42,8 +48,32 @@ enum Command {
     Plan(plan::ShowPlan),
     /// Write any readable checkpoint as safetensors, or as a PyTorch file
     Convert(convert::Convert),
+    /// Compare files with the hashes that a manifest, a list of sums, a signature or the Hugging
+    /// Face cache gives
+    Verify(verify::VerifyFiles),
+    /// Write the hashes of a checkpoint's files and tensors as JSON
+    Manifest(manifest::WriteManifest),
+    /// Tell in what two checkpoints differ; status 1 if they do
+    Diff(diff::Diff),
+    /// Write a script that completes commands and options in a shell
+    Completions(Completions),
     /// Check what this machine offers for loads, with remedies for what is missing
     Doctor(doctor::Doctor),
+}
+
+#[derive(Args)]
+struct Completions {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+        // Into memory first: a reader that has seen enough is no failure.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "tensorlift", &mut script);
+        Ok(out.write_all(&script)?)
+    }
 }
 
 fn main() -> ExitCode {
@@ -55,6 +85,10 @@ fn main() -> ExitCode {
         Command::Load(load) => (load.json, load.run(&mut out)),
         Command::Plan(plan) => (plan.json, plan.run(&mut out)),
         Command::Convert(convert) => (convert.json, convert.run(&mut out)),
+        Command::Verify(verify) => (verify.json, verify.run(&mut out)),
+        Command::Manifest(manifest) => (false, manifest.run(&mut out)),
+        Command::Diff(diff) => (diff.json, diff.run(&mut out)),
+        Command::Completions(completions) => (false, completions.run(&mut out)),
         Command::Doctor(doctor) => (doctor.json, doctor.run(&mut out)),
     };
     let result = result.and_then(|()| Ok(out.flush()?));

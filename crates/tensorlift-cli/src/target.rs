@@ -1,6 +1,6 @@
 //! Which checkpoint a command is about.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
@@ -131,9 +131,7 @@ impl Target {
     /// The same by settings.
     pub(crate) fn open_by(&self, settings: &Settings) -> tensorlift::Result<Checkpoint> {
         let checkpoint = self.open_quietly(settings)?;
-        for note in checkpoint.notes() {
-            eprintln!("note: {}", crate::table::printable(&note.to_string()));
-        }
+        write_notes(&checkpoint);
         Ok(checkpoint)
     }
 
@@ -160,18 +158,7 @@ impl Target {
             _ if !self.files.is_empty() => options.open_files(self.files()),
             path => options.open(path.as_deref().unwrap_or("".as_ref())),
         }?;
-        match self.root.as_deref() {
-            None => Ok(checkpoint),
-            Some("auto") => {
-                let root = checkpoint.automatic_root();
-                match root.as_str() {
-                    "" => eprintln!("root: the file's own"),
-                    root => eprintln!("root: {root}"),
-                }
-                checkpoint.root(&root)
-            }
-            Some(root) => checkpoint.root(root),
-        }
+        rooted(checkpoint, self.root.as_deref())
     }
 
     /// The files, within the folder where they are there.
@@ -181,6 +168,34 @@ impl Target {
             let within = within.filter(|path| path.exists() || !file.exists());
             within.unwrap_or_else(|| file.clone())
         })
+    }
+}
+
+/// Opens a checkpoint that is named by its path alone, and its tensors below a path in it.
+pub(crate) fn open_path(path: &Path, root: Option<&str>) -> tensorlift::Result<Checkpoint> {
+    let checkpoint = rooted(Checkpoint::open(path)?, root)?;
+    write_notes(&checkpoint);
+    Ok(checkpoint)
+}
+
+fn rooted(checkpoint: Checkpoint, root: Option<&str>) -> tensorlift::Result<Checkpoint> {
+    match root {
+        None => Ok(checkpoint),
+        Some("auto") => {
+            let root = checkpoint.automatic_root();
+            match root.as_str() {
+                "" => eprintln!("root: the file's own"),
+                root => eprintln!("root: {}", crate::table::printable(root)),
+            }
+            checkpoint.root(&root)
+        }
+        Some(root) => checkpoint.root(root),
+    }
+}
+
+fn write_notes(checkpoint: &Checkpoint) {
+    for note in checkpoint.notes() {
+        eprintln!("note: {}", crate::table::printable(&note.to_string()));
     }
 }
 

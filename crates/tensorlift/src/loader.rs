@@ -13,9 +13,8 @@ use tensorlift_loader::{
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
 
-use crate::{Checkpoint, observe};
-use crate::Checkpoint;
 use crate::trust::{Expected, Unit};
+use crate::{Checkpoint, observe};
 
 /// Names that a missing-tensor error lists before it counts the rest.
 const LISTED_NAMES: usize = 10;

@@ -134,7 +134,7 @@ fn hashes_of_selected_tensors_add_no_reads() {
     let options = LoadOptions::default().hashes([HashRange::expect(entry.extent(), expected)]);
     let host: Arc<dyn tensorlift_device::Device> = Arc::new(HostDevice::new());
     let only = |other: &tensorlift_tensor_meta::Entry| (other.name() == entry.name()).then_some(0);
-    let plan = plan(&sample.catalog, only, &[host.rules()], &options.planning()).unwrap();
+    let plan = plan(&sample.catalog, only, &[host.rules()], &options).unwrap();
     let control = Control::default();
     let shards = sample.shards();
     let filled = execute(&plan, &sample.catalog, &shards, &[host], &options, &control).unwrap();

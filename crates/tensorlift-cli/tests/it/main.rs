@@ -4,9 +4,11 @@ mod convert;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
 mod device_map;
+mod diff;
 mod field;
 mod log;
 mod options;
+mod trust;
 
 use std::path::Path;
 use std::process::{Command, Output};

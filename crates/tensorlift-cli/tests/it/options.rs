@@ -40,6 +40,9 @@ const OTHERS: &[&str] = &[
     "device-map",
     "max-memory",
     "no-split",
+    "manifest",
+    "signature",
+    "key",
 ];
 
 fn variable(option: &str) -> String {

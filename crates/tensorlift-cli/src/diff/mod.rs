@@ -1,0 +1,188 @@
+//! Compares two checkpoints: by headers alone, or by values too.
+
+mod headers;
+mod numbers;
+mod values;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use tensorlift::{Bytes, Pattern};
+
+use self::headers::{Changed, Headers};
+use self::numbers::Tolerance;
+use self::values::{Values, compare};
+use crate::failure::Failure;
+use crate::table::{Table, printable};
+use crate::target::open_path;
+
+/// Tensors of a table before the rest is counted.
+const SHOWN: usize = 20;
+
+#[derive(Args)]
+pub(crate) struct Diff {
+    /// A file, a folder, an index file, or a model in the Hugging Face cache
+    a: PathBuf,
+    /// Another one
+    b: PathBuf,
+    /// Compare the values of all tensors that both have in one shape; reads both checkpoints
+    #[arg(long)]
+    values: bool,
+    /// Take values for equal that differ by no more than this
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0.0,
+        requires = "values"
+    )]
+    atol: f64,
+    /// Take values for equal that differ by no more than this share of the one of B
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0.0,
+        requires = "values"
+    )]
+    rtol: f64,
+    /// Compare only tensors whose names match; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    select: Vec<String>,
+    /// Take the tensors below this path of PyTorch files, named from there on; auto takes the one
+    /// that is likely the model's
+    #[arg(long, value_name = "PATH|auto")]
+    root: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What differs.
+#[derive(Serialize)]
+struct Difference {
+    /// Whether nothing does.
+    equal: bool,
+    #[serde(flatten)]
+    headers: Headers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<Values>,
+}
+
+impl Diff {
+    pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+        let patterns: Vec<Pattern> = self.select.iter().map(Pattern::new).collect();
+        let open = |path: &PathBuf| {
+            let checkpoint = open_path(path, self.root.as_deref())?;
+            checkpoint.renamed(|entry| {
+                let name = entry.name();
+                let is_wanted = patterns.is_empty() || patterns.iter().any(|one| one.matches(name));
+                is_wanted.then(|| name.to_owned())
+            })
+        };
+        let (a, b) = (open(&self.a)?, open(&self.b)?);
+        let headers = Headers::of(&a, &b);
+        let tolerance = Tolerance {
+            absolute: self.atol,
+            relative: self.rtol,
+        };
+        let values = match self.values {
+            true => Some(compare(&a, &b, tolerance)?),
+            false => None,
+        };
+        let difference = Difference {
+            equal: headers.is_empty() && values.as_ref().is_none_or(|values| values.is_equal()),
+            headers,
+            values,
+        };
+        match self.json {
+            true => {
+                serde_json::to_writer(&mut *out, &difference)?;
+                writeln!(out)?;
+            }
+            false => difference.describe(out)?,
+        }
+        match difference.equal {
+            true => Ok(()),
+            false => Err(Failure::Differs),
+        }
+    }
+}
+
+impl Difference {
+    fn describe(&self, out: &mut impl Write) -> io::Result<()> {
+        let Headers {
+            same,
+            only_in_a,
+            only_in_b,
+            changed,
+        } = &self.headers;
+        write_names(out, "only in A", only_in_a)?;
+        write_names(out, "only in B", only_in_b)?;
+        if !changed.is_empty() {
+            let mut table = Table::new(&["differ in form", "A", "B"], &[]);
+            for Changed { name, a, b } in changed {
+                table.row(vec![printable(name), a.to_string(), b.to_string()]);
+            }
+            table.write(out)?;
+        }
+        writeln!(
+            out,
+            "{same} tensors of one form in both, {} of another, {} only in A, {} only in B",
+            changed.len(),
+            only_in_a.len(),
+            only_in_b.len()
+        )?;
+        if let Some(values) = &self.values {
+            describe_values(values, out)?;
+        }
+        Ok(())
+    }
+}
+
+fn describe_values(values: &Values, out: &mut impl Write) -> io::Result<()> {
+    let differing = &values.differing;
+    if !differing.is_empty() {
+        let heads = [
+            "differ in values",
+            "elements",
+            "differing",
+            "max absolute",
+            "max relative",
+        ];
+        let mut table = Table::new(&heads, &[1, 2, 3, 4]);
+        for tensor in differing.iter().take(SHOWN) {
+            let number =
+                |number: Option<f64>| number.map_or("-".into(), |number| format!("{number:.3e}"));
+            table.row(vec![
+                printable(&tensor.name),
+                tensor.elements.to_string(),
+                tensor.differing.to_string(),
+                number(tensor.max_absolute),
+                number(tensor.max_relative),
+            ]);
+        }
+        table.write(out)?;
+        if differing.len() > SHOWN {
+            writeln!(out, "and {} more", differing.len() - SHOWN)?;
+        }
+    }
+    writeln!(
+        out,
+        "values of {} tensors ({}) compared: {} equal, {} not",
+        values.compared,
+        Bytes(values.bytes),
+        values.compared - differing.len(),
+        differing.len()
+    )
+}
+
+fn write_names(out: &mut impl Write, what: &str, names: &[String]) -> io::Result<()> {
+    for name in names.iter().take(SHOWN) {
+        writeln!(out, "{what}: {}", printable(name))?;
+    }
+    match names.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => writeln!(out, "{what}: and {more} more"),
+    }
+}

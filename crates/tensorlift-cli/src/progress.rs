@@ -1,0 +1,96 @@
+//! Progress bars, on terminals only.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use tensorlift::{Bytes, Control};
+
+/// A bar on standard error if that is a terminal; gone once it is dropped.
+pub(crate) struct Bar(Option<Shared>);
+
+#[derive(Clone)]
+struct Shared {
+    bar: ProgressBar,
+    /// The most bytes that were reported: reports of several threads overtake each other.
+    most: Arc<AtomicU64>,
+}
+
+impl Bar {
+    /// A bar for a number of bytes that is not known yet.
+    pub(crate) fn start() -> Self {
+        Self::of(0)
+    }
+
+    /// A bar for so many bytes.
+    pub(crate) fn of(bytes: u64) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new(bytes);
+        let template = "{bar:40} {done} of {total} {rate} {eta} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(
+                style
+                    .with_key("done", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                        let _ = write!(out, "{}", Bytes(state.pos()));
+                    })
+                    .with_key(
+                        "total",
+                        |state: &ProgressState, out: &mut dyn fmt::Write| {
+                            let _ = write!(out, "{}", Bytes(state.len().unwrap_or(0)));
+                        },
+                    )
+                    // Since the start: a rate of the last moment is 0 between two large reads.
+                    .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                        let rate = state.pos() as f64 / state.elapsed().as_secs_f64().max(1e-3);
+                        let _ = write!(out, "{}/s", Bytes(rate as u64));
+                    }),
+            );
+        }
+        let most = Arc::default();
+        Self(Some(Shared { bar, most }))
+    }
+
+    /// What a load reports its progress to.
+    pub(crate) fn control(&self) -> Control {
+        match self.0.clone() {
+            None => Control::default(),
+            Some(shared) => Control::default().progress(move |progress| {
+                shared.bar.set_length(progress.bytes_total);
+                shared.bar.set_message(format!(
+                    "({}/{} tensors, {}/{} files)",
+                    progress.tensors_done,
+                    progress.tensors_total,
+                    progress.files_done,
+                    progress.files_total
+                ));
+                shared.set(progress.bytes_done);
+            }),
+        }
+    }
+
+    /// Reports that so many bytes are done in all.
+    pub(crate) fn set(&self, done: u64) {
+        if let Some(shared) = &self.0 {
+            shared.set(done);
+        }
+    }
+}
+
+impl Shared {
+    fn set(&self, done: u64) {
+        let before = self.most.fetch_max(done, Ordering::Relaxed);
+        self.bar.set_position(before.max(done));
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.bar.finish_and_clear();
+        }
+    }
+}
