@@ -1,7 +1,7 @@
 use std::hash::BuildHasher;
 
 use hashbrown::hash_table::Entry;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable, TryReserveError};
 
 /// Positions by name in a list that holds the names; the names are not held a second time.
 ///
@@ -30,6 +30,19 @@ impl NameIndex {
         let is_it = |&position: &u32| name_at(position as usize) == name;
         let found = self.table.find(self.hasher.hash_one(name), is_it);
         found.map(|&position| position as usize)
+    }
+
+    /// Makes room for that many more names.
+    ///
+    /// # Errors
+    /// If the system has no memory for them.
+    pub fn try_reserve<'n>(
+        &mut self,
+        additional: usize,
+        name_at: impl Fn(usize) -> &'n str,
+    ) -> Result<(), TryReserveError> {
+        let hash = |&position: &u32| self.hasher.hash_one(name_at(position as usize));
+        self.table.try_reserve(additional, hash)
     }
 
     /// Reserves room for more names.

@@ -30,20 +30,23 @@ impl CatalogBuilder {
     /// again.
     pub fn reserve(&mut self, records: usize, entries: usize) -> &mut Self {
         let catalog = &mut self.catalog;
-        catalog.records.reserve(records);
-        catalog.entries.reserve(entries);
-        catalog
-            .names
-            .reserve(entries, |position| &catalog.entries[position].name);
+        // Where memory lacks, adding the entries is what fails.
+        let _ = catalog.records.try_reserve(records);
+        let _ = catalog.entries.try_reserve(entries);
+        let name_at = |position: usize| &*catalog.entries[position].name;
+        let _ = catalog.names.try_reserve(entries, name_at);
         self
     }
 
     /// Adds a record that entries can be views of.
     ///
     /// # Errors
-    /// [`CatalogError::TooMany`].
+    /// [`CatalogError::TooMany`] or [`CatalogError::NoMemory`].
     pub fn record(&mut self, record: Record) -> Result<RecordId, CatalogError> {
-        let records = &mut self.catalog.records;
+        let Catalog {
+            records, entries, ..
+        } = &mut self.catalog;
+        records.try_reserve(1).map_err(|_| no_memory(entries))?;
         let id = u32::try_from(records.len()).map_err(|_| CatalogError::TooMany)?;
         records.push(record);
         Ok(RecordId(id))
@@ -145,6 +148,8 @@ impl CatalogBuilder {
         let base = u32::try_from(self.catalog.records.len()).map_err(|_| CatalogError::TooMany)?;
         let count = u32::try_from(catalog.records.len()).map_err(|_| CatalogError::TooMany)?;
         base.checked_add(count).ok_or(CatalogError::TooMany)?;
+        let room = self.catalog.records.try_reserve(count as usize);
+        room.map_err(|_| no_memory(&self.catalog.entries))?;
         self.catalog
             .records
             .extend(catalog.records.into_iter().map(|mut record| {
@@ -228,7 +233,11 @@ impl CatalogBuilder {
     pub(super) fn push(&mut self, entry: Entry) -> Result<(), CatalogError> {
         let Catalog { entries, names, .. } = &mut self.catalog;
         let position = u32::try_from(entries.len()).map_err(|_| CatalogError::TooMany)?;
+        entries.try_reserve(1).map_err(|_| no_memory(entries))?;
         let name_at = |position: usize| &*entries[position].name;
+        names
+            .try_reserve(1, name_at)
+            .map_err(|_| no_memory(entries))?;
         if names.insert(&entry.name, position, name_at).is_some() {
             return Err(CatalogError::DuplicateName {
                 name: entry.name.into(),
@@ -236,6 +245,12 @@ impl CatalogBuilder {
         }
         entries.push(entry);
         Ok(())
+    }
+}
+
+fn no_memory(entries: &[Entry]) -> CatalogError {
+    CatalogError::NoMemory {
+        listed: entries.len(),
     }
 }
 

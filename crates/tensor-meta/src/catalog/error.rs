@@ -50,4 +50,10 @@ pub enum CatalogError {
     /// More than `u32::MAX` records or entries.
     #[error("more than {} records or tensors", u32::MAX)]
     TooMany,
+    /// The system has no memory for another record or entry.
+    #[error("no memory to list more than {listed} tensors")]
+    NoMemory {
+        /// The entries that there was memory for.
+        listed: usize,
+    },
 }
