@@ -73,8 +73,8 @@ impl Budget {
         self.lock().unfilled
     }
 
-    /// Takes memory for a load, or refuses it.
-    pub(crate) fn memory(self: &Arc<Self>, bytes: u64) -> Result<Share, Error> {
+    /// Takes memory for a load, which may take `limit` bytes itself, or refuses it.
+    pub(crate) fn memory(self: &Arc<Self>, bytes: u64, limit: Option<u64>) -> Result<Share, Error> {
         let mut used = self.lock();
         if let Some(limit) = self.limits.memory_bytes {
             let others = used.memory;
@@ -97,6 +97,7 @@ impl Budget {
         };
         Ok(Share {
             budget: Arc::clone(self),
+            limit,
             taken: Mutex::new(taken),
         })
     }
@@ -110,29 +111,66 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
+    /// The load's own ceiling of memory, in bytes.
+    limit: Option<u64>,
     taken: Mutex<Used>,
 }
 
+/// What each reading thread needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs {
+    /// Bytes of staging slots.
+    pub(crate) staging_bytes: u64,
+    /// Bytes of memory to read into beside the groups, where a file says how many.
+    pub(crate) scratch_bytes: u64,
+}
+
 impl Share {
-    /// Takes up to `wanted` more threads, as many as are left and as staging slots of
-    /// `staging_bytes` for each are left for; one if the load has none yet.
-    pub(crate) fn threads(&self, wanted: usize, staging_bytes: u64) -> usize {
+    /// Refuses a load of which not even one thread can have the scratch memory that it needs.
+    pub(crate) fn check_scratch(&self, bytes: u64) -> Result<(), Error> {
+        let (used, taken) = (self.budget.lock(), self.lock());
+        match self.memory_left(&used, &taken) {
+            Some(left) if left < bytes => {
+                let found = format!(
+                    "records that are inflated or put in order need {bytes} bytes of memory \
+                     beside the tensors; {left} of the limit are left"
+                );
+                Err(Error::new(ErrorKind::LimitExceeded, found)
+                    .with_remedy("raise the limit, or select fewer tensors"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The memory that this load may still take; `None` without a ceiling.
+    fn memory_left(&self, used: &Used, taken: &Used) -> Option<u64> {
+        let left = |limit: Option<u64>, used: u64| Some(limit?.saturating_sub(used));
+        let shared = left(self.budget.limits.memory_bytes, used.memory);
+        let own = left(self.limit, taken.memory);
+        shared.into_iter().chain(own).min()
+    }
+
+    /// Takes up to `wanted` more threads, as many as are left and as staging slots and scratch
+    /// memory for each are left for; one if the load has none yet.
+    pub(crate) fn threads(&self, wanted: usize, needs: Needs) -> usize {
         let (mut used, mut taken) = (self.budget.lock(), self.lock());
         let limits = &self.budget.limits;
         let left = limits.threads.saturating_sub(used.threads);
         let staged = limits.staging_bytes.saturating_sub(used.staging);
-        let staged = staged
-            .checked_div(staging_bytes)
-            .map_or(wanted, |count| count as usize);
+        let staged = staged.checked_div(needs.staging_bytes);
+        let memory = self.memory_left(&used, &taken);
+        let scratch = memory.and_then(|left| left.checked_div(needs.scratch_bytes));
+        let most = staged.into_iter().chain(scratch).min();
         let granted = wanted
             .min(left)
-            .min(staged)
+            .min(most.map_or(wanted, |count| count as usize))
             .max(usize::from(taken.threads == 0));
-        let bytes = staging_bytes.saturating_mul(granted as u64);
-        used.threads += granted;
-        used.staging = used.staging.saturating_add(bytes);
-        taken.threads += granted;
-        taken.staging = taken.staging.saturating_add(bytes);
+        let bytes = |each: u64| each.saturating_mul(granted as u64);
+        for taken in [&mut *used, &mut *taken] {
+            taken.threads += granted;
+            taken.staging = taken.staging.saturating_add(bytes(needs.staging_bytes));
+            taken.memory = taken.memory.saturating_add(bytes(needs.scratch_bytes));
+        }
         granted
     }
 
@@ -178,6 +216,13 @@ mod tests {
         Budget::new(limits)
     }
 
+    fn staging(staging_bytes: u64) -> Needs {
+        Needs {
+            staging_bytes,
+            scratch_bytes: 0,
+        }
+    }
+
     #[test]
     fn a_load_takes_what_is_left_and_gives_it_back() {
         let budget = budget(BudgetLimits {
@@ -185,15 +230,19 @@ mod tests {
             open_shards: 3,
             ..BudgetLimits::default()
         });
-        let one = budget.memory(10).unwrap();
-        let other = budget.memory(10).unwrap();
+        let one = budget.memory(10, None).unwrap();
+        let other = budget.memory(10, None).unwrap();
         assert_eq!(
-            (one.threads(4, 0), other.threads(4, 0), other.threads(4, 0)),
+            (
+                one.threads(4, staging(0)),
+                other.threads(4, staging(0)),
+                other.threads(4, staging(0))
+            ),
             (4, 1, 0)
         );
         assert_eq!((one.open_shards(4), other.open_shards(4)), (3, 1));
         drop(one);
-        assert_eq!(other.threads(9, 0), 4);
+        assert_eq!(other.threads(9, staging(0)), 4);
         drop(other);
         let used = budget.lock();
         assert_eq!(
@@ -209,8 +258,12 @@ mod tests {
             staging_bytes: 0,
             ..Default::default()
         });
-        let shares: Vec<_> = (0..3).map(|_| budget.memory(1).unwrap()).collect();
-        assert!(shares.iter().all(|share| share.threads(8, 1 << 20) == 1));
+        let shares: Vec<_> = (0..3).map(|_| budget.memory(1, None).unwrap()).collect();
+        assert!(
+            shares
+                .iter()
+                .all(|share| share.threads(8, staging(1 << 20)) == 1)
+        );
     }
 
     #[test]
@@ -219,8 +272,11 @@ mod tests {
             staging_bytes: 100,
             ..BudgetLimits::default()
         });
-        let share = budget.memory(1).unwrap();
-        assert_eq!((share.threads(8, 30), share.threads(8, 30)), (3, 0));
+        let share = budget.memory(1, None).unwrap();
+        assert_eq!(
+            (share.threads(8, staging(30)), share.threads(8, staging(30))),
+            (3, 0)
+        );
     }
 
     #[test]
@@ -229,14 +285,38 @@ mod tests {
             memory_bytes: Some(100),
             ..BudgetLimits::default()
         });
-        let one = budget.memory(70).unwrap();
+        let one = budget.memory(70, None).unwrap();
         assert_eq!(
-            budget.memory(31).unwrap_err().kind(),
+            budget.memory(31, None).unwrap_err().kind(),
             ErrorKind::LimitExceeded
         );
         one.filled(50);
         assert_eq!(budget.unfilled(), 20);
         drop(one);
-        budget.memory(100).unwrap();
+        budget.memory(100, None).unwrap();
+    }
+
+    #[test]
+    fn scratch_memory_is_counted_and_limits_threads() {
+        let budget = budget(BudgetLimits {
+            memory_bytes: Some(1000),
+            ..BudgetLimits::default()
+        });
+        let needs = |scratch_bytes| Needs {
+            staging_bytes: 0,
+            scratch_bytes,
+        };
+        let other = budget.memory(100, None).unwrap();
+        let share = budget.memory(300, Some(700)).unwrap();
+        share.check_scratch(400).unwrap();
+        // Its own ceiling leaves 400 bytes, the shared one 600.
+        let error = share.check_scratch(401).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        assert_eq!(share.threads(8, needs(150)), 2);
+        assert_eq!(budget.lock().memory, 700);
+        assert_eq!(other.threads(8, needs(150)), 2);
+        assert_eq!(budget.lock().memory, 1000);
+        drop((share, other));
+        assert_eq!(budget.lock().memory, 0);
     }
 }

@@ -93,6 +93,25 @@ impl<'a> Chunk<'a> {
         self.parts.iter().map(staged).sum()
     }
 
+    /// Bytes beside its targets that it takes to run, at most: a record that is decoded and then
+    /// picked from, a source that is read whole before its bytes are put in order.
+    ///
+    /// Rule: memory that a file sizes is counted before it is allocated. Sources of up to
+    /// `chunk_bytes` are not: their size is the caller's choice.
+    pub(super) fn scratch_bytes(&self, chunk_bytes: u64) -> u64 {
+        let is_in_place = match &self.parts[..] {
+            [part] => part.segment.is_same_len() && matches!(part.target, Target::Host(_)),
+            _ => false,
+        };
+        let source = match self.source {
+            ChunkSource::Deflated { len, .. } if !is_in_place => len,
+            ChunkSource::Stored(extent) if !is_in_place && extent.len > chunk_bytes => extent.len,
+            _ => return 0,
+        };
+        let parts = self.parts.iter().map(Part::scratch_bytes);
+        source.saturating_add(parts.max().unwrap_or(0))
+    }
+
     /// How it reaches groups that the host cannot write.
     pub(super) fn stagings(&self) -> impl Iterator<Item = &'a dyn Staging> {
         self.parts.iter().filter_map(|part| match part.target {
@@ -110,6 +129,20 @@ impl Part<'_> {
             Target::Staged { len, .. } => *len as u64,
             Target::Mapping => self.len,
         }
+    }
+
+    /// Bytes that are put in order or converted before they arrive.
+    fn scratch_bytes(&self) -> u64 {
+        let arriving = self.bytes_arriving();
+        let staged = match self.target {
+            Target::Staged { .. } if !self.is_verbatim() => arriving,
+            _ => 0,
+        };
+        let unconverted = self.segment.cast.map_or(0, |cast| {
+            let elements = arriving / cast.to().alignment() as u64;
+            elements.saturating_mul(cast.from().alignment() as u64)
+        });
+        staged.saturating_add(unconverted)
     }
 
     /// Where the part begins in what was read for a chunk of stored bytes.

@@ -60,7 +60,9 @@ impl<'a> Execution<'a> {
             shards,
             options,
             control,
-            share: options.shared_budget().memory(bytes)?,
+            share: options
+                .shared_budget()
+                .memory(bytes, options.memory_bytes)?,
             open_shards: shards.iter().zip(wanted).map(open_shard).collect(),
             touched: plan.groups.iter().map(|_| AtomicBool::new(false)).collect(),
         })

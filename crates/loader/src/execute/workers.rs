@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope};
 use std::time::Instant;
 
-use tensorlift_device::Staging;
+use tensorlift_device::{Device, HostDevice, Staging};
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Extent};
 
 use super::checks::Checks;
@@ -20,7 +20,7 @@ use super::run::run;
 use super::scratch::Scratch;
 use super::tools::{Ran, Tools};
 use super::verify::Sums;
-use crate::budget::Share;
+use crate::budget::{Needs, Share};
 use crate::control::Control;
 use crate::options::LoadOptions;
 use crate::report::Counts;
@@ -70,12 +70,19 @@ pub(super) fn run_all(chunks: Vec<Chunk<'_>>, job: &Job<'_>) -> Result<Counts, E
         }
     };
     let most = chunks.len().min(lanes.unwrap_or(usize::MAX)).max(1);
-    let threads = job.share.threads(wanted.min(most), staging_bytes);
+    let chunk_bytes = job.options.chunk_bytes as u64;
+    let scratch = chunks.iter().map(|chunk| chunk.scratch_bytes(chunk_bytes));
+    let needs = Needs {
+        staging_bytes,
+        scratch_bytes: scratch.max().unwrap_or(0),
+    };
+    job.check_scratch(needs.scratch_bytes)?;
+    let threads = job.share.threads(wanted.min(most), needs);
     let crew = Crew {
         job,
         chunks: Mutex::new(chunks.into_iter()),
         pace: Pace::new(threads, most, preferred, Instant::now()),
-        staging_bytes,
+        needs,
         counters: Counters::default(),
         stop: AtomicBool::new(false),
         failed: Mutex::new(None),
@@ -85,6 +92,18 @@ pub(super) fn run_all(chunks: Vec<Chunk<'_>>, job: &Job<'_>) -> Result<Counts, E
 }
 
 impl Job<'_> {
+    /// Rejects a load without memory for the scratch that one thread needs.
+    fn check_scratch(&self, bytes: u64) -> Result<(), Error> {
+        self.share.check_scratch(bytes)?;
+        // The caller's limit replaces the estimate.
+        if bytes > 0 && self.options.memory_bytes.is_none() {
+            // The system counts memory as free until it is filled.
+            let unfilled = self.options.shared_budget().unfilled();
+            HostDevice::new().reserve(bytes.saturating_add(unfilled))?;
+        }
+        Ok(())
+    }
+
     /// The preference of the first shard, and of shards that are open already, such as mappings.
     fn first_concurrency(&self, chunks: &[Chunk<'_>]) -> Result<Concurrency, Error> {
         if let Some(shard) = chunks.iter().find_map(Chunk::shard) {
@@ -105,8 +124,8 @@ struct Crew<'a, 'c> {
     job: &'a Job<'a>,
     chunks: Mutex<std::vec::IntoIter<Chunk<'c>>>,
     pace: Pace,
-    /// Bytes of the staging slots that each thread needs.
-    staging_bytes: u64,
+    /// What each thread needs.
+    needs: Needs,
     counters: Counters,
     stop: AtomicBool,
     failed: Mutex<Option<Error>>,
@@ -211,7 +230,7 @@ impl<'c> Crew<'_, 'c> {
             return;
         }
         let more = missing.min(lock(&self.chunks).len());
-        let granted = self.job.share.threads(more, self.staging_bytes);
+        let granted = self.job.share.threads(more, self.needs);
         if granted < more {
             self.pace.cap(wanted - missing + granted);
         }
@@ -307,7 +326,7 @@ impl<'c> Crew<'_, 'c> {
         let (steps, threads) = self.pace.finish();
         let counters = self.counters;
         let waiting = self.job.hashes.map_or(0, Hashes::peak_bytes);
-        let staged = self.staging_bytes * counters.most_running.into_inner() as u64;
+        let staged = self.needs.staging_bytes * counters.most_running.into_inner() as u64;
         Counts {
             bytes_read: counters.bytes_read.into_inner(),
             reads: counters.chunks.into_inner(),

@@ -172,6 +172,49 @@ fn memory_is_refused_before_it_is_allocated() {
 }
 
 #[test]
+fn scratch_memory_is_counted_and_decides_how_many_read() {
+    const SIDE: usize = 512;
+    const BYTES: u64 = (SIDE * SIDE) as u64;
+    // Four transposed matrices, each read whole before it is put in order.
+    let mut builder = Catalog::builder();
+    for index in 0..4 {
+        let extent = Extent::new(ShardId::FIRST, index * BYTES, BYTES);
+        let record = builder.record(Record::stored(extent)).unwrap();
+        let layout = Layout::strided([SIDE, SIDE], [1, SIDE]).unwrap();
+        let view = View::whole(record);
+        builder
+            .entry(format!("t{index}"), Dtype::U8, layout, view)
+            .unwrap();
+    }
+    let sample = Sample {
+        catalog: builder.finish(),
+        shards: vec![pattern(4 * BYTES as usize, 1)],
+    };
+    let load = |options: LoadOptions| {
+        let options = options.row_major(true).read_threads(4);
+        sample.load(&sample.shards(), HostDevice::new(), &options)
+    };
+    let own = |bytes| options(BudgetLimits::default()).memory_bytes(bytes);
+    let shared = |bytes| options(limits(|limits| limits.memory_bytes = Some(bytes)));
+    for with_limit in [&own as &dyn Fn(u64) -> LoadOptions, &shared] {
+        for (scratch, threads) in [(1, 1), (2, 2), (3, 3), (9, 4)] {
+            let loaded = load(with_limit((4 + scratch) * BYTES)).unwrap();
+            assert_eq!(loaded.report().threads, threads);
+            let tensor = loaded.tensor("t3").unwrap();
+            let row: Vec<u8> = sample.shards[0][3 * BYTES as usize..]
+                .iter()
+                .step_by(SIDE)
+                .copied()
+                .collect();
+            assert!(tensor.as_bytes().unwrap()[..SIDE] == row[..]);
+        }
+        let error = load(with_limit(5 * BYTES - 1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        assert!(error.to_string().contains(&BYTES.to_string()), "{error}");
+    }
+}
+
+#[test]
 fn staging_stays_within_the_budget() {
     let sample = sample();
     for (staging_bytes, most) in [(0, 1), (3 * CHUNK_BYTES as u64 + 100, 3)] {
