@@ -196,6 +196,10 @@ impl Error {
                 ErrorKind::LimitExceeded,
                 "raise the limit if you trust the file",
             ),
+            Error::Catalog(CatalogError::NoMemory { .. }) => (
+                ErrorKind::LimitExceeded,
+                "free memory, or raise its limit (ulimit -v)",
+            ),
             Error::UnknownDtype { .. } => (
                 ErrorKind::Unsupported,
                 "update tensorlift, or convert the tensor",

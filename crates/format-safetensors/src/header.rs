@@ -103,8 +103,8 @@ fn explained(error: Error, storage: &dyn Storage) -> Error {
     }
 }
 
-/// The end of the zeros that begin at `start`, if there are at least 16 or they reach the end of
-/// the file.
+/// The end of the zeros that begin at `start`, if there are at least 16, if they fill the header's
+/// length at the start of the file, or if they reach the end of the file.
 fn zeros(storage: &dyn Storage, start: u64) -> Result<Option<u64>, Error> {
     let mut window = [0; ZERO_BYTES];
     let mut end = start;
@@ -118,7 +118,8 @@ fn zeros(storage: &dyn Storage, start: u64) -> Result<Option<u64>, Error> {
             break;
         }
     }
-    let is_enough = end - start >= 16 || (end > LENGTH_BYTES && end == storage.len());
+    let enough = if start == 0 { LENGTH_BYTES } else { 16 };
+    let is_enough = end - start >= enough || end == storage.len();
     Ok((end > start && is_enough).then_some(end))
 }
 

@@ -25,7 +25,7 @@ macro_rules! refused {
 #[test]
 fn a_length_that_cannot_be() {
     refused!(read_both(b"1234567"), Error::TooShort { found: 7 });
-    refused!(read_both(&[0; 8]), Error::NotAnObject { found: None });
+    refused!(read_both(&[0; 8]), Error::Zeros { start: 0, end: 8 });
     refused!(
         read_both(&[255; 20]),
         Error::HeaderTooLong {
