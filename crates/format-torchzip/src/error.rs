@@ -1,6 +1,6 @@
 use std::io;
 
-use tensorlift_tensor_meta::{self as meta, ErrorKind, Extent};
+use tensorlift_tensor_meta::{self as meta, CatalogError, ErrorKind, Extent};
 use thiserror::Error;
 
 use crate::container::LayoutProblem;
@@ -288,6 +288,9 @@ impl From<Error> for meta::Error {
     }
 }
 
+/// What numbers of 32 bits count, which no limit raises.
+const NUMBERED: u64 = u32::MAX as u64 - 1024;
+
 impl Error {
     /// Who must act.
     #[must_use]
@@ -310,7 +313,8 @@ impl Error {
                 ..
             } => ErrorKind::Unsupported,
             Error::Tensor {
-                problem: TensorProblem::Rank { .. },
+                problem:
+                    TensorProblem::Rank { .. } | TensorProblem::Catalog(CatalogError::NoMemory { .. }),
                 ..
             } => ErrorKind::LimitExceeded,
             _ => ErrorKind::Malformed,
@@ -336,6 +340,14 @@ impl Error {
                 problem: EntryProblem::Encrypted,
                 ..
             } => "decrypt it and save it again",
+            Error::NoMemory { .. }
+            | Error::Tensor {
+                problem: TensorProblem::Catalog(CatalogError::NoMemory { .. }),
+                ..
+            } => "free memory, or raise its limit (ulimit -v)",
+            Error::Limit { limit, .. } if *limit >= NUMBERED => {
+                "save the checkpoint in several files"
+            }
             _ => match self.kind() {
                 ErrorKind::Storage => "check the disk and the permissions",
                 ErrorKind::LimitExceeded => "raise the limit if the file is trusted",

@@ -23,7 +23,7 @@ use roots::Root;
 pub(crate) use tree::Tree;
 
 pub use ties::{Tie, ties};
-pub use wrappers::{without_wrappers, wrapper_prefix};
+pub use wrappers::{model_wrappers, without_wrappers, wrapper_prefix};
 
 /// What a file lists.
 pub(crate) struct FileCatalog {

@@ -2,7 +2,7 @@
 
 use tensorlift_tensor_meta::Catalog;
 
-use super::wrappers::wrapper_prefix;
+use super::wrappers::model_wrappers;
 
 /// A dict or object that holds tensors, by its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,15 @@ impl Root {
     fn entries(&self) -> std::ops::Range<usize> {
         self.first..self.first + self.tensors
     }
+
+    /// Whether it looks like the state of an optimizer of PyTorch.
+    fn is_optimizer(&self, catalog: &Catalog) -> bool {
+        let mut entries = catalog.entries()[self.entries()].iter();
+        entries.all(|entry| {
+            let name = below(&self.prefix, entry.name()).unwrap_or("");
+            name.starts_with("state.") || name.starts_with("param_groups.")
+        })
+    }
 }
 
 /// The rest of a name below a path; all of it below the empty path.
@@ -99,14 +108,16 @@ pub(crate) fn sort(roots: &mut [Root]) {
 /// The root whose names are likely the model's own.
 ///
 /// It starts at the file's root and descends while exactly one child is the model: see
-/// [`model_among`]. At the end, wrappers that all names share are passed:
-/// see [`wrapper_prefix`]. `roots` are sorted.
+/// [`model_among`]. At the end, wrappers that all names share are passed, except the names of
+/// scalars and training state: see [`model_wrappers`]. `roots` are sorted.
 pub(crate) fn choose(roots: &[Root], catalog: &Catalog) -> ModelRoot {
     let whole = roots.iter().find(|root| root.prefix.is_empty()).cloned();
     let mut root =
         whole.unwrap_or_else(|| Root::new(String::new(), 0, catalog.len(), RootKind::Dict));
     let mut passed_over = Vec::new();
-    while root.kind == RootKind::Dict {
+    // Programs also save a tuple of a state dict, an optimizer's state and numbers.
+    let mut may_go_down = root.kind != RootKind::Object;
+    while may_go_down {
         let children: Vec<&Root> = roots
             .iter()
             .filter(|child| below(&root.prefix, &child.prefix).is_some_and(is_key))
@@ -115,15 +126,19 @@ pub(crate) fn choose(roots: &[Root], catalog: &Catalog) -> ModelRoot {
             break;
         };
         let others = children.iter().filter(|child| {
-            child.prefix != model.prefix && child.is_mapping() && !is_training_state(child.key())
+            let is_state = is_training_state(child.key()) || child.is_optimizer(catalog);
+            child.prefix != model.prefix && child.is_mapping() && !is_state
         });
         passed_over.extend(others.map(|&other| other.clone()));
         root = model.clone();
+        may_go_down = root.kind == RootKind::Dict;
     }
-    let names = catalog.entries()[root.entries()].iter();
-    let names = names.filter_map(|entry| below(&root.prefix, entry.name()));
-    let wrappers = wrapper_prefix(names);
+    let entries = catalog.entries()[root.entries()].iter();
+    let named = entries.filter_map(|entry| Some((below(&root.prefix, entry.name())?, entry)));
+    let wrappers = model_wrappers(named.clone());
     if !wrappers.is_empty() {
+        let within = named.filter(|(name, _)| below(&wrappers, name).is_some());
+        root.tensors = within.count();
         root.prefix = match root.prefix.as_str() {
             "" => wrappers,
             prefix => format!("{prefix}.{wrappers}"),
@@ -139,7 +154,8 @@ pub(crate) fn choose(roots: &[Root], catalog: &Catalog) -> ModelRoot {
 /// - An only child is the model, if there is nothing beside it but scalars and training state,
 ///   or averages of its weights; where all are averages, the only one of them.
 ///
-/// Averages (`ema`) are never taken before the weights themselves.
+/// Averages (`ema`) are never taken before the weights themselves. In a list or tuple, what looks
+/// like an optimizer's state counts as training state.
 fn model_among<'r>(parent: &Root, children: &[&'r Root], catalog: &Catalog) -> Option<&'r Root> {
     let named = |names: &[&str]| {
         names.iter().find_map(|name| {
@@ -169,14 +185,18 @@ fn model_among<'r>(parent: &Root, children: &[&'r Root], catalog: &Catalog) -> O
     if let Some(model) = named(&MODELS) {
         return Some(model);
     }
-    let mut models = children
-        .iter()
-        .filter(|child| !is_training_state(child.key()));
+    let is_list = parent.kind == RootKind::Sequence;
+    let mut models = children.iter().filter(|child| match is_list {
+        true => !child.is_optimizer(catalog),
+        false => !is_training_state(child.key()),
+    });
     let (averages, weights): (Vec<&Root>, Vec<&Root>) =
         models.by_ref().partition(|child| is_average(child.key()));
     match (weights.as_slice(), averages.as_slice()) {
-        // Numbered children are parts of a model, not wrappers.
-        ([only], _) | ([], [only]) if only.is_mapping() && !is_number(only.key()) => Some(only),
+        // Numbered children of a dict are parts of a model, not wrappers.
+        ([only], _) | ([], [only]) if only.is_mapping() && (is_list || !is_number(only.key())) => {
+            Some(only)
+        }
         _ => None,
     }
 }
@@ -203,7 +223,7 @@ fn is_average(key: &str) -> bool {
 }
 
 /// Whether a key holds state to resume a training run, not weights.
-fn is_training_state(key: &str) -> bool {
+pub(super) fn is_training_state(key: &str) -> bool {
     let words: Vec<String> = words(key).collect();
     let has = |set: &[&str]| words.iter().any(|word| set.contains(&word.as_str()));
     let begins = |starts: &[&str]| {
@@ -272,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_model_stands_beside_scalars_and_training_state() {
-        let cases: [(&[(&str, usize)], &str); 16] = [
+        let cases: [(&[(&str, usize)], &str); 19] = [
             (&[("a.b", 4), ("c", 4)], ""),
             (
                 &[("state_dict.w", 4), ("best_acc1", 1), ("optimizer.x", 4)],
@@ -299,6 +319,9 @@ mod tests {
             (&[("encoder.w", 4), ("decoder.w", 4)], ""),
             (&[("embed.w", 4), ("[layers].0.w", 4)], ""),
             (&[("only.w", 4)], "only"),
+            (&[("step", 1), ("module.a", 4), ("module.b.c", 4)], "module"),
+            (&[("module.a", 4), ("b", 4)], ""),
+            (&[("module.a", 4), ("best_acc", 2)], "module"),
             (&[("0.w", 4)], ""),
             (
                 &[("model.language_model.encoder.w", 4), ("iteration", 1)],
@@ -365,6 +388,36 @@ mod tests {
                 Root::new(outer, 0, 1, RootKind::Dict),
             ];
             assert_eq!(choose(&roots, &builder.finish()).root.prefix, root);
+        }
+    }
+
+    #[test]
+    fn a_model_is_found_in_a_tuple_beside_an_optimizer() {
+        let mut builder = Catalog::builder();
+        let names = ["0.a.w", "0.b", "1.state.0.exp_avg", "1.state.0.step"];
+        for (number, name) in (0u64..).zip(names) {
+            let extent = Extent::new(ShardId::FIRST, number * 16, 16);
+            let record = builder.record(Record::stored(extent)).unwrap();
+            let layout = Layout::contiguous([4]).unwrap();
+            let view = View::whole(record);
+            builder.entry(name, Dtype::F32, layout, view).unwrap();
+        }
+        let catalog = builder.finish();
+        let root =
+            |prefix: &str, first, tensors, kind| Root::new(prefix.to_owned(), first, tensors, kind);
+        for (kind, expected) in [
+            (RootKind::Sequence, "0"),
+            (RootKind::Dict, ""),
+            (RootKind::Object, ""),
+        ] {
+            let roots = [
+                root("", 0, 4, kind),
+                root("0", 0, 2, RootKind::Dict),
+                root("1", 2, 2, RootKind::Dict),
+            ];
+            let chosen = choose(&roots, &catalog);
+            assert_eq!(chosen.root.prefix, expected, "{kind:?}");
+            assert!(chosen.passed_over.is_empty());
         }
     }
 

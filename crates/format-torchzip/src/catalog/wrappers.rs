@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 
+use tensorlift_tensor_meta::Entry;
+
+use super::roots::is_training_state;
+
 /// Prefixes of data-parallel training and `torch.compile`: `DataParallel` and
 /// `DistributedDataParallel`, `torch.compile`, fully sharded training,
 /// recomputed activations, Lightning Fabric.
@@ -47,6 +51,20 @@ pub fn wrapper_prefix<'n>(names: impl Iterator<Item = &'n str>) -> String {
         }
     }
     common.unwrap_or_default().join(".")
+}
+
+/// The [`wrapper_prefix`] of a model's tensors, each with the name that counts. Scalars, and what by
+/// its name is training state, may stand beside the wrapped model.
+///
+/// Rule: the model is found beside scalars and training state, and without what wraps it.
+pub fn model_wrappers<'n>(named: impl Iterator<Item = (&'n str, &'n Entry)>) -> String {
+    let is_of_model = |name: &str, entry: &Entry| {
+        let first = name.split('.').next().unwrap_or("");
+        let is_beside = entry.layout().elements() <= 1 || is_training_state(name);
+        WRAPPERS.contains(&first) || !is_beside
+    };
+    let named = named.filter(|(name, entry)| is_of_model(name, entry));
+    wrapper_prefix(named.map(|(name, _)| name))
 }
 
 /// A name without the wrappers within it that no model uses for parts of its own: all of

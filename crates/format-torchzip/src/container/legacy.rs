@@ -254,8 +254,8 @@ fn number(arena: &Arena, bytes: &[u8], id: Id) -> Option<BigInt> {
     }
 }
 
-/// Checks the bytes after the end of a file at `offset`: another pickle is an error, other bytes
-/// are reported to the caller.
+/// Checks the bytes after the end of a file at `offset`: another pickle or an archive is an error,
+/// other bytes are reported to the caller.
 pub(crate) fn behind(
     storage: &dyn Storage,
     offset: u64,
@@ -269,7 +269,7 @@ pub(crate) fn behind(
     let io = |source| Error::io("the bytes behind the pickle", source);
     let mut head = vec![0; byte_len.min(TRIED_BYTES) as usize];
     storage.read_exact_at(offset, &mut head).map_err(io)?;
-    if is_pickle(&head, limits, budget) {
+    if is_object(&head, limits, budget) {
         return Err(Error::SecondObject { offset });
     }
     let zeros = unclaimed::scan(storage, (offset, byte_len), 0, io, |_, _| Ok(()))?;
@@ -281,10 +281,10 @@ pub(crate) fn behind(
     }))
 }
 
-/// Whether another pickle follows the one that was read: it begins with a protocol mark, or can be
-/// run to its end.
-pub(crate) fn is_pickle(bytes: &[u8], limits: &Limits, budget: DescriptionBudget) -> bool {
-    if matches!(bytes, [0x80, 0..=5, ..]) {
+/// Whether another object follows the one that was read: a pickle, which begins with a protocol
+/// mark or can be run to its end, or a zip archive, which other readers find from the file's end.
+pub(crate) fn is_object(bytes: &[u8], limits: &Limits, budget: DescriptionBudget) -> bool {
+    if matches!(bytes, [0x80, 0..=5, ..]) || bytes.starts_with(b"PK\x03\x04") {
         return true;
     }
     let mut machine = Machine::new(bytes, Ceilings::of(limits), Policy::Inert, budget);

@@ -3,7 +3,7 @@
 use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::Limits;
 
-use super::zip::Archive;
+use super::zip::{Archive, ArchiveProblem};
 use super::{detect, tar, zip};
 use crate::Format;
 use crate::error::Error;
@@ -33,6 +33,16 @@ pub fn archive_names(storage: &dyn Storage) -> Option<(Format, Vec<String>)> {
         _ => return None,
     };
     Some(names)
+}
+
+/// How many other bytes stand before the zip archive that a file ends with, if its end records show
+/// that some do.
+#[must_use]
+pub fn bytes_before_zip(storage: &dyn Storage) -> Option<u64> {
+    match zip::locate_directory(storage) {
+        Err(Error::Archive(ArchiveProblem::Prefix { byte_len })) => Some(byte_len),
+        _ => None,
+    }
 }
 
 /// Whether a file ends like a zip archive, sound or not.

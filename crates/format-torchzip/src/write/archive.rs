@@ -6,6 +6,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::error::WriteError;
+use super::output::{Output, WhileWanted};
 use super::pickle;
 use super::state_dict::StateDict;
 
@@ -23,7 +24,9 @@ const DESCRIPTION_BYTES: u64 = 2048;
 ///
 /// Dropped before [`finish`](Self::finish), it leaves a broken file.
 pub struct ArchiveWriter<W: Write + Seek> {
-    archive: ZipWriter<W>,
+    /// Dropped before the archive, which then writes nothing more.
+    wanted: WhileWanted,
+    archive: ZipWriter<Output<W>>,
     /// The length of each storage in bytes.
     storages: Vec<u64>,
     /// How many of them were begun.
@@ -36,8 +39,10 @@ pub struct ArchiveWriter<W: Write + Seek> {
 impl<W: Write + Seek> ArchiveWriter<W> {
     /// Writes the records that PyTorch 2.15 puts before the storages.
     pub(super) fn begin(state_dict: StateDict, out: W) -> Result<Self, WriteError> {
+        let wanted = WhileWanted::default();
         let mut writer = Self {
-            archive: ZipWriter::new(out),
+            archive: ZipWriter::new(Output::new(out, &wanted)),
+            wanted,
             storages: Vec::new(),
             begun: 0,
             left: 0,
@@ -138,7 +143,12 @@ impl<W: Write + Seek> ArchiveWriter<W> {
             ".data/serialization_id",
             format!("{count:020}{contents:020}").as_bytes(),
         )?;
-        self.archive.finish().map_err(refused)
+        let Self {
+            archive, wanted, ..
+        } = self;
+        let out = archive.finish().map_err(refused)?;
+        drop(wanted);
+        Ok(out.into_inner())
     }
 
     fn record(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {

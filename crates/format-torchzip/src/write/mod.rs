@@ -28,6 +28,7 @@
 mod archive;
 mod error;
 mod kind;
+mod output;
 mod pickle;
 mod state_dict;
 

@@ -3,6 +3,8 @@
 mod agree;
 mod containers;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod limits;
 mod objects;
 mod odd;
 mod older;

@@ -243,16 +243,21 @@ fn headers_of_many_entries_are_checked_as_those_of_few_are() {
     }
 }
 
+/// The sample with many more storages of that many bytes.
+pub(crate) fn many(count: usize, byte_len: usize) -> Vec<u8> {
+    let keys: Vec<String> = (0..count).map(|key| key.to_string()).collect();
+    let values = floats(&[1., 2., 3., 4., 5., 6.]);
+    let large = vec![0; byte_len];
+    let mut storages: Vec<_> = keys.iter().map(|key| (&**key, &*large)).collect();
+    storages[0].1 = &values;
+    archive("archive", &sample(), &storages)
+}
+
 /// Where each header is waited for, several threads wait for them.
 #[test]
 fn headers_on_slow_storage_are_found_and_checked_alike() {
-    let keys: Vec<String> = (0..300).map(|key| key.to_string()).collect();
-    let values = floats(&[1., 2., 3., 4., 5., 6.]);
     // Each far from the next, so that each header is a read of its own.
-    let large = vec![0; 20_000];
-    let mut storages: Vec<_> = keys.iter().map(|key| (&**key, &*large)).collect();
-    storages[0].1 = &values;
-    let mut bytes = archive("archive", &sample(), &storages);
+    let mut bytes = many(300, 20_000);
     let slow = |bytes: &[u8]| {
         let latency = std::time::Duration::from_micros(200);
         let storage = MemoryStorage::new(bytes.to_vec());

@@ -23,6 +23,8 @@ const LOCATOR_BYTES: u64 = 20;
 const USUAL_BYTES: u64 = ZIP64_END_BYTES + LOCATOR_BYTES + END_BYTES;
 /// The range that other readers search for the end record: the record and the longest comment.
 const SEARCHED_BYTES: u64 = END_BYTES + u16::MAX as u64;
+/// The fewest zeros at the end of a file that a message mentions.
+const TOLD_ZEROS: u64 = 16;
 /// How far back zeros at the end of a file are searched, in bytes.
 const ZEROS_SEARCHED: u64 = 64 << 20;
 
@@ -276,7 +278,8 @@ impl<'a> Tail<'a> {
     fn no_end(&self) -> Error {
         let len = self.storage.len();
         match zeros_at_end(self.storage) {
-            Ok(0) => Error::CutShort { len },
+            // Records and numbers end in some zeros of their own.
+            Ok(zeros) if zeros < TOLD_ZEROS => Error::CutShort { len },
             Ok(zeros) => Error::ZerosAtEnd { zeros, len },
             Err(error) => error,
         }

@@ -8,7 +8,7 @@ use super::headers::{Headers, scan};
 use super::problem::ArchiveProblem;
 use super::{Archive, ZipEntry};
 use crate::container::unclaimed::{Unclaimed, UnclaimedPlace};
-use crate::error::{EntryProblem, Result};
+use crate::error::{EntryProblem, Error, Result};
 
 /// The number of headers that are read before their latency is estimated.
 const FIRST_HEADERS: usize = 8;
@@ -32,7 +32,8 @@ pub(crate) struct Located {
 /// Finds where each entry's data begin, and checks that the entries fill the file.
 pub(super) fn locate(archive: &Archive<'_>) -> Result<Located> {
     let start_of = |place: &u32| archive.entries[*place as usize].header_start;
-    let mut order: Vec<u32> = (0..archive.len() as u32).collect();
+    let mut order: Vec<u32> = room(archive.len())?;
+    order.extend(0..archive.len() as u32);
     if !order.is_sorted_by_key(start_of) {
         order.sort_unstable_by_key(start_of);
     }
@@ -41,9 +42,10 @@ pub(super) fn locate(archive: &Archive<'_>) -> Result<Located> {
         return Err(ArchiveProblem::LateFirstEntry { offset: first }.into());
     }
     let mut located = Located {
-        data: vec![0; archive.len()],
+        data: room(archive.len())?,
         unclaimed: Vec::new(),
     };
+    located.data.resize(archive.len(), 0);
     let found = read_headers(archive, &order)?;
     for (&place, &data) in order.iter().zip(&found.data) {
         located.data[place as usize] = data;
@@ -105,7 +107,7 @@ fn read_headers(archive: &Archive<'_>, order: &[u32]) -> Result<Located> {
 fn read_part(archive: &Archive<'_>, order: &[u32], part: Range<usize>) -> Result<Located> {
     let mut headers = Headers::new(archive);
     let mut found = Located {
-        data: Vec::with_capacity(part.len()),
+        data: room(part.len())?,
         unclaimed: Vec::new(),
     };
     for at in part {
@@ -129,6 +131,15 @@ fn read_part(archive: &Archive<'_>, order: &[u32], part: Range<usize>) -> Result
             .extend(headers.behind(entry, &header, data_end..end)?);
     }
     Ok(found)
+}
+
+/// A vector with room for that many items; they are counted with the directory.
+fn room<T>(items: usize) -> Result<Vec<T>> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(items).map_err(|_| Error::NoMemory {
+        bytes: (items * size_of::<T>()) as u64,
+    })?;
+    Ok(vec)
 }
 
 impl Located {
