@@ -213,7 +213,11 @@ impl fmt::Display for Choice {
 
 impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", name(&self.path).display())?;
+        match self.reason {
+            // In full, so that it can be copied.
+            Reason::Subfolder => write!(f, "{}", self.path.display())?,
+            _ => write!(f, "{}", name(&self.path).display())?,
+        }
         match self.files {
             0 | 1 => {}
             2 => write!(f, " and 1 more file")?,

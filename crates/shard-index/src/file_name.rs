@@ -62,40 +62,30 @@ pub(crate) enum Shape {
 }
 
 /// Extensions of formats with tensors that we cannot read.
-const UNSUPPORTED: [&str; 12] = [
-    "gguf", "ggml", "h5", "hdf5", "keras", "msgpack", "onnx", "tflite", "npz", "nemo", "pt2",
+const UNSUPPORTED: [&str; 17] = [
+    "gguf",
+    "ggml",
+    "h5",
+    "hdf5",
+    "keras",
+    "msgpack",
+    "onnx",
+    "tflite",
+    "npz",
+    "nemo",
+    "pt2",
     "distcp",
+    "pb",
+    "pdparams",
+    "pdiparams",
+    "caffemodel",
+    "mlmodel",
 ];
 
 /// Extensions of files without tensors, which need not be opened to find out.
-const NO_TENSORS: [&str; 27] = [
-    "json",
-    "jsonl",
-    "txt",
-    "md",
-    "py",
-    "pyc",
-    "yaml",
-    "yml",
-    "toml",
-    "csv",
-    "tsv",
-    "html",
-    "log",
-    "jinja",
-    "model",
-    "spm",
-    "vocab",
-    "lock",
-    "png",
-    "jpg",
-    "jpeg",
-    "gif",
-    "svg",
-    "pdf",
-    "ipynb",
-    "sh",
-    "incomplete",
+const NO_TENSORS: [&str; 25] = [
+    "json", "jsonl", "txt", "md", "py", "pyc", "yaml", "yml", "toml", "csv", "tsv", "html", "log",
+    "jinja", "spm", "vocab", "lock", "png", "jpg", "jpeg", "gif", "svg", "pdf", "ipynb", "sh",
 ];
 
 /// How names of training state begin: `optimizer.pt`, `rng_state_0.pth`, `scaler.pt`, and so on.
@@ -199,7 +189,8 @@ pub(crate) fn without_numbers(name: &str) -> String {
 /// The position of a part's number within its file name.
 fn number_in(name: &str) -> Option<std::ops::Range<usize>> {
     let end = name.rfind("-of-").or_else(|| name.rfind("_of_"))?;
-    let first = name[..end].rfind(|c: char| !c.is_ascii_digit())? + 1;
+    let before = name[..end].rfind(|c: char| !c.is_ascii_digit());
+    let first = before.map_or(0, |before| before + 1);
     (first < end).then_some(first..end)
 }
 
@@ -279,16 +270,29 @@ fn split_variant(stem: &str, is_variant: impl Fn(&str, &str) -> bool) -> Option<
         .find(|(base, variant)| is_variant(base, variant))
 }
 
-/// The number of a part, after `-`, `_` or `.`.
+/// The number of a part, after `-`, `_` or `.`, or before it where the name begins with the number.
 ///
-/// Widths are not compared: `00001-of-000002` and `1-of-2` both occur. Numbers begin at 0 or 1,
-/// which only the whole series shows.
+/// Rule: names that differ in padding, separators and order are one series. Widths are not
+/// compared: `00001-of-000002` and `1-of-2` both occur. Numbers begin at 0 or 1, which only the
+/// whole series shows.
 fn split_part(stem: &str) -> Option<(&str, PartNumber)> {
-    let separated = stem
-        .rsplit_once("-of-")
-        .or_else(|| stem.rsplit_once("_of_"));
-    let (rest, of) = separated?;
-    let (base, number) = rest.rsplit_once(['-', '_', '.'])?;
+    const SEPARATORS: [char; 3] = ['-', '_', '.'];
+    let at_end = || {
+        let separated = stem.rsplit_once("-of-");
+        let (rest, of) = separated.or_else(|| stem.rsplit_once("_of_"))?;
+        let (base, number) = rest.rsplit_once(SEPARATORS)?;
+        numbered(base, number, of)
+    };
+    let at_start = || {
+        let separated = stem.split_once("-of-");
+        let (number, rest) = separated.or_else(|| stem.split_once("_of_"))?;
+        let (of, base) = rest.split_once(SEPARATORS)?;
+        numbered(base, number, of)
+    };
+    at_end().or_else(at_start)
+}
+
+fn numbered<'a>(base: &'a str, number: &str, of: &str) -> Option<(&'a str, PartNumber)> {
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if base.is_empty() || !is_number(number) || !is_number(of) {
         return None;

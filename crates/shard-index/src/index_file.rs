@@ -33,7 +33,11 @@ pub(crate) fn read(path: &Path, options: &ResolveOptions) -> Result<Index, Error
         }));
     }
     // One byte more than the limit, so that a file that grows meanwhile is rejected, not cut.
-    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default() + 1);
+    let mut bytes = Vec::new();
+    let room = usize::try_from(len).unwrap_or_default() + 1;
+    bytes
+        .try_reserve_exact(room)
+        .map_err(|_| io(io::ErrorKind::OutOfMemory.into()))?;
     let mut file = file.take(limit.saturating_add(1));
     file.read_to_end(&mut bytes).map_err(io)?;
     Index::parse(&bytes, &options.limits).map_err(refused)

@@ -7,7 +7,7 @@ use tensorlift_tensor_meta::{CatalogError, Error as MetaError, ErrorKind};
 
 use super::Error;
 use super::message::UnsupportedKind;
-use crate::index::IndexError;
+use crate::index::{IndexError, SHARDS};
 
 impl From<Error> for MetaError {
     fn from(error: Error) -> Self {
@@ -60,11 +60,16 @@ fn kind(error: &Error) -> ErrorKind {
         | Error::NoVariant { .. }
         | Error::MissingParts { .. }
         | Error::MissingShards { .. } => ErrorKind::NotFound,
+        Error::Io { error, .. } if error.kind() == io::ErrorKind::OutOfMemory => {
+            ErrorKind::LimitExceeded
+        }
         Error::Io { .. } => ErrorKind::Storage,
         Error::InSnapshot { error, .. } => kind(error),
         Error::Index { error, .. } => index_kind(error),
         Error::CorruptRef { .. } | Error::Conflicts(_) => ErrorKind::Malformed,
-        Error::Catalog(CatalogError::TooMany) => ErrorKind::LimitExceeded,
+        Error::Catalog(CatalogError::TooMany | CatalogError::NoMemory { .. }) => {
+            ErrorKind::LimitExceeded
+        }
         Error::Catalog(_) => ErrorKind::Malformed,
     }
 }
@@ -109,9 +114,12 @@ fn remedy(error: &Error) -> Option<&'static str> {
         Error::NotFound { hub: None, .. } => "check the spelling",
         Error::DanglingLink { .. } => "fetch the file again, or repair the link",
         Error::NotAFile { .. } => "copy the bytes to a file first",
-        Error::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
-            "allow this user to read it"
-        }
+        Error::Io { error, .. } => match error.kind() {
+            io::ErrorKind::PermissionDenied => "allow this user to read it",
+            io::ErrorKind::OutOfMemory => "free memory, or raise its limit (ulimit -v)",
+            _ if is_out_of_files(error) => "allow more open files (ulimit -n)",
+            _ => return None,
+        },
         Error::EmptyFolder { .. } => "fetch the checkpoint into it, or name another folder",
         Error::NoCheckpoint {
             unsupported,
@@ -123,6 +131,9 @@ fn remedy(error: &Error) -> Option<&'static str> {
             Some(UnsupportedKind::Distributed) => {
                 "make one file of it: python -m torch.distributed.checkpoint.format_utils \
                  dcp_to_torch FOLDER OUT.pt"
+            }
+            Some(UnsupportedKind::Export) => {
+                "save its weights: torch.save(torch.export.load(FILE).state_dict, OUT.pt)"
             }
             Some(UnsupportedKind::LlamaCpp) => {
                 "fetch the model's safetensors or PyTorch files, or open it with llama.cpp"
@@ -153,20 +164,28 @@ fn remedy(error: &Error) -> Option<&'static str> {
         }
         Error::Conflicts(_) => "fetch index and shards again, all from one revision",
         Error::ShardCount { .. } => "pass one catalog for each shard, in their order",
+        Error::Catalog(CatalogError::NoMemory { .. }) => {
+            "free memory, or raise its limit (ulimit -v)"
+        }
         Error::Catalog(_) => "fetch the shards again",
         // The message names the command already, or there is no remedy.
-        Error::NotFound { .. }
-        | Error::NotCached(_)
-        | Error::Io { .. }
-        | Error::InSnapshot { .. } => return None,
+        Error::NotFound { .. } | Error::NotCached(_) | Error::InSnapshot { .. } => return None,
     })
 }
 
 fn index_remedy(error: &IndexError) -> &'static str {
     match error {
+        IndexError::LimitExceeded { what: SHARDS, .. } => {
+            "save the checkpoint in fewer, larger shards"
+        }
         IndexError::LimitExceeded { .. } => "raise the limit if the file is trusted",
         IndexError::NoWeightMap => "name the folder, or the index file itself",
         IndexError::LfsPointer => "fetch the file itself, with git lfs pull",
         _ => "fetch the index again",
     }
+}
+
+/// Whether the process or the system has no descriptor left: EMFILE or ENFILE.
+fn is_out_of_files(error: &io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }

@@ -114,6 +114,8 @@ impl fmt::Display for NoCheckpointLine<'_> {
 pub(super) enum UnsupportedKind {
     /// `.distcp`: each file holds pieces of tensors.
     Distributed,
+    /// `.pt2`: written by `torch.export`.
+    Export,
     /// `.gguf`, `.ggml`
     LlamaCpp,
     /// Archives, in which checkpoints may lie.
@@ -128,6 +130,7 @@ impl UnsupportedKind {
         let extension = extension.map(std::ffi::OsStr::to_ascii_lowercase);
         Some(match extension.as_ref().and_then(|text| text.to_str()) {
             Some("distcp") => UnsupportedKind::Distributed,
+            Some("pt2") => UnsupportedKind::Export,
             Some("gguf" | "ggml") => UnsupportedKind::LlamaCpp,
             Some("tar" | "zip" | "gz" | "tgz" | "zst" | "xz" | "bz2" | "7z" | "rar" | "nemo") => {
                 UnsupportedKind::Archive

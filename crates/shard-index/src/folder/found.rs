@@ -10,10 +10,8 @@ use crate::file_name::{self, Family, FileName, Shape};
 use crate::options::Sniffed;
 use crate::{Error, ResolveOptions};
 
-/// The most subfolders that are searched, and the most files in each.
-const LOOKED_INTO: usize = 64;
 /// The most files of unknown names that are opened to recognise their format.
-const SNIFFED: usize = 1000;
+pub(super) const SNIFFED: usize = 1000;
 
 /// The relevant contents of a folder.
 #[derive(Default)]
@@ -105,18 +103,4 @@ impl Found {
         let indexes = indexes.filter(|candidate| candidate.name.shape == Shape::Index);
         indexes.map(Candidate::key).collect()
     }
-}
-
-/// The folders that hold weights, judged by file names.
-pub(super) fn with_weights(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
-    let holds_weights = |folder: &PathBuf| {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.take(LOOKED_INTO).any(|entry| {
-            let name = file_name::read(&entry.file_name().to_string_lossy(), None);
-            matches!(name, FileName::Weights(_))
-        })
-    };
-    folders.truncate(LOOKED_INTO);
-    folders.retain(holds_weights);
-    folders
 }

@@ -1,5 +1,6 @@
 //! Choosing among the files of a folder.
 
+mod below;
 mod candidate;
 mod found;
 mod others;
@@ -12,8 +13,9 @@ use crate::choice::{Form, Reason};
 use crate::file_name::{self, Family, FileName, Weights};
 use crate::options::IndexUse;
 use crate::{Error, ResolveOptions};
+use below::Below;
 use candidate::{Candidate, key};
-use found::{Found, with_weights};
+use found::Found;
 use others::Others;
 
 /// The files that were chosen, and the alternatives.
@@ -32,7 +34,7 @@ pub(crate) fn choose(folder: &Path, options: &ResolveOptions) -> Result<ChosenFi
         _ => Vec::new(),
     };
     if found.candidates.is_empty() {
-        return Err(nothing(folder, found));
+        return Err(nothing(folder, found, options));
     }
     let variant = variant(folder, &found.candidates, options.variant.as_deref())?;
     let is_of_variant = |candidate: &Candidate| candidate.name.variant == variant;
@@ -75,7 +77,7 @@ pub(crate) fn choose(folder: &Path, options: &ResolveOptions) -> Result<ChosenFi
         others: Others {
             candidates: others.chain(ignored).collect(),
             unsupported: found.unsupported,
-            folders: with_weights(found.folders),
+            below: Below::search(found.folders, options),
         },
         files: chosen.files.into_values().collect(),
     })
@@ -105,7 +107,7 @@ impl ChosenFiles {
             others: Others {
                 candidates: candidates.collect(),
                 unsupported: found.unsupported,
-                folders: with_weights(found.folders),
+                below: Below::search(found.folders, options),
             },
         }
     }
@@ -115,35 +117,32 @@ impl ChosenFiles {
     pub(crate) fn named(files: Vec<PathBuf>, form: Form) -> Self {
         let pattern = |path: &Path| {
             let name = path.file_name().unwrap_or_default();
-            file_name::without_numbers(&name.to_string_lossy())
+            let name = file_name::without_numbers(&name.to_string_lossy());
+            let folder = path.parent().unwrap_or_else(|| Path::new(""));
+            (folder.to_owned(), name)
         };
-        let alike = files.first().map_or_else(Vec::new, |first| {
-            let wanted = pattern(first);
-            let folder = match first.parent() {
-                Some(parent) if parent != Path::new("") => parent,
-                _ => Path::new("."),
+        // Most names have no number; then the folder is not listed.
+        let numbered = files.iter().map(|file| pattern(file));
+        let numbered: BTreeSet<_> = numbered.filter(|(_, name)| name.contains('#')).collect();
+        let mut candidates = Vec::new();
+        for wanted in numbered {
+            let folder = match &wanted.0 {
+                folder if folder == Path::new("") => Path::new("."),
+                folder => folder,
             };
-            // Most names have no number; then the folder is not listed.
-            let entries = wanted.contains('#').then(|| fs::read_dir(folder));
-            let entries = entries.into_iter().flatten().flatten().flatten();
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
             let mut alike: Vec<_> = entries
-                .map(|entry| entry.path())
+                .map(|entry| wanted.0.join(entry.file_name()))
                 .filter(|path| pattern(path) == wanted && path.is_file())
-                .filter(|path| {
-                    !files
-                        .iter()
-                        .any(|file| file.file_name() == path.file_name())
-                })
+                .filter(|path| !files.contains(path))
                 .collect();
             alike.sort();
-            alike
-        });
-        let mut candidates = Vec::new();
-        if !alike.is_empty() {
-            let name = file_name::sniffed("", Family::Torch);
-            let files = (0..).zip(alike).collect();
-            let twins = Vec::new();
-            candidates.push((Candidate { name, files, twins }, Reason::OtherNumber));
+            if !alike.is_empty() {
+                let name = file_name::sniffed("", Family::Torch);
+                let files = (0..).zip(alike).collect();
+                let twins = Vec::new();
+                candidates.push((Candidate { name, files, twins }, Reason::OtherNumber));
+            }
         }
         Self {
             files,
@@ -192,14 +191,18 @@ fn variant(
 }
 
 /// The error for a folder without a checkpoint.
-fn nothing(folder: &Path, found: Found) -> Error {
+fn nothing(folder: &Path, found: Found, options: &ResolveOptions) -> Error {
     let folder = folder.to_owned();
-    match found.is_empty {
-        true => Error::EmptyFolder { folder },
-        false => Error::NoCheckpoint {
-            folder,
-            unsupported: found.unsupported,
-            folders: with_weights(found.folders),
-        },
+    if found.is_empty {
+        return Error::EmptyFolder { folder };
+    }
+    let Below {
+        folders,
+        unsupported,
+    } = Below::search(found.folders, options);
+    Error::NoCheckpoint {
+        folder,
+        unsupported: found.unsupported.into_iter().chain(unsupported).collect(),
+        folders,
     }
 }

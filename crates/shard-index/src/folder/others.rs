@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use super::below::Below;
 use super::candidate::Candidate;
 use crate::choice::{PassedOver, Reason};
 
@@ -11,7 +12,7 @@ use crate::choice::{PassedOver, Reason};
 pub(crate) struct Others {
     pub(super) candidates: Vec<(Candidate, Reason)>,
     pub(super) unsupported: Vec<PathBuf>,
-    pub(super) folders: Vec<PathBuf>,
+    pub(super) below: Below,
 }
 
 impl Others {
@@ -39,11 +40,15 @@ impl Others {
             files: 1,
             reason,
         };
-        let unsupported = self.unsupported.into_iter();
+        let unsupported = self.unsupported.into_iter().chain(self.below.unsupported);
         let unsupported = unsupported.filter(|path| !used.contains(path.as_path()));
         passed_over.extend(unsupported.map(|path| alone(path, Reason::Unsupported)));
         let is_used = |folder: &PathBuf| used.iter().any(|path| path.starts_with(folder));
-        let folders = self.folders.into_iter().filter(|folder| !is_used(folder));
+        let folders = self
+            .below
+            .folders
+            .into_iter()
+            .filter(|folder| !is_used(folder));
         passed_over.extend(folders.map(|path| alone(path, Reason::Subfolder)));
         passed_over
     }

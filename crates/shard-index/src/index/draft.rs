@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use tensorlift_tensor_meta::Limits;
 
-use super::{BadShardName, Index, IndexError, Names, shard_name};
+use super::{BadShardName, Index, IndexError, Names, SHARDS, shard_name};
 
 pub(super) struct Draft<'l> {
-    limits: &'l Limits,
+    pub(super) limits: &'l Limits,
     names: Names,
     shard_of: Vec<u32>,
     shards: Names,
@@ -70,7 +70,7 @@ impl<'l> Draft<'l> {
             }
             None => {
                 let count = self.shards.len();
-                within("shards", count as u64, Index::MAX_SHARDS as u64)?;
+                within(SHARDS, count as u64, Index::MAX_SHARDS as u64)?;
                 if let Err(fault) = shard_name::check(name) {
                     let name = name.to_owned();
                     self.bad.push(BadShardName { name, fault });

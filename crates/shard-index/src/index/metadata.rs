@@ -8,8 +8,8 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
+use super::IndexError;
 use super::draft::{Draft, within};
-use super::{Index, IndexError};
 
 /// The object `metadata`; `null` counts as absent.
 pub(super) struct Metadata<'d, 'l>(pub(super) &'d mut Draft<'l>);
@@ -40,7 +40,8 @@ impl<'de> Visitor<'de> for Metadata<'_, '_> {
         let mut count = 0;
         while let Some(key) = map.next_key::<String>()? {
             count += 1;
-            let enough = within("keys of metadata", count, Index::MAX_METADATA as u64);
+            let limit = draft.limits.metadata_entries as u64;
+            let enough = within("keys of metadata", count, limit);
             draft.keep(enough)?;
             let scalar = map.next_value::<Scalar>()?;
             if key == "total_size" {

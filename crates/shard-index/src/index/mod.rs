@@ -78,12 +78,12 @@ pub enum IndexError {
     },
 }
 
+/// What is counted up to [`Index::MAX_SHARDS`], which no limit raises.
+pub(crate) const SHARDS: &str = "shards";
+
 impl Index {
     /// The most shards an index may name. The largest checkpoints have about a thousand.
     pub const MAX_SHARDS: usize = 100_000;
-
-    /// The most keys its metadata may have. Real ones have one or two.
-    pub const MAX_METADATA: usize = 10_000;
 
     /// Reads the bytes of an index file.
     ///
@@ -93,7 +93,7 @@ impl Index {
     /// # Errors
     /// If it is not an index, names a tensor twice, names a shard outside the folder, or crosses
     /// [`Limits::header_bytes`], [`Limits::tensors`], [`Limits::name_bytes`],
-    /// [`MAX_SHARDS`](Self::MAX_SHARDS) or [`MAX_METADATA`](Self::MAX_METADATA).
+    /// [`Limits::metadata_entries`] or [`MAX_SHARDS`](Self::MAX_SHARDS).
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, IndexError> {
         parse::parse(bytes, limits)
     }

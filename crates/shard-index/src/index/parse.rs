@@ -297,7 +297,10 @@ mod tests {
             entries.join(",")
         };
         let shards = format!(r#"{{"weight_map":{{{}}}}}"#, many(Index::MAX_SHARDS + 1));
-        let metadata = format!(r#"{{"metadata":{{{}}}}}"#, many(Index::MAX_METADATA + 1));
+        let metadata = format!(
+            r#"{{"metadata":{{{}}}}}"#,
+            many(Limits::default().metadata_entries + 1)
+        );
         for text in [shards, metadata] {
             assert!(matches!(read(&text), Err(IndexError::LimitExceeded { .. })));
         }
