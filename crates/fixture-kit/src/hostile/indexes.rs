@@ -266,8 +266,8 @@ pub(super) fn add(all: &mut Vec<Case>) {
     );
     add(
         "unlisted-tensor",
-        "a shard holds a tensor that the index does not list",
-        Verdict::Either,
+        "a shard holds a tensor that the index does not list, which is taken along",
+        loads_from(&[("a", 0), ("b", 1), ("c", 1)]),
         vec![
             index(sound),
             first.clone(),
@@ -286,14 +286,18 @@ pub(super) fn add(all: &mut Vec<Case>) {
     );
 }
 
-fn loads(names: &[&str]) -> Verdict {
-    let tensors = names
-        .iter()
-        .enumerate()
-        .map(|(shard, name)| ExpectedTensor {
-            shard,
-            ..expected(name, Dtype::U8, &[2], bytes_of(name))
-        });
+/// One tensor of each shard.
+pub(super) fn loads(names: &[&str]) -> Verdict {
+    let names: Vec<_> = names.iter().copied().zip(0..).collect();
+    loads_from(&names)
+}
+
+/// Tensors, each of the shard of this number.
+fn loads_from(names: &[(&str, usize)]) -> Verdict {
+    let tensors = names.iter().map(|&(name, shard)| ExpectedTensor {
+        shard,
+        ..expected(name, Dtype::U8, &[2], bytes_of(name))
+    });
     Verdict::Loads {
         tensors: tensors.collect(),
     }
@@ -310,11 +314,11 @@ fn raw(text: &str) -> (&'static str, Vec<u8>) {
     )
 }
 
-fn shard(name: &str) -> Vec<u8> {
+pub(super) fn shard(name: &str) -> Vec<u8> {
     shard_of(&[name])
 }
 
-fn shard_of(names: &[&str]) -> Vec<u8> {
+pub(super) fn shard_of(names: &[&str]) -> Vec<u8> {
     let members: Vec<String> = names
         .iter()
         .enumerate()

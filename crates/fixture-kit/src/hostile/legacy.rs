@@ -1,4 +1,4 @@
-use super::parts::{Odd, cuts, weight, weight_bytes};
+use super::parts::{Odd, archive, cuts, weight, weight_bytes};
 use super::{CANARY, Case, Group};
 use crate::pickle::Writer;
 use crate::torch::{TensorPickle, legacy_key_list, legacy_preamble};
@@ -164,6 +164,11 @@ fn sound(group: &mut Group<'_>) {
         bytes.extend(parts().bytes());
         bytes
     });
+    group.refused(
+        "second-archive",
+        "a zip archive follows the storages",
+        || file(|parts| parts.storages.extend_from_slice(&archive().bytes())),
+    );
     group.refused("second-pickle", "a pickle follows the storages", || {
         file(|parts| parts.storages.extend(parts.object.clone()))
     });

@@ -15,6 +15,7 @@
 
 mod archives;
 mod bombs;
+mod folders;
 mod foreign;
 mod globals;
 mod indexes;
@@ -124,6 +125,7 @@ pub fn cases() -> Vec<Case> {
     for add in [
         safetensors::add,
         indexes::add,
+        folders::add,
         foreign::add,
         archives::add,
         records::add,

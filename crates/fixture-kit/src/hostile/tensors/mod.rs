@@ -195,6 +195,17 @@ fn layouts(group: &mut Group<'_>) {
             })
         },
     );
+    group.loads(
+        "expanded-rows",
+        "each row is the same two elements",
+        floats(&[3, 2], &[1.0, 2.0, 1.0, 2.0, 1.0, 2.0]),
+        || {
+            file(|tensor| {
+                tensor.size = vec![3, 2];
+                tensor.stride = vec![0, 1];
+            })
+        },
+    );
     for (name, why, size, stride) in [
         (
             "huge-expanded",
