@@ -26,6 +26,8 @@ pub struct Checkpoint {
     pub(crate) extras: Arc<[Extras]>,
     /// The path that was removed from all names.
     pub(crate) root: String,
+    /// Tensors of the files that are not below it.
+    pub(crate) outside_root: usize,
     /// Whether it holds shares of tensors, which are loaded without the rest.
     pub(crate) row_major: bool,
     pub(crate) choice: Choice,
@@ -202,9 +204,39 @@ impl Checkpoint {
     #[must_use]
     pub fn automatic_root(&self) -> String {
         match &self.extras[..] {
-            [extras] if !extras.automatic_root.is_empty() => extras.automatic_root.clone(),
-            _ => torch::wrapper_prefix(self.catalog.entries().iter().map(Entry::name)),
+            [extras] if !extras.automatic_root.0.is_empty() => extras.automatic_root.0.clone(),
+            _ => {
+                let entries = self.catalog.entries().iter();
+                torch::model_wrappers(entries.map(|entry| (entry.name(), entry)))
+            }
         }
+    }
+
+    /// Paths beside [`automatic_root`](Self::automatic_root) and
+    /// [`current_root`](Self::current_root) that could be a model's too, each with its number of
+    /// tensors: moving averages of the weights (EMA), a second network.
+    ///
+    /// Rule: where one of several models of a file is chosen, the others are named.
+    pub fn other_models(&self) -> impl Iterator<Item = (&str, usize)> {
+        let extras = match &self.extras[..] {
+            [extras] => Some(extras),
+            _ => None,
+        };
+        let models = extras.into_iter().flat_map(|extras| {
+            // Another than the likely one may have been chosen.
+            let likely = (!self.root.is_empty()).then_some(&extras.automatic_root);
+            likely.into_iter().chain(&extras.other_models)
+        });
+        let is_within = |path: &str, other: &str| {
+            let rest = path.strip_prefix(other);
+            other.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        models
+            .map(|(path, tensors)| (path.as_str(), *tensors))
+            .filter(move |(path, _)| {
+                self.root.is_empty()
+                    || !(is_within(path, &self.root) || is_within(&self.root, path))
+            })
     }
 
     /// The path that [`root`](Self::root) removed from all names.
@@ -241,11 +273,32 @@ impl Checkpoint {
                 .with_path(self.choice.chosen.clone())
                 .with_remedy("name one of these, or none"));
         }
+        rooted.outside_root += self.catalog.len() - rooted.catalog.len();
         rooted.root = match self.root.is_empty() {
             true => path.to_owned(),
             false => format!("{}.{path}", self.root),
         };
         Ok(rooted)
+    }
+
+    /// The same checkpoint with only the tensors that are likely the model's, by its own names:
+    /// those below [`automatic_root`](Self::automatic_root), without what `torch.compile` and
+    /// sharded training put into the names of single layers.
+    ///
+    /// Rule: wrappers are taken off in any nesting and in every format, as far as names stay
+    /// unique.
+    ///
+    /// # Errors
+    /// As [`root`](Self::root).
+    pub fn model(&self) -> Result<Self> {
+        let rooted = self.root(&self.automatic_root())?;
+        let own_name = |entry: &Entry| torch::without_wrappers(entry.name()).into_owned();
+        let mut entries = rooted.catalog.entries().iter();
+        if entries.all(|entry| own_name(entry) == entry.name()) {
+            return Ok(rooted);
+        }
+        let renamed = rooted.renamed(|entry| Some(own_name(entry)));
+        Ok(renamed.unwrap_or(rooted))
     }
 
     /// The same checkpoint with the names that `rename` gives, without the tensors for which it

@@ -26,8 +26,10 @@ pub(crate) struct Extras {
     pub(crate) state: Option<torch::State>,
     /// Paths that hold tensors, with their number.
     pub(crate) roots: Vec<(String, usize)>,
-    /// The path below which names are likely those of the model.
-    pub(crate) automatic_root: String,
+    /// The path below which the names are likely the model's own, with the number of its tensors.
+    pub(crate) automatic_root: (String, usize),
+    /// Paths beside that one which could be a model's too, each with its number of tensors.
+    pub(crate) other_models: Vec<(String, usize)>,
     /// Bytes and names of the file that are left out.
     pub(crate) notes: Vec<Note>,
 }
@@ -84,12 +86,10 @@ fn parse_unnamed(
         torch::Format::Pickle => "pickle",
         _ => "torch",
     };
-    let roots = file
-        .roots()
-        .iter()
-        .map(|root| (root.prefix().to_owned(), root.tensors()));
-    let roots = roots.collect();
-    let automatic_root = file.automatic_root().prefix().to_owned();
+    let counted = |root: &torch::Root| (root.prefix().to_owned(), root.tensors());
+    let roots = file.roots().iter().map(counted).collect();
+    let automatic_root = counted(file.automatic_root());
+    let other_models = file.other_models().iter().map(counted).collect();
     let mut notes = Vec::new();
     if !file.unclaimed().is_empty() {
         let unclaimed = file.unclaimed().iter().map(ToString::to_string);
@@ -110,6 +110,7 @@ fn parse_unnamed(
             state: Some(state),
             roots,
             automatic_root,
+            other_models,
             notes,
         }),
     })

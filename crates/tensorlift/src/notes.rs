@@ -37,6 +37,15 @@ pub enum Note {
     Copies(Vec<(String, PathBuf)>),
     /// Tensors are not loaded: they have no bytes, as those of PyTorch's meta device.
     WithoutBytes(Vec<String>),
+    /// Tensors are not loaded: they are not below the chosen path.
+    OutsideRoot {
+        /// The path.
+        root: String,
+        /// How many there are.
+        tensors: usize,
+    },
+    /// Some of these could be a model's too; each of their paths with its number of tensors.
+    OtherModels(Vec<(String, usize)>),
     /// A PyTorch file has bytes that no part of the format claims, which `torch.load` ignores too.
     Unclaimed {
         /// The file.
@@ -75,6 +84,15 @@ impl Checkpoint {
         if !absent.is_empty() {
             notes.push(Note::WithoutBytes(absent));
         }
+        if self.outside_root > 0 {
+            let (root, tensors) = (self.root.clone(), self.outside_root);
+            notes.push(Note::OutsideRoot { root, tensors });
+            let models = self.other_models();
+            let models: Vec<_> = models.map(|(path, n)| (path.to_owned(), n)).collect();
+            if !models.is_empty() {
+                notes.push(Note::OtherModels(models));
+            }
+        }
         let of_files = self.extras.iter().flat_map(|extras| &extras.notes);
         notes.extend(of_files.cloned());
         notes
@@ -100,6 +118,14 @@ impl Checkpoint {
                 }),
                 Note::WithoutBytes(names) => names.into_iter().fold(resolution, |all, name| {
                     all.pass_over(format!("tensor {name:?}"), "it has no bytes (meta)")
+                }),
+                Note::OutsideRoot { root, tensors } => {
+                    let what = outside(&root, tensors);
+                    resolution.pass_over(what, "leave --root out to load them")
+                }
+                Note::OtherModels(models) => models.into_iter().fold(resolution, |all, model| {
+                    let (what, remedy) = other_model(&model);
+                    all.pass_over(what, remedy)
                 }),
                 Note::Unclaimed { file, bytes } => {
                     bytes.into_iter().fold(resolution, |all, bytes| {
@@ -144,6 +170,19 @@ impl fmt::Display for Note {
                     "not loaded, since the file has no bytes (meta) for {names}"
                 )
             }
+            Note::OutsideRoot { root, tensors } => {
+                let what = outside(root, *tensors);
+                write!(f, "not loaded: {what} (leave --root out to load them)")
+            }
+            Note::OtherModels(models) => {
+                write!(f, "not loaded: ")?;
+                for (position, model) in models.iter().enumerate() {
+                    let separator = if position == 0 { "" } else { ", " };
+                    let (what, remedy) = other_model(model);
+                    write!(f, "{separator}{what} ({remedy})")?;
+                }
+                Ok(())
+            }
             Note::Unclaimed { file, bytes } => {
                 let (file, bytes) = (name(file).display(), bytes.join("; "));
                 write!(
@@ -160,6 +199,18 @@ impl fmt::Display for Note {
             }
         }
     }
+}
+
+fn outside(root: &str, tensors: usize) -> String {
+    let s = if tensors == 1 { "" } else { "s" };
+    format!("{tensors} tensor{s} outside of {root:?}")
+}
+
+/// The tensors below a path, and how to load them.
+fn other_model((path, tensors): &(String, usize)) -> (String, String) {
+    let s = if *tensors == 1 { "" } else { "s" };
+    let remedy = format!("load them with --root {path}");
+    (format!("{tensors} tensor{s} below {path:?}"), remedy)
 }
 
 fn write_held(f: &mut fmt::Formatter<'_>, tensors: &[(String, PathBuf)]) -> fmt::Result {

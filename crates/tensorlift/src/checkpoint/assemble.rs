@@ -134,6 +134,7 @@ impl Checkpoint {
             shards,
             extras: Arc::new([]),
             root: String::new(),
+            outside_root: 0,
             row_major: false,
             choice,
             companions: Companions::default(),

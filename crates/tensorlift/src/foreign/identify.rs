@@ -47,9 +47,10 @@ pub(crate) fn identify(prefix: &[u8], storage: &dyn Storage) -> Foreign {
             false => Foreign::ZerosFirst(first),
         };
     }
-    match torch::ends_like_zip(storage) {
-        true => Foreign::ZipWithoutBeginning,
-        false => Foreign::Unknown,
+    match torch::bytes_before_zip(storage) {
+        Some(bytes) => Foreign::ZipBehind(bytes),
+        None if torch::ends_like_zip(storage) => Foreign::ZipWithoutBeginning,
+        None => Foreign::Unknown,
     }
 }
 

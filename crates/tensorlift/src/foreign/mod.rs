@@ -29,6 +29,8 @@ pub(crate) enum Foreign {
     ZerosLast(u64),
     /// The end of a zip archive without its beginning.
     ZipWithoutBeginning,
+    /// So many other bytes, and a zip archive behind them.
+    ZipBehind(u64),
     Gguf,
     /// llama.cpp's formats before GGUF.
     Ggml,
@@ -118,6 +120,10 @@ impl Foreign {
                 Malformed,
                 "the download or copy failed: fetch the file again",
             ),
+            Foreign::ZipBehind(_) => (
+                Malformed,
+                "cut off what stands before the archive: `tail -c +OFFSET+1 FILE`",
+            ),
             Foreign::LfsPointer => (Malformed, "fetch the real file with `git lfs pull`"),
             Foreign::Gguf | Foreign::Ggml => (
                 Unsupported,
@@ -166,7 +172,15 @@ impl fmt::Display for Foreign {
             Foreign::ZerosLast(zeros) => {
                 return write!(f, "a file whose last {zeros} bytes are zero");
             }
-            Foreign::ZipWithoutBeginning => "a zip archive whose beginning is missing",
+            Foreign::ZipWithoutBeginning => {
+                "a zip archive whose beginning is missing or overwritten"
+            }
+            Foreign::ZipBehind(bytes) => {
+                return write!(
+                    f,
+                    "a zip archive that begins at byte {bytes}, behind other bytes"
+                );
+            }
             Foreign::Gguf => "a GGUF model",
             Foreign::Ggml => "a GGML model",
             Foreign::Html => "an HTML page",
