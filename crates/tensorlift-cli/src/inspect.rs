@@ -71,10 +71,14 @@ impl Inspect {
             file: files[entry.extent().shard.index()].clone(),
             sha256: hashes.get(entry.name()).map(AsRef::as_ref),
         });
+        let hint = root_hint(&checkpoint);
         if self.json {
             for line in lines {
                 serde_json::to_writer(&mut *out, &line)?;
                 writeln!(out)?;
+            }
+            if let Some(hint) = hint {
+                eprintln!("note: {hint}");
             }
             return Ok(());
         }
@@ -83,7 +87,7 @@ impl Inspect {
         if checkpoint.require_tensors().is_err() {
             writeln!(out, "\nno tensors: --state shows what the file holds")?;
         }
-        if let Some(hint) = root_hint(&checkpoint) {
+        if let Some(hint) = hint {
             writeln!(out, "\n{hint}")?;
         }
         Ok(())

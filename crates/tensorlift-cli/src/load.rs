@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::plan::write_plan;
 use crate::progress::Bar;
 use crate::settings::SettingArgs;
+use crate::target::root_hint;
 use crate::trust::TrustArgs;
 
 #[derive(Args)]
@@ -43,6 +44,9 @@ impl Load {
         let settings = self.settings.settings()?;
         let device = DeviceArg::of(&settings).name(settings.gds())?;
         let checkpoint = self.target.open_by(&settings)?;
+        if let Some(hint) = root_hint(&checkpoint) {
+            eprintln!("note: {hint}");
+        }
         let loader = checkpoint.loader().settings(&settings);
         let mut loader = loader.place(device.placement());
         if self.explain {

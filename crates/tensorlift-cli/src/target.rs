@@ -1,5 +1,6 @@
 //! Which checkpoint a command is about.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -187,7 +188,7 @@ fn rooted(checkpoint: Checkpoint, root: Option<&str>) -> tensorlift::Result<Chec
                 "" => eprintln!("root: the file's own"),
                 root => eprintln!("root: {}", crate::table::printable(root)),
             }
-            checkpoint.root(&root)
+            checkpoint.model()
         }
         Some(root) => checkpoint.root(root),
     }
@@ -199,12 +200,24 @@ fn write_notes(checkpoint: &Checkpoint) {
     }
 }
 
-/// Prints where the model's own names likely begin, unless that was requested.
+/// The hint where the model's own names likely begin, unless that was requested, and where those
+/// of other models do.
 pub(crate) fn root_hint(checkpoint: &Checkpoint) -> Option<String> {
     let root = checkpoint.automatic_root();
     let is_asked_for = !checkpoint.current_root().is_empty();
-    (!is_asked_for && !root.is_empty())
-        .then(|| format!("the model's own names are likely those below {root} (--root {root})"))
+    if is_asked_for || root.is_empty() {
+        return None;
+    }
+    let mut hint = format!("the model's own names are likely those below {root} (--root {root})");
+    for (path, tensors) in checkpoint.other_models() {
+        let s = if tensors == 1 { "" } else { "s" };
+        // Writing to a text cannot fail.
+        let _ = write!(
+            hint,
+            "; {tensors} tensor{s} that could be another model's are below {path} (--root {path})"
+        );
+    }
+    Some(crate::table::printable(&hint))
 }
 
 #[cfg(test)]

@@ -129,13 +129,38 @@ impl Convert {
 
 /// A refusal of the disk.
 fn on_disk(error: io::Error, path: &Path) -> Error {
-    let remedy = match error.kind() {
-        io::ErrorKind::StorageFull => "make room on the disk, or choose another",
-        _ => "check the disk and the permissions",
-    };
+    let remedy = remedy(error.kind());
     Error::new(ErrorKind::Storage, error)
         .with_path(path)
         .with_remedy(remedy)
+}
+
+/// An error of a format's writer: a refusal of the disk, if that is its cause.
+fn on_writing<E>(path: &Path) -> impl Fn(E) -> Error
+where
+    E: std::error::Error + Send + Sync + Into<Error> + 'static,
+{
+    move |error| {
+        let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let refusal = causes.find_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
+        let error = match refusal {
+            Some(kind) => Error::new(ErrorKind::Storage, error).with_remedy(remedy(kind)),
+            None => error.into(),
+        };
+        error.with_path(path)
+    }
+}
+
+fn remedy(refusal: io::ErrorKind) -> &'static str {
+    match refusal {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on the disk, or choose another"
+        }
+        io::ErrorKind::FileTooLarge => {
+            "allow larger files (ulimit -f), choose another disk, or use --shard-size"
+        }
+        _ => "check the disk and the permissions",
+    }
 }
 
 impl Written<'_> {

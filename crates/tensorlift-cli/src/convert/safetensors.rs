@@ -9,8 +9,8 @@ use tensorlift::{Checkpoint, Entry, Error, ErrorKind, Result};
 use tensorlift_format_safetensors::{FormatDtype, View, to_format, write_file};
 
 use super::contents::{Contents, Item};
-use super::on_disk;
 use super::shards::Shard;
+use super::{on_disk, on_writing};
 use crate::batches::{for_each_tensor, row_major};
 
 /// Writes one file: the header by the format's own crate, which also makes the file as long as it
@@ -36,8 +36,7 @@ pub(super) fn write(
         let dtype = to_format(item.dtype)?;
         Some((item.name(), Described { item, dtype }))
     });
-    write_file(path, tensors, Some(metadata))
-        .map_err(|error| Error::from(error).with_path(path))?;
+    write_file(path, tensors, Some(metadata)).map_err(on_writing(path))?;
 
     let fail = |error: io::Error| on_disk(error, path);
     let mut file = OpenOptions::new()

@@ -2,12 +2,12 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
-use tensorlift::{Checkpoint, Entry, Error, Result};
+use tensorlift::{Checkpoint, Entry, Result};
 use tensorlift_format_torchzip::write::{StateDict, StorageId};
 
 use super::contents::Item;
-use super::on_disk;
 use super::shards::Shard;
+use super::{on_disk, on_writing};
 use crate::batches::{for_each_tensor, row_major};
 
 /// What is gathered before it goes to the file, in bytes; larger pieces go there at once.
@@ -18,13 +18,15 @@ pub(super) fn write(checkpoint: &Checkpoint, shard: &Shard<'_>, path: &Path) -> 
     let fail = |error: io::Error| on_disk(error, path);
     let state_dict = describe(checkpoint, shard)?;
     let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path).map_err(fail)?);
-    let mut archive = state_dict.begin(file).map_err(named(path))?;
+    let mut archive = state_dict.begin(file).map_err(on_writing(path))?;
     let entries: Vec<&Entry> = shard.items.iter().map(|item| item.entry).collect();
     for_each_tensor(checkpoint, &entries, |_, tensor| {
-        archive.begin_storage().map_err(named(path))?;
-        row_major(tensor, |piece| archive.write(piece).map_err(named(path)))
+        archive.begin_storage().map_err(on_writing(path))?;
+        row_major(tensor, |piece| {
+            archive.write(piece).map_err(on_writing(path))
+        })
     })?;
-    let file = archive.finish().map_err(named(path))?;
+    let file = archive.finish().map_err(on_writing(path))?;
     file.into_inner()
         .map_err(|error| fail(error.into_error()))?;
     Ok(())
@@ -47,8 +49,4 @@ fn describe(checkpoint: &Checkpoint, shard: &Shard<'_>) -> Result<StateDict> {
         state_dict.tensor(entry.name(), item.dtype, &item.shape, storage, grad)?;
     }
     Ok(state_dict)
-}
-
-fn named<E: Into<Error>>(path: &Path) -> impl Fn(E) -> Error {
-    move |error| error.into().with_path(path)
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use tensorlift_fixture_kit::torch::ZipOptions;
 use tensorlift_fixture_kit::zip::ArchiveWriter;
 use tensorlift_fixture_kit::{CheckpointSpec, Format};
 use tensorlift_tensor_meta::Dtype;
@@ -32,6 +33,15 @@ fn archive(name: &str) -> Vec<u8> {
     let mut archive = ArchiveWriter::new(Vec::new(), 64);
     archive.entry(name, b"pt2").unwrap();
     archive.finish().unwrap()
+}
+
+/// A PyTorch file of dicts: each part of a name but the last is the key of one.
+fn nested(names: &[&str]) -> Vec<u8> {
+    let nested = ZipOptions {
+        nested: true,
+        ..ZipOptions::default()
+    };
+    file(Format::TorchZip(nested), names)
 }
 
 /// An index that puts these tensors into these shards.
@@ -118,6 +128,105 @@ fn what_an_index_leaves_out_is_named() {
 }
 
 #[test]
+fn folders_with_weights_are_named_however_deep() {
+    let mut files = vec![
+        ("model.safetensors", safetensors(&["a"])),
+        ("runs/one/last/model.safetensors", safetensors(&["b"])),
+        ("old/955717e8.th", torch(&["c"])),
+        ("onnx/model.onnx", b"\x08\x07\x12\x07pytorch".to_vec()),
+        ("late/zz.safetensors", safetensors(&["d"])),
+    ];
+    let many: Vec<String> = (0..300)
+        .map(|number| format!("late/{number}.json"))
+        .collect();
+    files.extend(many.iter().map(|name| (name.as_str(), b"{}".to_vec())));
+    let empty: Vec<String> = (0..70).map(|number| format!("a{number}/x.txt")).collect();
+    files.extend(empty.iter().map(|name| (name.as_str(), Vec::new())));
+    let there = folder(&files);
+    let (names, said) = inspect(there.path(), &[]);
+    assert_eq!(names, ["a"]);
+    for (below, tensors) in [("runs/one/last", "b"), ("old", "c"), ("late", "d")] {
+        let path = there.path().join(below);
+        assert!(said.contains(path.to_str().unwrap()), "{below}: {said}");
+        // The remedy works.
+        assert_eq!(inspect(&path, &[]).0, [tensors]);
+    }
+    assert!(said.contains("model.onnx (format not supported)"), "{said}");
+    let report = load(there.path(), &[]);
+    assert_eq!(report["choice"]["passed_over"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn parts_of_each_named_file_are_named() {
+    let there = folder(&[
+        ("x-1.safetensors", safetensors(&["a"])),
+        ("x-2.safetensors", safetensors(&["b"])),
+        ("y-1.safetensors", safetensors(&["c"])),
+        ("y-2.safetensors", safetensors(&["d"])),
+    ]);
+    let files = ["--files", "x-1.safetensors", "y-1.safetensors"];
+    let (names, said) = inspect(there.path(), &files);
+    assert_eq!(names, ["a", "c"]);
+    assert!(said.contains("x-2") && said.contains("y-2"), "{said}");
+}
+
+#[test]
+fn tensors_outside_of_the_root_and_other_models_are_named() {
+    let names = [
+        "state_dict.w",
+        "state_dict.b",
+        "state_dict_ema.w",
+        "optimizer.m",
+    ];
+    let there = folder(&[("a.pt", nested(&names))]);
+    let path = there.path().join("a.pt");
+    // Without a root, all is loaded, and the paths of both models are said.
+    let (found, said) = inspect(&path, &[]);
+    assert_eq!(found, names);
+    assert!(said.contains("--root state_dict)"), "{said}");
+    assert!(said.contains("--root state_dict_ema)"), "{said}");
+    let run = tensorlift(&["load", "--json", path.to_str().unwrap()]);
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert!(said.contains("--root state_dict_ema)"), "{said}");
+    for (root, tensors, other, outside) in [
+        ("auto", &["w", "b"][..], "state_dict_ema", 2),
+        ("state_dict_ema", &["w"], "state_dict", 3),
+    ] {
+        let root = ["--root", root];
+        let (found, said) = inspect(&path, &root);
+        assert_eq!(found, tensors);
+        assert!(said.contains(&format!("--root {other})")), "{said}");
+        assert!(
+            said.contains(&format!("{outside} tensors outside")),
+            "{said}"
+        );
+        let passed_over = load(&path, &root)["choice"]["passed_over"].to_string();
+        assert!(passed_over.contains(other), "{passed_over}");
+        // The remedy works.
+        assert!(!inspect(&path, &["--root", other]).0.is_empty());
+    }
+}
+
+#[test]
+fn wrappers_are_taken_off_in_any_nesting_and_format() {
+    for names in [
+        &["module._orig_mod.a.w", "module._orig_mod.b.w"][..],
+        &["a._orig_mod.w", "b._checkpoint_wrapped_module.w"],
+        &[
+            "_fsdp_wrapped_module.a._fsdp_wrapped_module.w",
+            "_fsdp_wrapped_module.b.w",
+        ],
+    ] {
+        for (end, bytes) in [("safetensors", safetensors(names)), ("pt", torch(names))] {
+            let name = format!("a.{end}");
+            let there = folder(&[(&name, bytes)]);
+            let (found, _) = inspect(&there.path().join(&name), &["--root", "auto"]);
+            assert_eq!(found, ["a.w", "b.w"], "{names:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_taken_along_is_named() {
     let there = folder(&[
         (ONE, safetensors(&["a", "b", "extra"])),
@@ -164,6 +273,13 @@ fn names_are_taken_as_they_are() {
             2,
         ),
         (&["model_1_of_2.safetensors", "model.2-of-2.safetensors"], 2),
+        (
+            &[
+                "00001-of-00002-model.safetensors",
+                "2-of-2.model.safetensors",
+            ],
+            2,
+        ),
         (&["model-00000-of-00001.safetensors"], 1),
     ] {
         let files: Vec<_> = files
@@ -179,6 +295,8 @@ fn names_are_taken_as_they_are() {
         "a.t7",
         "a.ot",
         "a.pkl",
+        "a.model",
+        "a.ckpt.0",
         "weights",
     ] {
         for bytes in [torch(&["a"]), legacy(), safetensors(&["a"])] {
@@ -232,6 +350,19 @@ fn causes_follow_from_what_was_seen() {
             "f.pt",
             good[100..].to_vec(),
             "whose beginning is missing",
+            "fetch",
+        ),
+        (
+            "l.pt",
+            [b"#!/bin/sh\n".to_vec(), good.clone()].concat(),
+            "begins at byte 10, behind other bytes",
+            "tail -c",
+        ),
+        ("m.pt", cut(good.clone(), 10), "was cut short at", "fetch"),
+        (
+            "n.safetensors",
+            [zeros(8), safetensors(&["a"])[8..].to_vec()].concat(),
+            "bytes 0..8 of the file are zero",
             "fetch",
         ),
         (
@@ -300,6 +431,26 @@ fn folders_of_other_makers_are_called_by_their_names() {
         error["remedy"].as_str().unwrap().contains("dcp_to_torch"),
         "{error}"
     );
+    let below = folder(&[("step_10/__0_0.distcp", torch(&["a"]))]);
+    let error = refused(&["load", "--json", below.path().to_str().unwrap()]);
+    assert!(error["remedy"].as_str().unwrap().contains("dcp_to_torch"));
+    let export = folder(&[("a.pt2", archive("model/archive_format"))]);
+    let error = refused(&["load", "--json", export.path().to_str().unwrap()]);
+    assert!(
+        error["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("torch.export.load")
+    );
+    let begun = folder(&[(
+        "model.safetensors.incomplete",
+        safetensors(&["a"])[..50].to_vec(),
+    )]);
+    let error = refused(&["load", "--json", begun.path().to_str().unwrap()]);
+    assert!(
+        error["remedy"].as_str().unwrap().contains("cut short"),
+        "{error}"
+    );
     let there = folder(&[("a.gguf", b"GGUF".to_vec())]);
     let error = refused(&["load", "--json", there.path().to_str().unwrap()]);
     assert_eq!(error["kind"], "unsupported");
@@ -317,6 +468,63 @@ fn folders_of_other_makers_are_called_by_their_names() {
         message.contains("only files without a variant"),
         "{message}"
     );
+}
+
+#[test]
+fn weights_in_a_folder_of_a_snapshot_are_no_missing_download() {
+    let commit = "1".repeat(40);
+    let snapshot = format!("hub/models--org--model/snapshots/{commit}/a/b/model.safetensors");
+    let home = folder(&[
+        (&snapshot, safetensors(&["a"])),
+        ("hub/models--org--model/refs/main", commit.into_bytes()),
+    ]);
+    let mut command = super::program();
+    let run = command.args(["inspect", "--json", "org/model"]);
+    let run = run.env("HF_HOME", home.path()).output().unwrap();
+    let said: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let message = said["error"]["message"].as_str().unwrap();
+    assert!(message.contains("a/b"), "{message}");
+    assert!(!message.contains("incomplete"), "{message}");
+}
+
+#[test]
+fn an_archive_is_whole_or_refused() {
+    let (one, two) = (torch(&["a"]), torch(&["b"]));
+    let legacy = file(Format::torch_legacy(), &["a"]);
+    let mut magic = legacy.clone();
+    magic[8] ^= 1;
+    let behind = |bytes: &[u8]| [&one[..], bytes].concat();
+    for (bytes, is_read) in [
+        (behind(b""), true),
+        (behind(&[0; 100]), true),
+        (behind(b"\n"), true),
+        (behind(&two), false),
+        (behind(&two[two.len() - 98..]), false),
+        ([&legacy[..], b"\n"].concat(), true),
+        ([&legacy[..], &legacy].concat(), false),
+        ([&legacy[..], &two].concat(), false),
+        (magic, false),
+    ] {
+        let there = folder(&[("a.pt", bytes)]);
+        let path = there.path().join("a.pt");
+        let target = path.to_str().unwrap();
+        match is_read {
+            true => assert_eq!(inspect(&path, &[]).0, ["a"]),
+            false => {
+                let error = refused(&["inspect", "--json", target]);
+                assert_eq!(error["kind"], "malformed", "{error}");
+            }
+        }
+    }
+    // Bytes that nothing claims are named, and refused where that is asked for.
+    let there = folder(&[("a.pt", behind(b"\n"))]);
+    let target = there.path().join("a.pt");
+    let said = inspect(&target, &[]).1;
+    assert!(
+        said.contains("1 byte at byte") && said.contains("--strict"),
+        "{said}"
+    );
+    refused(&["inspect", "--json", "--strict", target.to_str().unwrap()]);
 }
 
 #[test]

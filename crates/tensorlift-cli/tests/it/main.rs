@@ -6,6 +6,9 @@ mod cuda;
 mod device_map;
 mod diff;
 mod field;
+mod kit;
+#[cfg(target_os = "linux")]
+mod limits;
 mod log;
 mod options;
 mod trust;
