@@ -236,10 +236,7 @@ impl Checkpoint {
         let opened = Watch::new(None).run(py, move || {
             let checkpoint = open()?;
             match root {
-                Some(root) if root == "auto" => {
-                    let root = checkpoint.automatic_root();
-                    checkpoint.root(&root)
-                }
+                Some(root) if root == "auto" => checkpoint.model(),
                 Some(root) => checkpoint.root(&root),
                 None => Ok(checkpoint),
             }
