@@ -3,7 +3,7 @@
 //! Rule: a folder with weights is named however deep it is, as far as a bounded search finds it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::found::SNIFFED;
 use crate::ResolveOptions;
@@ -67,7 +67,7 @@ struct Held {
 }
 
 impl Left {
-    fn look_into(&mut self, folder: &PathBuf) -> Held {
+    fn look_into(&mut self, folder: &Path) -> Held {
         let mut held = Held::default();
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         for entry in entries {
@@ -80,9 +80,14 @@ impl Left {
             if name.starts_with('.') {
                 continue;
             }
-            if path.is_dir() {
-                held.folders.push(path);
-                continue;
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => {
+                    held.folders.push(path);
+                    continue;
+                }
+                Ok(metadata) if metadata.is_file() => {}
+                // Opening a pipe would wait; a link to nothing holds nothing.
+                _ => continue,
             }
             let sniffed = match file_name::read(&name, None) {
                 FileName::Weights(_) => Sniffed::Torch,
@@ -108,7 +113,7 @@ impl Left {
         held
     }
 
-    fn sniff(&mut self, path: &std::path::Path) -> Sniffed {
+    fn sniff(&mut self, path: &Path) -> Sniffed {
         let Some((sniff, sniffs)) = self.sniff.zip(self.sniffs.checked_sub(1)) else {
             return Sniffed::Other;
         };

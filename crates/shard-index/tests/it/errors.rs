@@ -51,6 +51,9 @@ fn a_pipe_is_never_opened() {
     let socket = there.path().join("x.safetensors");
     let _listener = UnixListener::bind(&socket).unwrap();
     assert!(matches!(open(&socket), Err(Error::NotAFile { .. })));
+    let below = there.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let _below = UnixListener::bind(below.join("y.safetensors")).unwrap();
     assert!(open(there.path()).unwrap().choice.passed_over.is_empty());
 }
 
