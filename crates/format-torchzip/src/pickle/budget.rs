@@ -48,7 +48,6 @@ impl DescriptionBudget {
 
     /// Makes room for `more` items in a growing vector. Until they have moved, its items are in
     /// two places, and both count.
-    #[inline]
     pub(crate) fn reserve<T>(&mut self, vec: &mut Vec<T>, more: usize) -> Result<(), OutOfBudget> {
         match vec.capacity() - vec.len() < more {
             true => self.grow(vec, more),
@@ -56,8 +55,6 @@ impl DescriptionBudget {
         }
     }
 
-    #[cold]
-    #[inline(never)]
     fn grow<T>(&mut self, vec: &mut Vec<T>, more: usize) -> Result<(), OutOfBudget> {
         let bytes = |items: usize| (items as u64).saturating_mul(size_of::<T>() as u64);
         let (len, before) = (vec.len(), vec.capacity());

@@ -6,7 +6,6 @@ use super::{Machine, Step, limit};
 
 /// # Reading arguments
 impl<'a> Machine<'a> {
-    #[inline]
     pub(super) fn byte(&mut self) -> Step<u8> {
         let byte = *self
             .pickle
@@ -16,7 +15,6 @@ impl<'a> Machine<'a> {
         Ok(byte)
     }
 
-    #[inline]
     pub(super) fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
         let (array, _) = self.pickle[self.position..]
             .split_first_chunk::<N>()
@@ -25,13 +23,11 @@ impl<'a> Machine<'a> {
         Ok(*array)
     }
 
-    #[inline]
     pub(super) fn u32(&mut self) -> Step<u32> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
     /// The next `len` bytes of a text or byte string.
-    #[inline]
     pub(super) fn take(&mut self, len: u64) -> Step<&'a [u8]> {
         let ceiling = self.ceilings.string_bytes;
         let len = usize::try_from(len)

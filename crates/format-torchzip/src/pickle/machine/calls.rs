@@ -9,7 +9,6 @@ use super::{Machine, Step, target};
 
 /// # Calls
 impl Machine<'_> {
-    #[inline]
     pub(super) fn call_opcode(&mut self, opcode: u8) -> Step<()> {
         match opcode {
             op::REDUCE => {

@@ -7,7 +7,6 @@ use super::{Machine, Step, target};
 
 /// # Containers
 impl Machine<'_> {
-    #[inline]
     pub(super) fn container_opcode(&mut self, opcode: u8) -> Step<()> {
         match opcode {
             op::EMPTY_TUPLE => self.push(Id::EMPTY_TUPLE),

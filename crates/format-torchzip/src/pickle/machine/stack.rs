@@ -11,7 +11,6 @@ const MEMO_GAP: usize = 1024;
 /// # Stack and memo
 impl Machine<'_> {
     /// Opcodes of the stack and the memo, and the marks of a protocol.
-    #[inline]
     pub(super) fn stack_opcode(&mut self, opcode: u8) -> Step<()> {
         match opcode {
             op::BINPUT => {
@@ -70,7 +69,6 @@ impl Machine<'_> {
         }
     }
 
-    #[inline]
     pub(super) fn push(&mut self, id: Id) -> Step<()> {
         self.arena.budget_mut().reserve(&mut self.stack, 1)?;
         self.stack.push(id);
@@ -78,14 +76,12 @@ impl Machine<'_> {
     }
 
     /// Puts one object in the place of all from `start` on.
-    #[inline]
     pub(super) fn replace_from(&mut self, start: usize, id: Id) -> Step<()> {
         self.stack.truncate(start);
         self.push(id)
     }
 
     /// Where the `count` topmost objects begin; they must lie above the last mark.
-    #[inline]
     pub(super) fn top(&self, count: usize, opcode: u8) -> Step<usize> {
         let floor = self.marks.last().map_or(0, |&mark| mark as usize);
         self.stack
@@ -96,7 +92,6 @@ impl Machine<'_> {
     }
 
     /// The `N` topmost objects and where they begin.
-    #[inline]
     pub(super) fn topmost<const N: usize>(&self, opcode: u8) -> Step<(usize, [Id; N])> {
         let start = self.top(N, opcode)?;
         let ids = self.stack[start..].first_chunk::<N>();
@@ -105,7 +100,6 @@ impl Machine<'_> {
     }
 
     /// Takes the last mark and returns the first position above it.
-    #[inline]
     pub(super) fn mark(&mut self, opcode: u8) -> Step<usize> {
         self.marks
             .pop()

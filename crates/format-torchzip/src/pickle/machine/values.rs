@@ -8,7 +8,6 @@ use super::{Machine, Step, limit, literal};
 
 /// # Values
 impl<'a> Machine<'a> {
-    #[inline]
     pub(super) fn value_opcode(&mut self, opcode: u8) -> Step<()> {
         match opcode {
             op::NONE => self.push(Id::NONE),
@@ -104,7 +103,6 @@ impl<'a> Machine<'a> {
     }
 
     /// Pushes a new node.
-    #[inline]
     pub(super) fn push_new(&mut self, node: Node) -> Step<()> {
         let id = self.arena.push(node)?;
         self.push(id)
