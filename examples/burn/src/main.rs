@@ -5,7 +5,7 @@
 use std::error::Error;
 
 use burn_tensor::{AllocationProperty, DType, Device, Float, Shape, Tensor, TensorData};
-use tensorlift::{Checkpoint, Dtype, HostDevice};
+use tensorlift::{Checkpoint, Dtype};
 
 /// The bytes of a loaded tensor, which burn keeps as long as it uses them.
 struct Owner(tensorlift::Tensor);
@@ -44,9 +44,7 @@ fn data(tensor: &tensorlift::Tensor) -> Result<Option<TensorData>, Box<dyn Error
 fn main() -> Result<(), Box<dyn Error>> {
     let target = std::env::args_os().nth(1).ok_or("usage: PATH")?;
     let checkpoint = Checkpoint::open(target)?;
-    // burn wants more than the alignment of elements for its vector code.
-    let host = HostDevice::new().with_tensor_alignment(64);
-    let loaded = checkpoint.loader().place_on(host).load()?;
+    let loaded = checkpoint.loader().load()?;
     let device = Device::flex();
     for tensor in &loaded {
         let Some(data) = data(tensor)? else {
