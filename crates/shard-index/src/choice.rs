@@ -185,6 +185,22 @@ pub struct Companions {
 }
 
 impl Companions {
+    /// The files that are there.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let all = [
+            &self.config,
+            &self.generation_config,
+            &self.adapter_config,
+            &self.preprocessor_config,
+            &self.tokenizer,
+            &self.tokenizer_config,
+            &self.tokenizer_model,
+            &self.special_tokens_map,
+            &self.chat_template,
+        ];
+        all.into_iter().flatten().map(PathBuf::as_path)
+    }
+
     pub(crate) fn beside(folder: &Path) -> Self {
         let find = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
         Self {

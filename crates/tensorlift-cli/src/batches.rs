@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use tensorlift::{Checkpoint, Dtype, Entry, Loaded, Result, Tensor};
+use tensorlift::{Checkpoint, Dtype, Entry, Loaded, Loader, Result, Tensor};
 use tensorlift_tensor_meta::{Layout, Source, View};
 
 /// The most bytes of a batch of several tensors.
@@ -25,13 +25,15 @@ pub(crate) fn has_bytes(checkpoint: &Checkpoint, entry: &Entry) -> bool {
     !matches!(record.source, Source::Absent { .. })
 }
 
-/// Loads these entries of a checkpoint in their order, and passes each to `take` by position.
+/// Loads these entries of a checkpoint in their order, by loaders that `set_up` returns, and passes
+/// each to `take` by position.
 pub(crate) fn for_each_tensor(
     checkpoint: &Checkpoint,
     entries: &[&Entry],
+    set_up: impl for<'l> Fn(Loader<'l>) -> Loader<'l>,
     mut take: impl FnMut(usize, &Tensor) -> Result<()>,
 ) -> Result<()> {
-    for_each_batch(checkpoint, entries, |batch, loaded| {
+    for_each_batch(checkpoint, entries, set_up, |batch, loaded| {
         for position in batch {
             take(position, loaded.tensor(entries[position].name())?)?;
         }
@@ -39,11 +41,12 @@ pub(crate) fn for_each_tensor(
     })
 }
 
-/// Loads these entries of a checkpoint in their order, and passes each batch of neighbours to
-/// `take`, with their positions.
+/// Loads these entries of a checkpoint in their order, by loaders that `set_up` returns, and passes
+/// each batch of neighbours to `take`, with their positions.
 pub(crate) fn for_each_batch(
     checkpoint: &Checkpoint,
     entries: &[&Entry],
+    set_up: impl for<'l> Fn(Loader<'l>) -> Loader<'l>,
     mut take: impl FnMut(Range<usize>, &Loaded) -> Result<()>,
 ) -> Result<()> {
     for batch in split(checkpoint, entries) {
@@ -52,7 +55,7 @@ pub(crate) fn for_each_batch(
             .map(|entry| entry.name())
             .collect();
         let wanted = |entry: &Entry| names.contains(entry.name());
-        take(batch, &checkpoint.loader().select(wanted).load()?)?;
+        take(batch, &set_up(checkpoint.loader().select(wanted)).load()?)?;
     }
     Ok(())
 }
@@ -206,17 +209,22 @@ mod tests {
         let checkpoint = Checkpoint::from_bytes(spec.to_bytes()).unwrap();
         let entries: Vec<&Entry> = checkpoint.catalog().entries().iter().collect();
         let mut found = Vec::new();
-        for_each_tensor(&checkpoint, &entries, |position, tensor| {
-            assert_eq!(tensor.name(), entries[position].name());
-            let mut bytes = Vec::new();
-            row_major(tensor, |piece| {
-                assert!(tensor.is_contiguous() || piece.len() <= PIECE_BYTES);
-                bytes.extend_from_slice(piece);
+        for_each_tensor(
+            &checkpoint,
+            &entries,
+            |loader| loader,
+            |position, tensor| {
+                assert_eq!(tensor.name(), entries[position].name());
+                let mut bytes = Vec::new();
+                row_major(tensor, |piece| {
+                    assert!(tensor.is_contiguous() || piece.len() <= PIECE_BYTES);
+                    bytes.extend_from_slice(piece);
+                    Ok(())
+                })?;
+                found.push((tensor.name().to_owned(), bytes));
                 Ok(())
-            })?;
-            found.push((tensor.name().to_owned(), bytes));
-            Ok(())
-        })
+            },
+        )
         .unwrap();
         let expected = spec.expected().into_iter();
         let expected: Vec<_> = expected.map(|tensor| (tensor.name, tensor.bytes)).collect();

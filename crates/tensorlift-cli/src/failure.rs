@@ -57,6 +57,10 @@ impl Failure {
         match self {
             // As clap ends for options that it refuses.
             Failure::Usage(_) => ExitCode::from(2),
+            // As a program that Ctrl-C ends.
+            Failure::Checkpoint(error) if error.kind() == ErrorKind::Cancelled => {
+                ExitCode::from(130)
+            }
             _ => ExitCode::FAILURE,
         }
     }

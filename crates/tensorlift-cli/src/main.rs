@@ -8,6 +8,7 @@ mod diff;
 mod doctor;
 mod failure;
 mod inspect;
+mod interrupt;
 mod load;
 mod log;
 mod manifest;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use tensorlift::settings::Settings;
-use tensorlift::{Checkpoint, IndexUse, Limits, Policy};
+use tensorlift::{Checkpoint, Error, ErrorKind, IndexUse, Limits, Pattern, Policy};
 
 /// The checkpoint.
 #[derive(Args)]
@@ -31,6 +31,10 @@ pub(crate) struct Target {
     /// that is likely the model's
     #[arg(long, value_name = "PATH|auto")]
     root: Option<String>,
+    /// Take only tensors whose names match, and leave out all others: a name, a module, or a
+    /// pattern in which * stands for any characters; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    select: Vec<Pattern>,
     /// Reject PyTorch files with classes that are not plain data, or with bytes that no part of the
     /// format claims, instead of keeping the former as inert data and reporting the latter
     #[arg(long)]
@@ -159,7 +163,7 @@ impl Target {
             _ if !self.files.is_empty() => options.open_files(self.files()),
             path => options.open(path.as_deref().unwrap_or("".as_ref())),
         }?;
-        rooted(checkpoint, self.root.as_deref())
+        selected(rooted(checkpoint, self.root.as_deref())?, &self.select)
     }
 
     /// The files, within the folder where they are there.
@@ -192,6 +196,30 @@ fn rooted(checkpoint: Checkpoint, root: Option<&str>) -> tensorlift::Result<Chec
         }
         Some(root) => checkpoint.root(root),
     }
+}
+
+/// The checkpoint with those tensors alone whose names match one of the patterns; with all, if
+/// there is none.
+pub(crate) fn selected(
+    checkpoint: Checkpoint,
+    patterns: &[Pattern],
+) -> tensorlift::Result<Checkpoint> {
+    if patterns.is_empty() {
+        return Ok(checkpoint);
+    }
+    let matches = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
+    let selected = checkpoint.renamed(|entry| {
+        let name = entry.name();
+        matches(name).then(|| name.to_owned())
+    })?;
+    if selected.catalog().is_empty() {
+        let patterns: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+        let found = format!("no name matches {}", patterns.join(", "));
+        return Err(Error::new(ErrorKind::NotFound, found)
+            .with_path(checkpoint.choice().chosen.clone())
+            .with_remedy("`tensorlift inspect` lists the names"));
+    }
+    Ok(selected)
 }
 
 fn write_notes(checkpoint: &Checkpoint) {

@@ -78,14 +78,19 @@ impl FromStr for DeviceMemory {
     }
 }
 
-/// Parses a number of bytes: `1000`, `10GiB`, `5GB`, `1.5KiB`.
+/// Parses a number of bytes: `1000`, `10GiB`, `5GB`, `5G`, `1.5KiB`.
 ///
-/// KB, MB, GB and TB are powers of 1,000; KiB, MiB, GiB and TiB are powers of 1,024.
+/// K, M, G and T, with a B or without, are powers of 1,000; KiB, MiB, GiB and TiB are powers of
+/// 1,024.
 ///
 /// # Errors
 /// [`ErrorKind::Misuse`] for anything else, and for sizes beyond `u64`.
 pub fn parse_size(text: &str) -> Result<u64, Error> {
-    const UNITS: [(&str, u64); 10] = [
+    const UNITS: [(&str, u64); 14] = [
+        ("K", 1000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
         ("GiB", 1 << 30),

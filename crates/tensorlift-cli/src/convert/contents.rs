@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use tensorlift::{Catalog, Checkpoint, Dtype, Entry, Result};
+use tensorlift::{Catalog, Checkpoint, Dtype, DtypePolicy, Entry, Result};
 use tensorlift_format_safetensors as safetensors;
 use tensorlift_format_torchzip::write as torch;
 
@@ -47,7 +47,9 @@ impl<'a> Contents<'a> {
         checkpoint: &'a Checkpoint,
         format: Format,
         ties: &Ties<'_>,
+        dtype: &DtypePolicy,
     ) -> Result<Self> {
+        let casts = dtype.casts(checkpoint.catalog())?;
         let mut contents = Self {
             items: Vec::new(),
             bytes: 0,
@@ -60,13 +62,22 @@ impl<'a> Contents<'a> {
                 without_bytes.extend(names.iter().map(|entry| entry.name().to_owned()));
                 continue;
             }
-            let (dtype, shape) = quantized::as_integers(entry);
+            let (dtype, shape) = match quantized::as_integers(entry) {
+                (dtype, shape) if dtype == entry.dtype() => {
+                    (casts.of_entry(checkpoint.catalog(), entry), shape)
+                }
+                integers => integers,
+            };
             if !fits(format, entry.name(), dtype, &shape) {
                 let name = entry.name().to_owned();
                 unfit.push(Unfit { name, dtype, shape });
                 continue;
             }
-            let bytes = entry.byte_len();
+            let converted = entry.layout().contiguous_bytes(dtype);
+            let bytes = match dtype == entry.dtype() {
+                false => converted.ok_or(ConvertError::TooLarge)?,
+                true => entry.byte_len(),
+            };
             let sum = contents.bytes.checked_add(bytes);
             // Signed, as positions in files are.
             contents.bytes = sum

@@ -22,6 +22,10 @@ pub(super) enum ConvertError {
     },
     #[error("{format} files do not have this ending")]
     Ending { path: PathBuf, format: Format },
+    #[error("files of this ending are of a format that is not written")]
+    Foreign(PathBuf),
+    #[error("the ending is nearly {near:?}, and not quite")]
+    NearMiss { path: PathBuf, near: &'static str },
     #[error("a single file has no shards")]
     ShardsInFile(PathBuf),
     #[error("it is a file of the checkpoint that is converted")]
@@ -71,6 +75,14 @@ impl From<ConvertError> for Error {
                 ErrorKind::Misuse,
                 "name a folder, use an ending of that format, or change --to",
             ),
+            ConvertError::Foreign(_) => (
+                ErrorKind::Unsupported,
+                "end the name in .safetensors or .pt, or name a folder",
+            ),
+            ConvertError::NearMiss { .. } => (
+                ErrorKind::Misuse,
+                "spell the ending as the format does, or name a folder without it",
+            ),
             ConvertError::ShardsInFile(_) => (
                 ErrorKind::Misuse,
                 "name a folder, or leave out --shard-size",
@@ -96,6 +108,8 @@ impl From<ConvertError> for Error {
             ConvertError::Exists(path)
             | ConvertError::Place { path, .. }
             | ConvertError::Ending { path, .. }
+            | ConvertError::Foreign(path)
+            | ConvertError::NearMiss { path, .. }
             | ConvertError::ShardsInFile(path)
             | ConvertError::Input(path) => Some(path.clone()),
             _ => None,

@@ -1,29 +1,34 @@
 //! Converts a checkpoint of any format to safetensors, or to a PyTorch file.
 
+mod companions;
 mod contents;
 mod error;
 mod output;
 mod quantized;
 mod safetensors;
 mod shards;
-mod size;
 mod staging;
 mod torch;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tensorlift::{Bytes, Error, ErrorKind};
+use tensorlift::{
+    Bytes, Checkpoint, Dtype, DtypePolicy, Entry, Error, ErrorKind, Pattern, parse_size,
+};
 
 use self::contents::{Contents, Ties};
 use self::output::{Format, Output};
 use self::shards::Shard;
-use self::size::Size;
 use self::staging::Staging;
+use self::writing::Writing;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::target::{Target, root_hint};
 
 #[derive(Args)]
@@ -37,8 +42,16 @@ pub(crate) struct Convert {
     #[arg(long, value_enum)]
     to: Option<Format>,
     /// Split a folder's weights into files of at most this size, such as 5GB or 500MiB
-    #[arg(long, value_name = "SIZE")]
-    shard_size: Option<Size>,
+    #[arg(long, value_name = "SIZE", value_parser = shard_size)]
+    shard_size: Option<NonZero<u64>>,
+    /// Convert floats to f64, f32, f16 or bf16; those that are quantized keep theirs
+    #[arg(long, value_name = "DTYPE", default_value = "keep", value_parser = dtype_policy)]
+    dtype: DtypePolicy,
+    /// Store tensors under another name, as in model.*=*: each * of the first pattern stands for
+    /// what goes in place of one of the second; the first that matches a name decides; may be given
+    /// several times
+    #[arg(long, value_name = "FROM=TO", value_parser = Rename::parse)]
+    rename: Vec<Rename>,
     /// Store tensors that share their bytes under this name, not under the first of the file; may
     /// be given several times
     #[arg(long, value_name = "NAME", conflicts_with = "keep_all")]
@@ -64,6 +77,8 @@ struct Written<'a> {
     /// Of all tensors, without what the format adds.
     bytes: u64,
     files: Vec<PathBuf>,
+    /// Configuration, tokenizer and the like that came along.
+    companions: Vec<PathBuf>,
     /// Further names of stored tensors, each with the name under which they are stored.
     tied: BTreeMap<&'a str, &'a str>,
     /// The path that was cut off all names.
@@ -76,34 +91,52 @@ impl Convert {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
         let output = Output::choose(&self.out, self.to, self.shard_size.is_some())?;
         output.check_free(self.force)?;
-        let checkpoint = self.target.open()?;
+        let checkpoint = self.renamed(self.target.open()?)?;
         if let Some(hint) = root_hint(&checkpoint) {
             eprintln!("note: {hint}");
         }
         checkpoint.require_tensors()?;
-        let contents = Contents::survey(&checkpoint, output.format(), &self.ties())?;
-        let shards = shards::split(&contents, self.shard_size.map(Size::bytes), output.format());
+        let contents = Contents::survey(&checkpoint, output.format(), &self.ties(), &self.dtype)?;
+        let shards = shards::split(
+            &contents,
+            self.shard_size.map(NonZero::get),
+            output.format(),
+        );
         let names: Vec<&str> = shards.iter().map(|shard| shard.name.as_str()).collect();
         output.check_inputs(&names, checkpoint.files())?;
 
+        let cancel = interrupt::token();
         let staging = Staging::begin(&output)?;
+        let writing = Writing::new(contents.bytes, cancel, self.dtype.clone());
         for shard in &shards {
             let path = staging.path(&shard.name);
             match output.format() {
-                Format::Safetensors => safetensors::write(&checkpoint, shard, &contents, &path)?,
-                Format::Torch => torch::write(&checkpoint, shard, &path)?,
+                Format::Safetensors => {
+                    safetensors::write(&checkpoint, shard, &contents, &path, &writing)?
+                }
+                Format::Torch => torch::write(&checkpoint, shard, &path, &writing)?,
             }
         }
         if shards.len() > 1 {
             let index = shards::index(&shards, output.format())?;
             staging.write(output.format().index_name(), &index)?;
         }
-        let files = staging.commit(&output, self.force)?;
+        let mut companions = Vec::new();
+        if !output.is_file() {
+            for file in companions::companions(&checkpoint) {
+                companions.extend(staging.take_along(&file, &output)?);
+            }
+        }
+        writing.wrote(0)?;
+        drop(writing);
+        let mut files = staging.commit(&output, self.force)?;
+        files.retain(|file| !companions.contains(file));
         let written = Written {
             format: output.format(),
             tensors: contents.items.len(),
             bytes: contents.bytes,
             files,
+            companions,
             tied: contents.tied(),
             root: checkpoint.current_root(),
             peak_memory_bytes: tensorlift::os::memory().peak,
@@ -119,11 +152,64 @@ impl Convert {
 }
 
 impl Convert {
+    /// The checkpoint with the names that were asked for.
+    fn renamed(&self, checkpoint: Checkpoint) -> tensorlift::Result<Checkpoint> {
+        if self.rename.is_empty() {
+            return Ok(checkpoint);
+        }
+        let new_name = |entry: &Entry| {
+            let name = entry.name();
+            let renamed = self.rename.iter().find_map(|rename| rename.apply(name));
+            Some(renamed.unwrap_or_else(|| name.to_owned()))
+        };
+        let renamed = checkpoint.renamed(new_name);
+        renamed.map_err(|error| error.with_remedy("give each tensor another name"))
+    }
+
     fn ties(&self) -> Ties<'_> {
         match self.keep_all {
             true => Ties::All,
             false => Ties::One { kept: &self.keep },
         }
+    }
+}
+
+/// Names that match one pattern become those of another.
+#[derive(Clone, Debug)]
+struct Rename {
+    from: Pattern,
+    to: Pattern,
+}
+
+impl Rename {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (from, to) = text
+            .split_once('=')
+            .ok_or("expected FROM=TO, as in model.*=*")?;
+        let (from, to) = (Pattern::new(from), Pattern::new(to));
+        match from.wildcards() == to.wildcards() {
+            true => Ok(Self { from, to }),
+            false => Err("expected as many * on both sides".to_owned()),
+        }
+    }
+
+    fn apply(&self, name: &str) -> Option<String> {
+        Some(self.to.expand(&self.from.captures(name)?))
+    }
+}
+
+fn shard_size(text: &str) -> Result<NonZero<u64>, String> {
+    let bytes = parse_size(text).ok().and_then(NonZero::new);
+    bytes.ok_or_else(|| "expected a size above 0, as in 5GB, 500MiB or 4096".to_owned())
+}
+
+fn dtype_policy(name: &str) -> Result<DtypePolicy, String> {
+    match Dtype::from_name(&name.to_ascii_uppercase()) {
+        Some(dtype @ (Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)) => {
+            Ok(DtypePolicy::To(dtype))
+        }
+        _ if name == "keep" => Ok(DtypePolicy::Keep),
+        _ => Err("expected keep, f64, f32, f16 or bf16".to_owned()),
     }
 }
 
@@ -180,6 +266,11 @@ impl Written<'_> {
         )?;
         if self.files.len() > shards.len() {
             write!(out, " and an index")?;
+        }
+        match self.companions.len() {
+            0 => {}
+            1 => write!(out, "; 1 other file came along")?,
+            more => write!(out, "; {more} other files came along")?,
         }
         let tied = self.tied.len();
         let what = match self.format {

@@ -73,6 +73,37 @@ impl Format {
     }
 }
 
+/// Endings of weights that we do not write.
+const FOREIGN: [&str; 12] = [
+    "gguf", "ggml", "onnx", "npz", "npy", "h5", "hdf5", "msgpack", "pkl", "pickle", "pb", "tflite",
+];
+
+/// Refuses the ending of a foreign format, and one that is nearly ours; any other is a part of a
+/// folder's name, as in `model-v1.5`.
+fn check_ending(path: &Path, ending: &str) -> Result<()> {
+    let path = || path.to_owned();
+    if FOREIGN.contains(&ending) {
+        return Err(ConvertError::Foreign(path()))?;
+    }
+    let ours = Format::Safetensors
+        .endings()
+        .iter()
+        .chain(Format::Torch.endings());
+    let is_near = |own: &&&str| {
+        // Of short endings, a letter makes another word.
+        let most = match own.len() {
+            0..4 => 0,
+            4 => 1,
+            _ => 3,
+        };
+        strsim::damerau_levenshtein(own, ending) <= most
+    };
+    match ours.clone().find(is_near) {
+        Some(near) => Err(ConvertError::NearMiss { path: path(), near })?,
+        None => Ok(()),
+    }
+}
+
 impl Output {
     /// Decides the format by the path's ending, unless it is given.
     pub(super) fn choose(path: &Path, to: Option<Format>, sharded: bool) -> Result<Self> {
@@ -86,6 +117,9 @@ impl Output {
         let told = [Format::Safetensors, Format::Torch].into_iter().find(has);
         let format = to.or(told).unwrap_or(Format::Safetensors);
         let path = path.to_owned();
+        if let (None, Some(ending)) = (told, ending.as_deref()) {
+            check_ending(&path, ending)?;
+        }
         match told {
             Some(told) if told != format => Err(ConvertError::Ending { path, format })?,
             Some(_) if sharded => Err(ConvertError::ShardsInFile(path))?,
@@ -204,6 +238,26 @@ mod tests {
         assert_eq!(choose("a.bin", Some(safetensors), false), None);
         assert_eq!(choose("a.safetensors", Some(torch), false), None);
         assert_eq!(choose("a.safetensors", None, true), None);
+        for path in ["a.gguf", "a.ONNX", "a.npz", "a.h5", "a.msgpack", "a.pkl"] {
+            assert_eq!(choose(path, None, false), None, "{path}");
+            assert_eq!(choose(path, Some(safetensors), false), None, "{path}");
+        }
+        for path in [
+            "a.safetensor",
+            "a.saftensors",
+            "a.safetensrs",
+            "a.ckp",
+            "a.cpkt",
+        ] {
+            assert_eq!(choose(path, None, false), None, "{path}");
+        }
+        for path in ["model.q4", "v1.5", "x.converted", "a.b.c", "net.new"] {
+            assert_eq!(
+                choose(path, None, false),
+                Some((safetensors, false)),
+                "{path}"
+            );
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tensorlift_format_safetensors::{FormatDtype, View, to_format, write_file};
 
 use super::contents::{Contents, Item};
 use super::shards::Shard;
+use super::writing::Writing;
 use super::{on_disk, on_writing};
 use crate::batches::{for_each_tensor, row_major};
 
@@ -20,6 +21,7 @@ pub(super) fn write(
     shard: &Shard<'_>,
     contents: &Contents<'_>,
     path: &Path,
+    writing: &Writing,
 ) -> Result<()> {
     let mut metadata: HashMap<String, String> = contents.metadata.clone().into_iter().collect();
     for item in &shard.items {
@@ -50,9 +52,17 @@ pub(super) fn write(
     let data = u64::from_le_bytes(header).saturating_add(8);
     file.seek(SeekFrom::Start(data)).map_err(fail)?;
     let entries: Vec<&Entry> = items.iter().map(|item| item.entry).collect();
-    for_each_tensor(checkpoint, &entries, |_, tensor| {
-        row_major(tensor, |piece| file.write_all(piece).map_err(fail))
-    })?;
+    for_each_tensor(
+        checkpoint,
+        &entries,
+        |loader| writing.loader(loader),
+        |_, tensor| {
+            row_major(tensor, |piece| {
+                file.write_all(piece).map_err(fail)?;
+                writing.wrote(piece.len())
+            })
+        },
+    )?;
     let written = file.stream_position().map_err(fail)?;
     if written != expected {
         let found = format!("expected a file of {expected} bytes, wrote {written}");

@@ -42,6 +42,20 @@ impl Staging {
         fs::write(&path, text).map_err(|error| on_disk(error, &path))
     }
 
+    /// Copies a file that goes with the weights, unless the output has one of its name.
+    pub(super) fn take_along(&self, file: &Path, output: &Output) -> Result<Option<PathBuf>> {
+        let Some(name) = file.file_name().and_then(|name| name.to_str()) else {
+            return Ok(None);
+        };
+        let place = output.place_of(name);
+        if fs::symlink_metadata(&place).is_ok() {
+            return Ok(None);
+        }
+        let copied = fs::read(file).and_then(|bytes| fs::write(self.path(name), bytes));
+        copied.map_err(|error| on_disk(error, file))?;
+        Ok(Some(place))
+    }
+
     /// Moves what was written to where it belongs, and gives the paths.
     pub(super) fn commit(self, output: &Output, force: bool) -> Result<Vec<PathBuf>> {
         let fail = |error| on_disk(error, output.path());

@@ -7,6 +7,7 @@ use tensorlift_format_torchzip::write::{StateDict, StorageId};
 
 use super::contents::Item;
 use super::shards::Shard;
+use super::writing::Writing;
 use super::{on_disk, on_writing};
 use crate::batches::{for_each_tensor, row_major};
 
@@ -14,18 +15,29 @@ use crate::batches::{for_each_tensor, row_major};
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// Writes one file.
-pub(super) fn write(checkpoint: &Checkpoint, shard: &Shard<'_>, path: &Path) -> Result<()> {
+pub(super) fn write(
+    checkpoint: &Checkpoint,
+    shard: &Shard<'_>,
+    path: &Path,
+    writing: &Writing,
+) -> Result<()> {
     let fail = |error: io::Error| on_disk(error, path);
     let state_dict = describe(checkpoint, shard)?;
     let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path).map_err(fail)?);
     let mut archive = state_dict.begin(file).map_err(on_writing(path))?;
     let entries: Vec<&Entry> = shard.items.iter().map(|item| item.entry).collect();
-    for_each_tensor(checkpoint, &entries, |_, tensor| {
-        archive.begin_storage().map_err(on_writing(path))?;
-        row_major(tensor, |piece| {
-            archive.write(piece).map_err(on_writing(path))
-        })
-    })?;
+    for_each_tensor(
+        checkpoint,
+        &entries,
+        |loader| writing.loader(loader),
+        |_, tensor| {
+            archive.begin_storage().map_err(on_writing(path))?;
+            row_major(tensor, |piece| {
+                archive.write(piece).map_err(on_writing(path))?;
+                writing.wrote(piece.len())
+            })
+        },
+    )?;
     let file = archive.finish().map_err(on_writing(path))?;
     file.into_inner()
         .map_err(|error| fail(error.into_error()))?;

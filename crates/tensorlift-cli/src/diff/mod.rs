@@ -16,7 +16,7 @@ use self::numbers::Tolerance;
 use self::values::{Values, compare};
 use crate::failure::Failure;
 use crate::table::{Table, printable};
-use crate::target::open_path;
+use crate::target::{open_path, selected};
 
 /// Tensors of a table before the rest is counted.
 const SHOWN: usize = 20;
@@ -48,7 +48,7 @@ pub(crate) struct Diff {
     rtol: f64,
     /// Compare only tensors whose names match; may be given several times
     #[arg(long, value_name = "PATTERN")]
-    select: Vec<String>,
+    select: Vec<Pattern>,
     /// Take the tensors below this path of PyTorch files, named from there on; auto takes the one
     /// that is likely the model's
     #[arg(long, value_name = "PATH|auto")]
@@ -71,15 +71,7 @@ struct Difference {
 
 impl Diff {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
-        let patterns: Vec<Pattern> = self.select.iter().map(Pattern::new).collect();
-        let open = |path: &PathBuf| {
-            let checkpoint = open_path(path, self.root.as_deref())?;
-            checkpoint.renamed(|entry| {
-                let name = entry.name();
-                let is_wanted = patterns.is_empty() || patterns.iter().any(|one| one.matches(name));
-                is_wanted.then(|| name.to_owned())
-            })
-        };
+        let open = |path: &PathBuf| selected(open_path(path, self.root.as_deref())?, &self.select);
         let (a, b) = (open(&self.a)?, open(&self.b)?);
         let headers = Headers::of(&a, &b);
         let tolerance = Tolerance {

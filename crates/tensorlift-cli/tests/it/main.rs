@@ -1,5 +1,6 @@
 //! The command line, as a program.
 
+mod additions;
 mod convert;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
@@ -74,7 +75,11 @@ fn inspect_prints_a_table_with_totals() {
         rows[0].starts_with("name") && rows[0].contains("dtype"),
         "{table}"
     );
-    assert!(rows.last().unwrap().starts_with("all"), "{table}");
+    assert!(rows.iter().any(|row| row.starts_with("all")), "{table}");
+    assert!(
+        rows.last().unwrap().starts_with("beside the weights"),
+        "{table}"
+    );
 }
 
 #[test]

@@ -226,7 +226,7 @@ fn completions_are_written_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = output(&["completions", shell]);
         assert!(
-            script.contains("tensorlift") && script.contains("--manifest"),
+            script.contains("tensorlift") && script.contains("manifest"),
             "{shell}"
         );
     }

@@ -1,5 +1,12 @@
+//! Lists what a checkpoint holds.
+
+mod roles;
+mod summary;
+mod tree;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::path::Path;
 use std::rc::Rc;
 
 use clap::Args;
@@ -11,8 +18,12 @@ use tensorlift::{Bytes, Checkpoint, Dtype, Entry, Result, Tensor};
 use crate::batches::{for_each_batch, has_bytes, identity, row_major};
 use crate::failure::Failure;
 use crate::state;
-use crate::table::Table;
+use crate::table::{Table, printable};
 use crate::target::{Target, root_hint};
+use summary::Summary;
+
+/// Characters of a line of metadata that people see.
+const SHOWN_METADATA: usize = 200;
 
 #[derive(Args)]
 pub(crate) struct Inspect {
@@ -27,6 +38,16 @@ pub(crate) struct Inspect {
     /// Print what a PyTorch file holds beside tensors: epoch, optimizer settings and so on
     #[arg(long, conflicts_with = "hash")]
     state: bool,
+    /// Print modules in place of tensors, with what is in each
+    #[arg(long, conflicts_with_all = ["json", "hash", "state"])]
+    tree: bool,
+    /// How many parts of names the tree shows
+    #[arg(long, value_name = "NUMBER", requires = "tree")]
+    depth: Option<usize>,
+    /// Print one line for scripts: numbers of tensors, elements and bytes, dtypes, files; with
+    /// --json an object that has the metadata, the companions and what is left out too
+    #[arg(long, conflicts_with_all = ["hash", "state", "tree"])]
+    summary: bool,
 }
 
 /// A tensor for programs.
@@ -39,6 +60,9 @@ struct Line<'a> {
     file: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<&'a str>,
+    /// What it is in a quantized layout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
 }
 
 impl Inspect {
@@ -55,6 +79,14 @@ impl Inspect {
             }
             return Ok(());
         }
+        if self.summary {
+            return Ok(Summary::of(&checkpoint).write(self.json, out)?);
+        }
+        if self.tree {
+            let entries = checkpoint.catalog().entries();
+            tree::write_tree(out, entries, self.depth)?;
+            return Ok(write_around(out, &checkpoint)?);
+        }
         let hashes = match self.hash && !checkpoint.catalog().is_empty() {
             true => hash(&checkpoint)?,
             false => HashMap::new(),
@@ -70,6 +102,7 @@ impl Inspect {
             bytes: entry.byte_len(),
             file: files[entry.extent().shard.index()].clone(),
             sha256: hashes.get(entry.name()).map(AsRef::as_ref),
+            role: roles::role(checkpoint.catalog(), entry),
         });
         let hint = root_hint(&checkpoint);
         if self.json {
@@ -84,14 +117,38 @@ impl Inspect {
         }
         write_table(out, lines.collect(), self.hash)?;
         write_totals(out, checkpoint.catalog().entries())?;
-        if checkpoint.require_tensors().is_err() {
-            writeln!(out, "\nno tensors: --state shows what the file holds")?;
-        }
-        if let Some(hint) = hint {
-            writeln!(out, "\n{hint}")?;
-        }
-        Ok(())
+        Ok(write_around(out, &checkpoint)?)
     }
+}
+
+/// What is there beside the tensors.
+fn write_around(out: &mut impl Write, checkpoint: &Checkpoint) -> std::io::Result<()> {
+    let metadata = checkpoint.catalog().metadata();
+    if !metadata.is_empty() {
+        writeln!(out, "\nmetadata")?;
+    }
+    for (key, value) in metadata {
+        let shown: String = value.chars().take(SHOWN_METADATA).collect();
+        let cut = if shown.len() < value.len() { "…" } else { "" };
+        let (key, shown) = (printable(key), printable(&shown));
+        writeln!(out, "  {key}: {shown}{cut}")?;
+    }
+    let companions: Vec<String> = checkpoint.companions().paths().map(file_name).collect();
+    if !companions.is_empty() {
+        writeln!(out, "\nbeside the weights: {}", companions.join(", "))?;
+    }
+    if checkpoint.require_tensors().is_err() {
+        writeln!(out, "\nno tensors: --state shows what the file holds")?;
+    }
+    match root_hint(checkpoint) {
+        Some(hint) => writeln!(out, "\n{hint}"),
+        None => Ok(()),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    printable(&name.to_string_lossy())
 }
 
 /// The hash of every tensor that has bytes, by name. Equal views are hashed once.
@@ -111,22 +168,27 @@ fn hash(checkpoint: &Checkpoint) -> Result<HashMap<&str, Rc<str>>> {
     let mut hashes = HashMap::new();
     // A pool for this call; if the system refuses threads, the caller hashes alone.
     let pool = rayon::ThreadPoolBuilder::new().build().ok();
-    for_each_batch(checkpoint, &views, |batch, loaded| {
-        let first = batch.start;
-        let hash = |position: usize| sha256(loaded.tensor(views[position].name())?);
-        let batch: Vec<String> = match &pool {
-            Some(pool) => {
-                pool.install(|| batch.into_par_iter().map(hash).collect::<Result<_>>())?
+    for_each_batch(
+        checkpoint,
+        &views,
+        |loader| loader,
+        |batch, loaded| {
+            let first = batch.start;
+            let hash = |position: usize| sha256(loaded.tensor(views[position].name())?);
+            let batch: Vec<String> = match &pool {
+                Some(pool) => {
+                    pool.install(|| batch.into_par_iter().map(hash).collect::<Result<_>>())?
+                }
+                None => batch.map(hash).collect::<Result<_>>()?,
+            };
+            for (view, hex) in views[first..].iter().zip(batch) {
+                let hex: Rc<str> = hex.into();
+                let names = &names[&identity(view)];
+                hashes.extend(names.iter().map(|&name| (name, Rc::clone(&hex))));
             }
-            None => batch.map(hash).collect::<Result<_>>()?,
-        };
-        for (view, hex) in views[first..].iter().zip(batch) {
-            let hex: Rc<str> = hex.into();
-            let names = &names[&identity(view)];
-            hashes.extend(names.iter().map(|&name| (name, Rc::clone(&hex))));
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     Ok(hashes)
 }
 
@@ -143,21 +205,25 @@ fn sha256(tensor: &Tensor) -> Result<String> {
 
 fn write_table(out: &mut impl Write, lines: Vec<Line<'_>>, hash: bool) -> std::io::Result<()> {
     let mut heads = vec!["name", "dtype", "shape", "bytes", "file"];
+    let has_roles = lines.iter().any(|line| line.role.is_some());
+    if has_roles {
+        heads.push("role");
+    }
     if hash {
         heads.push("sha256");
     }
     let mut table = Table::new(&heads, &[3]);
     for line in lines {
-        let file = std::path::Path::new(&line.file)
-            .file_name()
-            .unwrap_or_default();
         let mut row = vec![
-            crate::table::printable(line.name),
+            printable(line.name),
             line.dtype.to_string(),
             format!("{:?}", line.shape),
             line.bytes.to_string(),
-            crate::table::printable(&file.to_string_lossy()),
+            file_name(Path::new(&line.file)),
         ];
+        if has_roles {
+            row.push(line.role.unwrap_or_default().to_owned());
+        }
         if hash {
             row.push(line.sha256.unwrap_or("no bytes").to_owned());
         }
