@@ -14,14 +14,15 @@ const PEER: &str = "#3b6ea5";
 const TEXT: &str = "#1f2937";
 const FAINT: &str = "#d1d5db";
 
-/// GB/s of every engine in every case: medians as bars, ranges as lines across their ends.
-pub(crate) fn bars(results: &Results) -> String {
+/// GB/s of every engine in the cases that are `shown`: medians as bars, ranges as lines across
+/// their ends.
+pub(crate) fn bars(results: &Results, shown: impl Fn(&str) -> bool) -> String {
     const WIDTH: f64 = 460.0;
     const BAR: f64 = 15.0;
     let cases = results
         .cases
         .iter()
-        .filter(|case| case.series.is_none() && case.not_run.is_none());
+        .filter(|case| case.series.is_none() && case.not_run.is_none() && shown(&case.name));
     let cases: Vec<&Measured> = cases.collect();
     let mut picture = Picture::default();
     let mut top = 10.0;
@@ -265,7 +266,7 @@ mod tests {
             row("limit", "a", &[1.0]),
             row("a < b", "b", &[2.0]),
         ]));
-        let picture = bars(&results);
+        let picture = bars(&results, |_| true);
         assert_eq!(picture.matches("<rect x=").count(), 2);
         assert!(picture.contains("a &lt; b"));
         assert_eq!(

@@ -115,7 +115,13 @@ impl Results {
     pub fn render(&self) -> Result<()> {
         let page = with_suffix(&self.path, ".md");
         fs::write(&page, table::details(self))?;
-        fs::write(with_suffix(&self.path, ".svg"), plot::bars(self))?;
+        fs::write(with_suffix(&self.path, ".svg"), plot::bars(self, |_| true))?;
+        // One picture for the front page.
+        let large = |name: &str| name.starts_with("llama-2b/") && name.contains("/1-file/");
+        if self.cases.iter().any(|case| large(&case.name)) {
+            let headline = plot::bars(self, large);
+            fs::write(with_suffix(&self.path, "-headline.svg"), headline)?;
+        }
         if self.cases.iter().any(|case| case.series.is_some()) {
             fs::write(with_suffix(&self.path, "-growth.svg"), plot::growth(self))?;
         }

@@ -9,6 +9,7 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod left_behind;
 mod memory;
+mod peers;
 mod pool;
 #[cfg(target_os = "linux")]
 mod replaced;
