@@ -1,5 +1,6 @@
 //! Errors of tensorlift as exceptions of Python: one class for each kind.
 
+use pyo3::exceptions::{PyKeyError, PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tensorlift::{Error, ErrorKind};
@@ -31,4 +32,21 @@ fn make(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
 /// An exception for what this version does not serve.
 pub(crate) fn unsupported(py: Python<'_>, found: impl Into<String>) -> PyErr {
     raise(py, &Error::new(ErrorKind::Unsupported, found.into()))
+}
+
+/// The exception for a tensor that a framework has no object for: it lacks the dtype, or cannot
+/// count the shape.
+pub(crate) fn not_made(py: Python<'_>, framework: &str, tensor: &str, error: PyErr) -> PyErr {
+    let is_refusal = error.is_instance_of::<PyValueError>(py)
+        || error.is_instance_of::<PyRuntimeError>(py)
+        || error.is_instance_of::<PyKeyError>(py)
+        || error.is_instance_of::<PyOverflowError>(py);
+    if !is_refusal {
+        return error;
+    }
+    let found = format!("{framework} has no object for it: {error}");
+    raise(
+        py,
+        &Error::new(ErrorKind::Unsupported, found).with_tensor(tensor),
+    )
 }

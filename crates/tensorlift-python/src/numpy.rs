@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::dtypes::Dtypes;
+use crate::error::not_made;
 use crate::ffi::{ArrayApi, Form};
 use crate::span::Span;
 use crate::views::{View, Views, is_packed};
@@ -56,7 +57,12 @@ pub(crate) fn fill<'py>(
         strides: Vec::new(),
     };
     for view in views.iter() {
-        arrays.set_item(view.tensor.name(), maker.array(py, &view)?)?;
+        let name = view.tensor.name();
+        let array = maker.array(py, &view);
+        arrays.set_item(
+            name,
+            array.map_err(|error| not_made(py, "numpy", name, error))?,
+        )?;
     }
     Ok(())
 }

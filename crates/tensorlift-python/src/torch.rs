@@ -11,7 +11,7 @@ use tensorlift::cuda::dlpack::Tensor as DlTensor;
 use tensorlift_tensor_meta::Layout;
 
 use crate::dtypes::Dtypes;
-use crate::error::misuse;
+use crate::error::{misuse, not_made};
 use crate::ffi::Importer;
 use crate::span::Span;
 use crate::views::{View, Views, is_packed};
@@ -52,7 +52,12 @@ pub(crate) fn fill<'py>(
         storages: vec![None; views.spans().len()],
     };
     for view in views.iter() {
-        tensors.set_item(view.tensor.name(), maker.tensor(py, &view)?)?;
+        let name = view.tensor.name();
+        let tensor = maker.tensor(py, &view);
+        tensors.set_item(
+            name,
+            tensor.map_err(|error| not_made(py, "torch", name, error))?,
+        )?;
     }
     Ok(())
 }
