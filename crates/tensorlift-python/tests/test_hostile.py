@@ -20,7 +20,10 @@ def by_command_line(path: str) -> str | None:
     command = [CLI, "load", path]
     ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     assert ended.returncode in (0, 1), (path, ended)
-    return None if ended.returncode == 0 else ended.stderr.strip().removeprefix("error: ")
+    if ended.returncode == 0:
+        return None
+    # It names its own flag for a limit, which Python does not have.
+    return ended.stderr.strip().removeprefix("error: ").removesuffix(" (with --limit)")
 
 
 def here(path: str) -> str | None:
