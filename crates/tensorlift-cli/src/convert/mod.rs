@@ -112,7 +112,7 @@ impl Convert {
             let path = staging.path(&shard.name);
             match output.format() {
                 Format::Safetensors => {
-                    safetensors::write(&checkpoint, shard, &contents, &path, &writing)?
+                    safetensors::write(&checkpoint, shard, &contents, &path, &writing)?;
                 }
                 Format::Torch => torch::write(&checkpoint, shard, &path, &writing)?,
             }

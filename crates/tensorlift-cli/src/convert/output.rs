@@ -83,7 +83,7 @@ const FOREIGN: [&str; 12] = [
 fn check_ending(path: &Path, ending: &str) -> Result<()> {
     let path = || path.to_owned();
     if FOREIGN.contains(&ending) {
-        return Err(ConvertError::Foreign(path()))?;
+        return Err(ConvertError::Foreign(path()).into());
     }
     let ours = Format::Safetensors
         .endings()

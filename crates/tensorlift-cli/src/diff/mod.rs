@@ -83,7 +83,7 @@ impl Diff {
             false => None,
         };
         let difference = Difference {
-            equal: headers.is_empty() && values.as_ref().is_none_or(|values| values.is_equal()),
+            equal: headers.is_empty() && values.as_ref().is_none_or(Values::is_equal),
             headers,
             values,
         };

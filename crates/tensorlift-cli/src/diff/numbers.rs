@@ -98,7 +98,7 @@ impl Distance {
 
 /// The elements that differ in their bytes; of packed ones, the bytes.
 fn bytewise(dtype: Dtype, a: &[u8], b: &[u8]) -> u64 {
-    let width = dtype.byte_len().unwrap_or(1) as usize;
+    let width = dtype.byte_len().unwrap_or(1);
     if a.len() != b.len() {
         return (a.len().max(b.len()) / width) as u64;
     }
@@ -127,7 +127,7 @@ impl Decoder {
             Dtype::QInt32 => Dtype::I32,
             other => other,
         };
-        let width = component.byte_len()? as usize;
+        let width = component.byte_len()?;
         let is_direct = matches!(
             component,
             Dtype::Bool
@@ -154,6 +154,7 @@ impl Decoder {
     }
 
     /// Decodes up to [`BLOCK`] elements and returns how many.
+    #[expect(clippy::cast_lossless, reason = "one form for all types")]
     fn decode(&self, bytes: &[u8], to: &mut [f64; BLOCK]) -> usize {
         let count = bytes.len() / self.width;
         let mut floats = [0; BLOCK * 4];
@@ -242,7 +243,7 @@ mod tests {
     #[test]
     fn every_dtype_has_a_form_of_comparison() {
         for &dtype in Dtype::ALL {
-            let width = dtype.byte_len().unwrap_or(1) as usize;
+            let width = dtype.byte_len().unwrap_or(1);
             let (zeros, ones) = (vec![0; width * 700], vec![1; width * 700]);
             let same = Distance::between((dtype, &ones), (dtype, &ones), EXACT);
             assert_eq!(same, Distance::default());

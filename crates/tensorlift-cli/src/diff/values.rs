@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use tensorlift::{Checkpoint, Entry, Error, Loaded, Result, Slice};
+use tensorlift::{Checkpoint, Entry, Error, Loaded, Result, Slice, Tensor};
 
 use super::numbers::{Distance, Tolerance};
 use crate::batches::has_bytes;
@@ -87,7 +87,7 @@ pub(super) fn compare(a: &Checkpoint, b: &Checkpoint, tolerance: Tolerance) -> R
                 let others = (other.dtype(), other.as_bytes()?);
                 Ok::<_, Error>((number(name), Distance::between(sides, others, tolerance)))
             };
-            let names: Vec<&str> = one.tensors().iter().map(|tensor| tensor.name()).collect();
+            let names: Vec<&str> = one.tensors().iter().map(Tensor::name).collect();
             let found: Vec<(usize, Distance)> = match &pool {
                 Some(pool) => {
                     pool.install(|| names.par_iter().map(distance).collect::<Result<_>>())?
