@@ -402,7 +402,6 @@ mod tests {
             "search.index.json",
             "._model.safetensors",
             "a.txt",
-            "tokenizer.model",
         ] {
             assert_eq!(read(name, None), FileName::Other, "{name}");
         }
@@ -414,6 +413,7 @@ mod tests {
             "a.t7",
             "a.ot",
             "a.zip",
+            "tokenizer.model",
         ] {
             assert_eq!(read(name, None), FileName::Unknown, "{name}");
         }

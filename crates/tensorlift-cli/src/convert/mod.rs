@@ -215,7 +215,7 @@ fn dtype_policy(name: &str) -> Result<DtypePolicy, String> {
 
 /// A refusal of the disk.
 fn on_disk(error: io::Error, path: &Path) -> Error {
-    let remedy = remedy(error.kind());
+    let remedy = remedy(&error).unwrap_or(CHECK_DISK);
     Error::new(ErrorKind::Storage, error)
         .with_path(path)
         .with_remedy(remedy)
@@ -227,26 +227,43 @@ where
     E: std::error::Error + Send + Sync + Into<Error> + 'static,
 {
     move |error| {
-        let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
-        let refusal = causes.find_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
-        let error = match refusal {
-            Some(kind) => Error::new(ErrorKind::Storage, error).with_remedy(remedy(kind)),
+        let error = match remedy(&error) {
+            Some(remedy) => Error::new(ErrorKind::Storage, error).with_remedy(remedy),
             None => error.into(),
         };
         error.with_path(path)
     }
 }
 
-fn remedy(refusal: io::ErrorKind) -> &'static str {
-    match refusal {
+const CHECK_DISK: &str = "check the disk and the permissions";
+
+/// What to do about the refusal of the system that caused an error, if one did.
+fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let causes = std::iter::successors(Some(error), |&cause| cause.source());
+    let refusals = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    // The innermost has the system's code.
+    let refusal = refusals.last()?;
+    Some(match refusal.kind() {
+        _ if lacks_descriptors(refusal) => "allow more open files (ulimit -n)",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make room on the disk, or choose another"
         }
         io::ErrorKind::FileTooLarge => {
             "allow larger files (ulimit -f), choose another disk, or use --shard-size"
         }
-        _ => "check the disk and the permissions",
-    }
+        _ => CHECK_DISK,
+    })
+}
+
+/// Whether the process or the system has no descriptor left: EMFILE or ENFILE.
+fn lacks_descriptors(refusal: &io::Error) -> bool {
+    // Errors of temporary files keep the system's code in their text alone.
+    let says = |code| refusal.to_string().contains(code);
+    cfg!(unix)
+        && match refusal.raw_os_error() {
+            Some(code) => matches!(code, 23 | 24),
+            None => says("(os error 23)") || says("(os error 24)"),
+        }
 }
 
 impl Written<'_> {
