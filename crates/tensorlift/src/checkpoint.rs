@@ -268,10 +268,17 @@ impl Checkpoint {
                 .map(|(path, _)| path)
                 .filter(|path| !path.is_empty())
                 .collect();
-            let found = format!("no tensor is below {path:?}; there are some below {others:?}");
+            let (others, remedy) = match others.is_empty() {
+                true => (String::new(), "leave the path out"),
+                false => (
+                    format!("; there are some below {others:?}"),
+                    "name one of these, or none",
+                ),
+            };
+            let found = format!("no tensor is below {path:?}{others}");
             return Err(Error::new(ErrorKind::NotFound, found)
                 .with_path(self.choice.chosen.clone())
-                .with_remedy("name one of these, or none"));
+                .with_remedy(remedy));
         }
         rooted.outside_root += self.catalog.len() - rooted.catalog.len();
         rooted.root = match self.root.is_empty() {

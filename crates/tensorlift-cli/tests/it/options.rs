@@ -176,3 +176,17 @@ fn load_explains_plan_probes_and_choices() {
         assert_eq!(report["tensors"], 20);
     }
 }
+
+#[test]
+fn a_root_that_is_not_there_lists_others_only_where_there_are_some() {
+    let error = |name: &str| {
+        let failed = tensorlift(&["inspect", &path(name), "--root", "nope"]);
+        assert_eq!(failed.status.code(), Some(1));
+        String::from_utf8(failed.stderr).unwrap()
+    };
+    let flat = error("tiny-model");
+    assert!(
+        flat.contains("no tensor is below \"nope\"; leave"),
+        "{flat}"
+    );
+}
