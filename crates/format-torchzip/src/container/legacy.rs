@@ -13,7 +13,7 @@
 use hashbrown::HashMap;
 use num_bigint::BigInt;
 use tensorlift_storage::{Storage, StorageExt};
-use tensorlift_tensor_meta::{Extent, Limits, ShardId};
+use tensorlift_tensor_meta::{ErrorKind, Extent, Limits, ShardId};
 
 use crate::container::LayoutProblem;
 use crate::container::storages::LegacyStorages;
@@ -269,7 +269,7 @@ pub(crate) fn behind(
     let io = |source| Error::io("the bytes behind the pickle", source);
     let mut head = vec![0; byte_len.min(TRIED_BYTES) as usize];
     storage.read_exact_at(offset, &mut head).map_err(io)?;
-    if is_object(&head, limits, budget) {
+    if is_object(&head, limits, budget)? {
         return Err(Error::SecondObject { offset });
     }
     let zeros = unclaimed::scan(storage, (offset, byte_len), 0, io, |_, _| Ok(()))?;
@@ -283,12 +283,21 @@ pub(crate) fn behind(
 
 /// Whether another object follows the one that was read: a pickle, which begins with a protocol
 /// mark or can be run to its end, or a zip archive, which other readers find from the file's end.
-pub(crate) fn is_object(bytes: &[u8], limits: &Limits, budget: DescriptionBudget) -> bool {
+///
+/// # Errors
+/// A crossed limit: with a higher one there may be an object.
+pub(crate) fn is_object(bytes: &[u8], limits: &Limits, budget: DescriptionBudget) -> Result<bool> {
     if matches!(bytes, [0x80, 0..=5, ..]) || bytes.starts_with(b"PK\x03\x04") {
-        return true;
+        return Ok(true);
     }
     let mut machine = Machine::new(bytes, Ceilings::of(limits), Policy::Inert, budget);
-    machine.run().is_ok()
+    match machine.run() {
+        Ok(_) => Ok(true),
+        Err(error) => match pickle_error("the bytes behind the pickle", error) {
+            error if error.kind() == ErrorKind::LimitExceeded => Err(error),
+            _ => Ok(false),
+        },
+    }
 }
 
 fn unexpected(pickle: &'static str, expected: &'static str, arena: &Arena, id: Id) -> Error {

@@ -171,7 +171,7 @@ impl TorchReader<'_> {
         if rest.is_empty() {
             return Ok(());
         }
-        if legacy::is_object(rest, &self.options.limits, self.budget.clone()) {
+        if legacy::is_object(rest, &self.options.limits, self.budget.clone())? {
             return Err(Error::SecondObject { offset });
         }
         self.unclaimed.push(Unclaimed {

@@ -7,9 +7,13 @@ use tensorlift_storage::MemoryStorage;
 use tensorlift_tensor_meta::Entry;
 
 fn open(name: &str) -> TorchFile {
+    read(&storage(name), &ReadOptions::default()).unwrap()
+}
+
+fn storage(name: &str) -> MemoryStorage {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/regressions");
     let bytes = std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-    read(&MemoryStorage::new(bytes), &ReadOptions::default()).unwrap()
+    MemoryStorage::new(bytes)
 }
 
 #[test]
@@ -31,6 +35,20 @@ fn zip_objects_in_sparse_parts() {
 fn zip_tensors_in_a_key() {
     // What the key holds counted as below the value too.
     roots_hold_what_they_say(&open("zip-tensors-in-a-key.bin"));
+}
+
+#[test]
+fn pickle_second_object_under_a_limit() {
+    // A second object follows. Where a limit ended the look at it, it counted as none.
+    let storage = storage("pickle-second-object-under-a-limit.bin");
+    let refused = |options: &ReadOptions| read(&storage, options).unwrap_err().to_string();
+    let plain = refused(&ReadOptions::default());
+    assert!(plain.contains("more than one object"), "{plain}");
+    for opcodes in 1..20 {
+        let mut options = ReadOptions::default();
+        options.limits.pickle_opcodes = opcodes;
+        refused(&options);
+    }
 }
 
 fn roots_hold_what_they_say(file: &TorchFile) {
