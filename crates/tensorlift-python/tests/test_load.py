@@ -186,8 +186,8 @@ def test_an_interrupt_stops_a_load(tmp_path):
     code = (
         "import sys, tensorlift\n"
         "checkpoint = tensorlift.open(sys.argv[1])\n"
-        "print('ready', flush=True)\n"
         "try:\n"
+        "    print('ready', flush=True)\n"
         "    checkpoint.load(reader='buffered')\n"
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
