@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::Attributes;
 use tracing::{Event, Id, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 /// Spans, each behind the spans it is in, and events, each behind its span.
 #[derive(Clone, Default)]
@@ -40,7 +40,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Seen {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let scope = context.event_scope(event);
-        let scope = scope.into_iter().flat_map(|scope| scope.from_root());
+        let scope = scope.into_iter().flat_map(Scope::from_root);
         let mut line: Vec<String> = scope.map(|span| span.name().to_owned()).collect();
         let mut message = Message::default();
         event.record(&mut message);
