@@ -184,7 +184,9 @@ def test_an_interrupt_stops_a_load(tmp_path):
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + size)
     code = (
-        "import sys, tensorlift\n"
+        "import signal, sys, tensorlift\n"
+        # A background job of a shell ignores the signal, and its children inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "checkpoint = tensorlift.open(sys.argv[1])\n"
         "try:\n"
         "    print('ready', flush=True)\n"

@@ -15,7 +15,7 @@ use tensorlift_loader::{
 use tensorlift_storage::wrap::Failing;
 use tensorlift_storage::{MemoryStorage, Storage};
 use tensorlift_tensor_meta::{
-    Catalog, Dtype, Error, ErrorKind, Extent, Layout, Record, ShardId, View,
+    Catalog, Dtype, Entry, Error, ErrorKind, Extent, Layout, Record, ShardId, View,
 };
 
 use super::{Sample, pattern, samples};
@@ -66,7 +66,7 @@ fn sample(tensors: usize, bytes: usize) -> Sample {
 
 fn all_ranges(sample: &Sample) -> Vec<HashRange> {
     let files = (0..sample.shards.len()).map(|shard| whole(sample, shard));
-    let entries = sample.catalog.entries().iter().map(|entry| entry.extent());
+    let entries = sample.catalog.entries().iter().map(Entry::extent);
     let extents = files.chain(entries);
     let of_all = |extent| HashAlgorithm::ALL.map(|algorithm| HashRange::new(extent, algorithm));
     extents.flat_map(of_all).collect()
@@ -331,7 +331,7 @@ fn tensors_that_are_handed_on_are_hashed_and_files_refused() {
         );
         (report, handed_on)
     };
-    let entries = sample.catalog.entries().iter().map(|entry| entry.extent());
+    let entries = sample.catalog.entries().iter().map(Entry::extent);
     let expect = |extent| {
         HashRange::expect(
             extent,
