@@ -5,6 +5,7 @@ mod float8;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use tensorlift_tensor_meta::{Catalog, Dtype, Entry, Error, ErrorKind};
@@ -65,6 +66,21 @@ impl DtypePolicy {
                 Casts::new(catalog, target, |entry| entry.dtype() != *dtype)
             }
             Self::By(dtype) => Casts::new(catalog, |entry| dtype(entry), |_| false),
+        }
+    }
+}
+
+/// `keep`, or the name of one of the four dtypes that [`To`](DtypePolicy::To) takes, in any case.
+impl FromStr for DtypePolicy {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match Dtype::from_name(&name.to_ascii_uppercase()) {
+            Some(dtype) if is_common_float(dtype) => Ok(Self::To(dtype)),
+            _ if name.eq_ignore_ascii_case("keep") => Ok(Self::Keep),
+            _ => Err(format!(
+                "expected keep, f64, f32, f16 or bf16, found {name:?}"
+            )),
         }
     }
 }

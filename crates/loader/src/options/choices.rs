@@ -79,6 +79,18 @@ pub enum PageCache {
     Bypass,
 }
 
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "copy" => Ok(Mode::Copy),
+            "map" => Ok(Mode::Map),
+            _ => Err(format!("expected copy or map, found {name:?}")),
+        }
+    }
+}
+
 impl FromStr for Reader {
     type Err = String;
 

@@ -18,9 +18,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tensorlift::{
-    Bytes, Checkpoint, Dtype, DtypePolicy, Entry, Error, ErrorKind, Pattern, parse_size,
-};
+use tensorlift::{Bytes, Checkpoint, DtypePolicy, Entry, Error, ErrorKind, Pattern, parse_size};
 
 use self::contents::{Contents, Ties};
 use self::output::{Format, Output};
@@ -45,7 +43,7 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "SIZE", value_parser = shard_size)]
     shard_size: Option<NonZero<u64>>,
     /// Convert floats to f64, f32, f16 or bf16; those that are quantized keep theirs
-    #[arg(long, value_name = "DTYPE", default_value = "keep", value_parser = dtype_policy)]
+    #[arg(long, value_name = "DTYPE", default_value = "keep")]
     dtype: DtypePolicy,
     /// Store tensors under another name, as in model.*=*: each * of the first pattern stands for
     /// what goes in place of one of the second; the first that matches a name decides; may be given
@@ -201,16 +199,6 @@ impl Rename {
 fn shard_size(text: &str) -> Result<NonZero<u64>, String> {
     let bytes = parse_size(text).ok().and_then(NonZero::new);
     bytes.ok_or_else(|| "expected a size above 0, as in 5GB, 500MiB or 4096".to_owned())
-}
-
-fn dtype_policy(name: &str) -> Result<DtypePolicy, String> {
-    match Dtype::from_name(&name.to_ascii_uppercase()) {
-        Some(dtype @ (Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)) => {
-            Ok(DtypePolicy::To(dtype))
-        }
-        _ if name == "keep" => Ok(DtypePolicy::Keep),
-        _ => Err("expected keep, f64, f32, f16 or bf16".to_owned()),
-    }
 }
 
 /// A refusal of the disk.

@@ -1,7 +1,6 @@
 //! The table of settings and the other names of their variables.
 
-use tensorlift_loader::{DtypePolicy, Mode, Verify, parse_size};
-use tensorlift_tensor_meta::Dtype;
+use tensorlift_loader::{Verify, parse_size};
 
 use super::Settings;
 use crate::WeightFormat;
@@ -37,11 +36,7 @@ pub const SWITCHES: &[Switch] = &[
         about: "Copy the bytes into memory, or view a populated mapping of the file",
         plans: true,
         set: |settings, value| {
-            settings.options.mode = match value {
-                "copy" => Mode::Copy,
-                "map" => Mode::Map,
-                _ => return None,
-            };
+            settings.options.mode = value.parse().ok()?;
             Some(())
         },
     },
@@ -61,14 +56,7 @@ pub const SWITCHES: &[Switch] = &[
         about: "Convert tensors of F64, F32, F16 and BF16 to one of these; keep by default",
         plans: true,
         set: |settings, value| {
-            settings.options.dtype = match value {
-                "keep" => DtypePolicy::Keep,
-                "f64" => DtypePolicy::To(Dtype::F64),
-                "f32" => DtypePolicy::To(Dtype::F32),
-                "f16" => DtypePolicy::To(Dtype::F16),
-                "bf16" => DtypePolicy::To(Dtype::BF16),
-                _ => return None,
-            };
+            settings.options.dtype = value.parse().ok()?;
             Some(())
         },
     },
