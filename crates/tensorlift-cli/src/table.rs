@@ -1,5 +1,11 @@
 use std::io::{self, Write};
 
+/// A number of things: `1 file`, `2 files`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// Text in columns.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,

@@ -8,7 +8,7 @@ use tensorlift_shard_index::{ResolveOptions, Route, resolve};
 
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::table::printable;
+use crate::table::{counted, printable};
 use crate::trust::{Claim, TrustArgs};
 
 #[derive(Args)]
@@ -47,12 +47,8 @@ impl VerifyFiles {
             .filter(|file| file.comparison.is_right())
             .count();
         if !self.json {
-            let all = checked.len();
-            writeln!(
-                out,
-                "{right} of {all} files are as {} says",
-                expected.source()
-            )?;
+            let all = counted(checked.len(), "file");
+            writeln!(out, "{right} of {all} as {} says", expected.source())?;
         }
         match checked.iter().find_map(CheckedFile::error) {
             None => Ok(()),

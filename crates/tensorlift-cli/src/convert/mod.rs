@@ -27,6 +27,7 @@ use self::staging::Staging;
 use self::writing::Writing;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::table::counted;
 use crate::target::{Target, root_hint};
 
 #[derive(Args)]
@@ -259,23 +260,19 @@ impl Written<'_> {
         for file in &self.files {
             writeln!(out, "{}", file.display())?;
         }
-        let plural = |count: usize| if count == 1 { "" } else { "s" };
         write!(
             out,
-            "{} tensor{}, {} in {} file{}",
-            self.tensors,
-            plural(self.tensors),
+            "{}, {} in {}",
+            counted(self.tensors, "tensor"),
             Bytes(self.bytes),
-            shards.len(),
-            plural(shards.len()),
+            counted(shards.len(), "file"),
         )?;
         if self.files.len() > shards.len() {
             write!(out, " and an index")?;
         }
         match self.companions.len() {
             0 => {}
-            1 => write!(out, "; 1 other file came along")?,
-            more => write!(out, "; {more} other files came along")?,
+            more => write!(out, "; {} came along", counted(more, "other file"))?,
         }
         let tied = self.tied.len();
         let what = match self.format {
@@ -286,8 +283,8 @@ impl Written<'_> {
             0 => writeln!(out),
             _ => writeln!(
                 out,
-                "; {tied} further name{} of tied tensors {what}",
-                plural(tied)
+                "; {} of tied tensors {what}",
+                counted(tied, "further name")
             ),
         }
     }

@@ -15,7 +15,7 @@ use self::headers::{Changed, Headers};
 use self::numbers::Tolerance;
 use self::values::{Values, compare};
 use crate::failure::Failure;
-use crate::table::{Table, printable};
+use crate::table::{Table, counted, printable};
 use crate::target::{open_path, selected};
 
 /// Tensors of a table before the rest is counted.
@@ -120,7 +120,8 @@ impl Difference {
         }
         writeln!(
             out,
-            "{same} tensors of one form in both, {} of another, {} only in A, {} only in B",
+            "{} of one form in both, {} of another, {} only in A, {} only in B",
+            counted(*same, "tensor"),
             changed.len(),
             only_in_a.len(),
             only_in_b.len()
@@ -161,8 +162,8 @@ fn describe_values(values: &Values, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "values of {} tensors ({}) compared: {} equal, {} not",
-        values.compared,
+        "values of {} ({}) compared: {} equal, {} not",
+        counted(values.compared, "tensor"),
         Bytes(values.bytes),
         values.compared - differing.len(),
         differing.len()
