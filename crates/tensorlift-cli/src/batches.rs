@@ -49,7 +49,12 @@ pub(crate) fn for_each_batch(
     set_up: impl for<'l> Fn(Loader<'l>) -> Loader<'l>,
     mut take: impl FnMut(Range<usize>, &Loaded) -> Result<()>,
 ) -> Result<()> {
-    for batch in split(checkpoint, entries) {
+    // A compressed record is unpacked whole.
+    let needed = |entry: &&Entry| match checkpoint.catalog().record(entry).source {
+        Source::Deflated { len, .. } => len,
+        _ => entry.span_bytes(),
+    };
+    for batch in split(entries.iter().map(needed), BATCH_BYTES) {
         let names: HashSet<&str> = entries[batch.clone()]
             .iter()
             .map(|entry| entry.name())
@@ -60,19 +65,14 @@ pub(crate) fn for_each_batch(
     Ok(())
 }
 
-/// Neighbours that may be in memory together.
-fn split(checkpoint: &Checkpoint, entries: &[&Entry]) -> Vec<Range<usize>> {
+/// Neighbours of which at most `most` bytes are in memory together; one that is larger is alone.
+pub(crate) fn split(bytes_of: impl Iterator<Item = u64>, most: u64) -> Vec<Range<usize>> {
     let mut batches: Vec<Range<usize>> = Vec::new();
     let mut bytes = 0u64;
-    for (position, entry) in entries.iter().enumerate() {
-        // A compressed record is unpacked whole.
-        let needed = match checkpoint.catalog().record(entry).source {
-            Source::Deflated { len, .. } => len,
-            _ => entry.span_bytes(),
-        };
+    for (position, needed) in bytes_of.enumerate() {
         bytes = bytes.saturating_add(needed);
         match batches.last_mut() {
-            Some(batch) if bytes <= BATCH_BYTES => batch.end = position + 1,
+            Some(batch) if bytes <= most => batch.end = position + 1,
             _ => {
                 batches.push(position..position + 1);
                 bytes = needed;

@@ -1,6 +1,7 @@
 //! Comparing the bytes of two checkpoints, with little memory whatever their size.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
@@ -8,7 +9,7 @@ use serde::Serialize;
 use tensorlift::{Checkpoint, Entry, Error, Loaded, Result, Slice, Tensor};
 
 use super::numbers::{Distance, Tolerance};
-use crate::batches::has_bytes;
+use crate::batches::{has_bytes, split};
 use crate::progress::Bar;
 
 /// The most bytes of one checkpoint that are compared at once; two such batches of each are in
@@ -60,15 +61,37 @@ pub(super) fn compare(a: &Checkpoint, b: &Checkpoint, tolerance: Tolerance) -> R
     let batches = batches(&one, &other);
     let bytes = pairs
         .iter()
-        .map(|pair| pair.a.byte_len() + pair.b.byte_len())
-        .sum();
+        .flat_map(|pair| [pair.a.byte_len(), pair.b.byte_len()])
+        // Views that repeat elements may have more bytes than there are numbers for.
+        .fold(0, u64::saturating_add);
     let bar = Bar::of(bytes);
     let mut distances = vec![Distance::default(); pairs.len()];
+    let pool = rayon::ThreadPoolBuilder::new().build().ok();
+    let mut done = 0;
+    let mut add = |(one, other): (Loaded, Loaded)| {
+        let distance = |name: &&str| {
+            let (one, other) = (one.tensor(name)?, other.tensor(name)?);
+            let sides = (one.dtype(), one.as_bytes()?);
+            let others = (other.dtype(), other.as_bytes()?);
+            Ok::<_, Error>((number(name), Distance::between(sides, others, tolerance)))
+        };
+        let names: Vec<&str> = one.tensors().iter().map(Tensor::name).collect();
+        let found: Vec<(usize, Distance)> = match &pool {
+            Some(pool) => pool.install(|| names.par_iter().map(distance).collect::<Result<_>>())?,
+            None => names.iter().map(distance).collect::<Result<_>>()?,
+        };
+        for (pair, distance) in found {
+            distances[pair] = distances[pair].join(distance);
+        }
+        done += one.report().bytes_wanted + other.report().bytes_wanted;
+        bar.set(done);
+        Ok::<_, Error>(())
+    };
+    let (one, other, batches) = (&one, &other, &batches);
     std::thread::scope(|scope| {
         // One batch waits while the next is read.
         let (sender, receiver) = sync_channel(0);
-        let (one, other, batches) = (&one, &other, &batches);
-        scope.spawn(move || {
+        let read_all = move || {
             for batch in batches {
                 let read = load_both(one, other, batch);
                 let failed = read.is_err();
@@ -76,31 +99,14 @@ pub(super) fn compare(a: &Checkpoint, b: &Checkpoint, tolerance: Tolerance) -> R
                     return;
                 }
             }
-        });
-        let pool = rayon::ThreadPoolBuilder::new().build().ok();
-        let mut done = 0;
-        for read in receiver {
-            let (one, other) = read?;
-            let distance = |name: &&str| {
-                let (one, other) = (one.tensor(name)?, other.tensor(name)?);
-                let sides = (one.dtype(), one.as_bytes()?);
-                let others = (other.dtype(), other.as_bytes()?);
-                Ok::<_, Error>((number(name), Distance::between(sides, others, tolerance)))
-            };
-            let names: Vec<&str> = one.tensors().iter().map(Tensor::name).collect();
-            let found: Vec<(usize, Distance)> = match &pool {
-                Some(pool) => {
-                    pool.install(|| names.par_iter().map(distance).collect::<Result<_>>())?
-                }
-                None => names.iter().map(distance).collect::<Result<_>>()?,
-            };
-            for (pair, distance) in found {
-                distances[pair] = distances[pair].join(distance);
-            }
-            done += one.report().bytes_wanted + other.report().bytes_wanted;
-            bar.set(done);
+        };
+        match std::thread::Builder::new().spawn_scoped(scope, read_all) {
+            Ok(_) => receiver.into_iter().try_for_each(|read| add(read?)),
+            // The system refuses a thread: reading and comparing take turns.
+            Err(_) => batches
+                .iter()
+                .try_for_each(|batch| add(load_both(one, other, batch)?)),
         }
-        Ok::<_, Error>(())
     })?;
     Ok(Values {
         compared: pairs.len(),
@@ -159,22 +165,15 @@ fn number(name: &str) -> usize {
 fn batches(a: &Checkpoint, b: &Checkpoint) -> Vec<Vec<String>> {
     let mut entries: Vec<&Entry> = a.catalog().entries().iter().collect();
     entries.sort_by_key(|entry| entry.extent());
-    let mut batches: Vec<Vec<String>> = Vec::new();
-    let mut bytes = 0;
-    for entry in entries {
-        let name = entry.name();
-        let other = b.catalog().get(name).map_or(0, Entry::byte_len);
-        let more = entry.byte_len().max(other);
-        bytes += more;
-        match batches.last_mut() {
-            Some(batch) if bytes <= BATCH_BYTES => batch.push(name.to_owned()),
-            _ => {
-                batches.push(vec![name.to_owned()]);
-                bytes = more;
-            }
-        }
-    }
-    batches
+    let larger = |entry: &&Entry| {
+        let other = b.catalog().get(entry.name()).map_or(0, Entry::byte_len);
+        entry.byte_len().max(other)
+    };
+    let names = |batch: Range<usize>| entries[batch].iter().map(|entry| entry.name().to_owned());
+    split(entries.iter().map(larger), BATCH_BYTES)
+        .into_iter()
+        .map(|batch| names(batch).collect())
+        .collect()
 }
 
 fn load_both(a: &Checkpoint, b: &Checkpoint, names: &[String]) -> Result<(Loaded, Loaded)> {
