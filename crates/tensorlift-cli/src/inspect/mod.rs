@@ -57,7 +57,7 @@ struct Line<'a> {
     dtype: Dtype,
     shape: &'a [usize],
     bytes: u64,
-    file: String,
+    file: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<&'a str>,
     /// What it is in a quantized layout.
@@ -100,7 +100,7 @@ impl Inspect {
             dtype: entry.dtype(),
             shape: entry.shape(),
             bytes: entry.byte_len(),
-            file: files[entry.extent().shard.index()].clone(),
+            file: &files[entry.extent().shard.index()],
             sha256: hashes.get(entry.name()).map(AsRef::as_ref),
             role: roles::role(checkpoint.catalog(), entry),
         });
@@ -219,7 +219,7 @@ fn write_table(out: &mut impl Write, lines: Vec<Line<'_>>, hash: bool) -> std::i
             line.dtype.to_string(),
             format!("{:?}", line.shape),
             line.bytes.to_string(),
-            file_name(Path::new(&line.file)),
+            file_name(Path::new(line.file)),
         ];
         if has_roles {
             row.push(line.role.unwrap_or_default().to_owned());

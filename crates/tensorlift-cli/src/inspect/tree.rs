@@ -1,6 +1,6 @@
 //! Tensors by the modules in their names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use tensorlift::{Bytes, Dtype, Entry};
@@ -17,8 +17,7 @@ struct Module<'a> {
     tensors: u64,
     elements: u64,
     bytes: u64,
-    /// Bytes of each dtype.
-    dtypes: BTreeMap<Dtype, u64>,
+    dtypes: BTreeSet<Dtype>,
 }
 
 /// A part of a name; numbers are in their order, before other parts.
@@ -55,7 +54,7 @@ impl<'a> Module<'a> {
             .elements
             .saturating_add(entry.layout().elements() as u64);
         self.bytes = self.bytes.saturating_add(entry.byte_len());
-        *self.dtypes.entry(entry.dtype()).or_default() += entry.byte_len();
+        self.dtypes.insert(entry.dtype());
         if let Some(part) = parts.next().filter(|_| depth > 0) {
             let below = self.below.entry(Part::new(part)).or_default();
             // A trait object, or each part would be a type of its own.
@@ -68,7 +67,7 @@ impl<'a> Module<'a> {
     }
 
     fn rows(&self, name: &str, indent: usize, table: &mut Table) {
-        let dtypes: Vec<String> = self.dtypes.keys().map(ToString::to_string).collect();
+        let dtypes: Vec<String> = self.dtypes.iter().map(ToString::to_string).collect();
         table.row(vec![
             format!("{}{}", "  ".repeat(indent), printable(name)),
             self.tensors.to_string(),
