@@ -7,18 +7,15 @@ use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+/// The variable that stands in for the option.
+const VARIABLE: &str = "TENSORLIFT_LOG";
+
 /// What to log.
 #[derive(Args)]
 pub(crate) struct LogArgs {
     /// Log to standard error: off, warn, info, debug or trace, and json for a JSON object a line,
-    /// such as `debug,json`
-    #[arg(
-        long,
-        global = true,
-        env = "TENSORLIFT_LOG",
-        value_name = "LEVEL",
-        conflicts_with = "verbose"
-    )]
+    /// such as `debug,json` [env: TENSORLIFT_LOG]
+    #[arg(long, global = true, value_name = "LEVEL", conflicts_with = "verbose")]
     log: Option<Log>,
     /// Short for --log info; given twice, for --log debug
     #[arg(short, long, action = ArgAction::Count, global = true)]
@@ -63,14 +60,18 @@ impl LogArgs {
     /// Starts logging.
     ///
     /// From `info` on, the end of each phase is an event with its time; otherwise only warnings
-    /// are shown.
-    pub(crate) fn start(&self) {
-        let level = match self.verbose {
-            0 => LevelFilter::WARN,
-            1 => LevelFilter::INFO,
-            _ => LevelFilter::DEBUG,
+    /// are shown. An option comes before the variable, and an empty variable counts as unset.
+    ///
+    /// # Errors
+    /// If the variable has another value than the option takes.
+    pub(crate) fn start(&self) -> Result<(), String> {
+        let plain = |level| Log { level, json: false };
+        let Log { level, json } = match (self.log, self.verbose) {
+            (Some(log), _) => log,
+            (None, 0) => Self::of_environment()?.unwrap_or(plain(LevelFilter::WARN)),
+            (None, 1) => plain(LevelFilter::INFO),
+            (None, _) => plain(LevelFilter::DEBUG),
         };
-        let Log { level, json } = self.log.unwrap_or(Log { level, json: false });
         let log = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_span_events(FmtSpan::CLOSE)
@@ -79,6 +80,18 @@ impl LogArgs {
         match json {
             true => log.json().init(),
             false => log.init(),
+        }
+        Ok(())
+    }
+
+    fn of_environment() -> Result<Option<Log>, String> {
+        match std::env::var(VARIABLE) {
+            Ok(text) if !text.is_empty() => {
+                let log = text.parse();
+                log.map(Some)
+                    .map_err(|found| format!("{VARIABLE}: {found}"))
+            }
+            _ => Ok(None),
         }
     }
 }

@@ -79,7 +79,10 @@ impl Completions {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    cli.log.start();
+    if let Err(found) = cli.log.start() {
+        let error = clap::error::ErrorKind::InvalidValue;
+        Cli::command().error(error, found).exit();
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     let (json, result) = match &cli.command {
         Command::Inspect(inspect) => (inspect.json, inspect.run(&mut out)),

@@ -65,10 +65,16 @@ fn an_unknown_word_is_an_error_of_use() {
     assert_eq!(failed.status.code(), Some(2));
     assert!(text(failed.stderr).contains("found \"loud\""));
     let folder = committed::folder().join("tiny-model");
-    let by_variable = program()
-        .args(["load", folder.to_str().unwrap()])
-        .env("TENSORLIFT_LOG", "json")
-        .output()
-        .unwrap();
-    assert!(text(by_variable.stderr).starts_with('{'));
+    let by_variable = |value: &str, option: &[&str]| {
+        let mut load = program();
+        load.args(["load", folder.to_str().unwrap()]).args(option);
+        load.env("TENSORLIFT_LOG", value).output().unwrap()
+    };
+    assert!(text(by_variable("json", &[]).stderr).starts_with('{'));
+    assert_eq!(text(by_variable("", &[]).stderr), "");
+    // An option comes before the variable.
+    assert!(!text(by_variable("json", &["-v"]).stderr).starts_with('{'));
+    let failed = by_variable("loud", &[]);
+    assert_eq!(failed.status.code(), Some(2));
+    assert!(text(failed.stderr).contains("TENSORLIFT_LOG: expected off"));
 }
