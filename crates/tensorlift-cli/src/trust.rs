@@ -38,8 +38,12 @@ pub(crate) struct Claim {
 impl TrustArgs {
     /// What was asked for of a checkpoint that is loaded; without an option, nothing.
     pub(crate) fn of_checkpoint(&self, checkpoint: &Checkpoint) -> Result<Option<Expected>> {
-        let claim = self.asked_for(&checkpoint.folder())?;
-        Ok(claim.map(|claim| claim.expected))
+        // What else is in the folder does not matter here.
+        let folder = checkpoint.folder();
+        match &self.manifest {
+            Some(list) => Expected::read(list, &folder).map(Some),
+            None => Ok(self.asked_for(&folder)?.map(|claim| claim.expected)),
+        }
     }
 
     /// What must be true of a folder, or of one file in it: what was asked for, or else what lists
