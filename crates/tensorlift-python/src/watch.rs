@@ -1,8 +1,10 @@
 //! Runs a load on a thread of its own while the caller's waits for signals.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -64,15 +66,25 @@ impl<'py> Watch<'py> {
     ) -> PyResult<T> {
         let progress = self.progress.as_ref().map(|call| call.clone().unbind());
         let link = self.link.clone();
-        let (outcome, told) = py.detach(move || {
+        // Taken by whichever thread runs it.
+        let work = Mutex::new(Some(work));
+        let run = || {
+            let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            work.map(|work| work())
+        };
+        let (outcome, told) = py.detach(|| {
             std::thread::scope(|scope| {
                 let (send, receive) = mpsc::sync_channel(1);
-                let worker = scope.spawn(move || {
-                    let outcome = work();
+                let worker = Builder::new().spawn_scoped(scope, move || {
+                    let outcome = run();
                     // The receiver lives until this thread is joined.
                     let _ = send.send(());
                     outcome
                 });
+                let Ok(worker) = worker else {
+                    // The system refuses a thread: signals wait until the work is done.
+                    return (catch_unwind(AssertUnwindSafe(run)), Ok(()));
+                };
                 let told = wait(&receive, progress.as_ref(), &link.counter);
                 if told.is_err() {
                     link.cancel.cancel();
@@ -81,8 +93,8 @@ impl<'py> Watch<'py> {
             })
         });
         told?;
-        let outcome = outcome.map_err(|_| {
-            PyRuntimeError::new_err("tensorlift panicked, which is a bug of its; please report it")
+        let outcome = outcome.ok().flatten().ok_or_else(|| {
+            PyRuntimeError::new_err("tensorlift panicked, which is a bug; please report it")
         })?;
         if let Some(progress) = &self.progress {
             let (done, total) = self.link.counter.get();
