@@ -40,13 +40,13 @@ impl Parameters {
 
     /// The bytes of each, for one load.
     pub(crate) fn memory(&mut self) -> Vec<(String, &mut [u8])> {
-        let buffers = self.buffers.iter();
+        let buffers = self.buffers.iter_mut();
         let memory = buffers.map(|(name, buffer)| (name.clone(), bytes_of(buffer)));
         memory.collect()
     }
 }
 
-fn bytes_of(buffer: &PyBuffer<u8>) -> &mut [u8] {
+fn bytes_of(buffer: &mut PyBuffer<u8>) -> &mut [u8] {
     match buffer.len_bytes() {
         0 => &mut [],
         // SAFETY: the buffer is held for as long as it is borrowed here, it is writable,
