@@ -159,7 +159,6 @@ proptest! {
 /// Quantized tensors, their scales and integers are kept, and the plan lists them.
 #[test]
 fn what_is_no_plain_float_is_kept_and_listed() {
-    let mut builder = Catalog::builder();
     let tensors = [
         ("a.weight", Dtype::F8E4M3),
         ("a.weight_scale_inv", Dtype::F32),
@@ -170,18 +169,7 @@ fn what_is_no_plain_float_is_kept_and_listed() {
         ("ids", Dtype::I64),
         ("half", Dtype::BF16),
     ];
-    let mut offset = 0;
-    for (name, dtype) in tensors {
-        let layout = Layout::contiguous([4]).unwrap();
-        let len = layout.span_bytes(dtype).unwrap();
-        let record = Record::stored(Extent::new(ShardId::FIRST, offset, len));
-        let record = builder.record(record).unwrap();
-        builder
-            .entry(name, dtype, layout, View::whole(record))
-            .unwrap();
-        offset += len;
-    }
-    let catalog = builder.finish();
+    let (catalog, _) = one_after_another(tensors.map(|(name, dtype)| (name, dtype, 4)));
     let options = LoadOptions::default().dtype(DtypePolicy::To(Dtype::BF16));
     let rules = [HostDevice::new().rules()];
     let plan = plan(&catalog, |_| Some(0), &rules, &options).unwrap();
@@ -201,13 +189,13 @@ fn what_is_no_plain_float_is_kept_and_listed() {
     assert_eq!(names(&converted), ["a.bias", "logit_scale"]);
 }
 
-/// The report names what is not converted, and counts what crosses to a device after conversion.
-#[test]
-fn reports_name_what_is_kept_and_count_the_bus() {
+/// A file of vectors, and its length.
+fn one_after_another<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, Dtype, usize)>,
+) -> (Catalog, u64) {
     let mut builder = Catalog::builder();
-    let sizes = [("weight", Dtype::F32, 5000), ("ids", Dtype::I64, 100)];
     let mut offset = 0;
-    for (name, dtype, elements) in sizes {
+    for (name, dtype, elements) in tensors {
         let layout = Layout::contiguous([elements]).unwrap();
         let len = layout.span_bytes(dtype).unwrap();
         let record = Record::stored(Extent::new(ShardId::FIRST, offset, len));
@@ -217,9 +205,17 @@ fn reports_name_what_is_kept_and_count_the_bus() {
             .unwrap();
         offset += len;
     }
+    (builder.finish(), offset)
+}
+
+/// The report names what is not converted, and counts what crosses to a device after conversion.
+#[test]
+fn reports_name_what_is_kept_and_count_the_bus() {
+    let sizes = [("weight", Dtype::F32, 5000), ("ids", Dtype::I64, 100)];
+    let (catalog, bytes) = one_after_another(sizes);
     let sample = Sample {
-        catalog: builder.finish(),
-        shards: vec![vec![0; offset as usize]],
+        catalog,
+        shards: vec![vec![0; bytes as usize]],
     };
     for (to, element) in [(Dtype::BF16, 2), (Dtype::F64, 8)] {
         let options = LoadOptions::default().dtype(DtypePolicy::To(to));
