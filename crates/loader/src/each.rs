@@ -75,14 +75,14 @@ pub fn load_each<K: Eq + Hash>(
 }
 
 /// Positions of entries that are passed on together, and their bytes.
-struct Unit {
+struct TensorUnit {
     entries: Vec<usize>,
     bytes: u64,
 }
 
 /// Units that are read together.
 struct Batch {
-    units: Vec<Unit>,
+    units: Vec<TensorUnit>,
     bytes: u64,
 }
 
@@ -93,10 +93,13 @@ struct Units {
 }
 
 /// All units, in the order in which the files hold their first bytes.
-fn units<K: Eq + Hash>(catalog: &Catalog, unit_of: impl Fn(&Entry) -> Option<K>) -> Vec<Unit> {
+fn units<K: Eq + Hash>(
+    catalog: &Catalog,
+    unit_of: impl Fn(&Entry) -> Option<K>,
+) -> Vec<TensorUnit> {
     let mut entries: Vec<(usize, &Entry)> = catalog.entries().iter().enumerate().collect();
     entries.sort_by_key(|(_, entry)| entry.extent());
-    let (mut units, mut positions): (Vec<Unit>, HashMap<K, usize>) = Default::default();
+    let (mut units, mut positions): (Vec<TensorUnit>, HashMap<K, usize>) = Default::default();
     for (position, entry) in entries {
         if let Source::Absent { .. } = catalog.record(entry).source {
             continue;
@@ -104,7 +107,7 @@ fn units<K: Eq + Hash>(catalog: &Catalog, unit_of: impl Fn(&Entry) -> Option<K>)
         let Some(key) = unit_of(entry) else { continue };
         let index = *positions.entry(key).or_insert(units.len());
         if index == units.len() {
-            units.push(Unit {
+            units.push(TensorUnit {
                 entries: Vec::new(),
                 bytes: 0,
             });
@@ -116,7 +119,7 @@ fn units<K: Eq + Hash>(catalog: &Catalog, unit_of: impl Fn(&Entry) -> Option<K>)
 }
 
 /// Units that follow each other, up to `most` bytes together.
-fn batches(units: Vec<Unit>, most: u64) -> Vec<Batch> {
+fn batches(units: Vec<TensorUnit>, most: u64) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     for unit in units {
         match batches.last_mut() {
@@ -211,7 +214,7 @@ impl Load<'_> {
             .map(|place| place.entry)
             .zip(loaded)
             .collect();
-        let mut of_unit = |unit: &Unit| -> Vec<Tensor> {
+        let mut of_unit = |unit: &TensorUnit| -> Vec<Tensor> {
             let tensors = unit.entries.iter();
             tensors.filter_map(|entry| by_entry.remove(entry)).collect()
         };
@@ -242,12 +245,12 @@ fn check_hashes(catalog: &Catalog, ranges: &[HashRange]) -> Result<(), Error> {
 /// The memory of tensors that are not handled yet.
 struct Window {
     bytes: u64,
-    state: Mutex<WindowState>,
+    state: Mutex<WindowUse>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct WindowState {
+struct WindowUse {
     used: u64,
     closed: bool,
 }
@@ -263,7 +266,7 @@ impl Window {
 
     /// Waits until there is room, or the window is empty; false once it is closed.
     fn take(&self, bytes: u64) -> bool {
-        let is_full = |state: &mut WindowState| {
+        let is_full = |state: &mut WindowUse| {
             let fits = state.used == 0 || state.used.saturating_add(bytes) <= self.bytes;
             !fits && !state.closed
         };
@@ -288,7 +291,7 @@ impl Window {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, WindowState> {
+    fn lock(&self) -> MutexGuard<'_, WindowUse> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

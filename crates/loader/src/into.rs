@@ -102,7 +102,7 @@ where
         .map(|(name, memory)| (name.into(), memory.into()))
         .collect();
     let casts = options.dtype.casts(catalog)?;
-    let mut matched = Matched::new(catalog, is_selected, parameters, &casts)?;
+    let mut matched = MatchedMemory::new(catalog, is_selected, parameters, &casts)?;
     if options.strict {
         matched.check_complete()?;
     }
@@ -144,14 +144,14 @@ where
 }
 
 /// Parameters and the tensors of a catalog, brought together by name.
-struct Matched<'d> {
+struct MatchedMemory<'d> {
     /// By name; those that the catalog has.
     found: HashMap<String, ParameterMemory<'d>>,
     missing: Vec<String>,
     unexpected: Vec<String>,
 }
 
-impl<'d> Matched<'d> {
+impl<'d> MatchedMemory<'d> {
     /// Matches names and checks lengths and dtypes.
     fn new(
         catalog: &Catalog,

@@ -10,7 +10,7 @@ pub(super) struct Chunk<'a> {
     pub(super) source: ChunkSource<'a>,
     /// At least one unless the bytes are only hashed; more where small neighbours are read
     /// together, or where one record has several targets.
-    pub(super) parts: Vec<Part<'a>>,
+    pub(super) parts: Vec<ChunkPart<'a>>,
     /// The part of the bytes of a shard that is hashed when they are read.
     pub(super) hashed: Option<Extent>,
 }
@@ -27,7 +27,7 @@ pub(super) enum ChunkSource<'a> {
 }
 
 /// A part of a segment.
-pub(super) struct Part<'a> {
+pub(super) struct ChunkPart<'a> {
     pub(super) segment: &'a Segment,
     /// The first byte of the segment's source that belongs to the part.
     pub(super) at: u64,
@@ -81,12 +81,12 @@ impl<'a> Chunk<'a> {
 
     /// Bytes that arrive in groups.
     pub(super) fn bytes_arriving(&self) -> u64 {
-        self.parts.iter().map(Part::bytes_arriving).sum()
+        self.parts.iter().map(ChunkPart::bytes_arriving).sum()
     }
 
     /// Bytes that go through staging slots.
     pub(super) fn bytes_staged(&self) -> u64 {
-        let staged = |part: &Part<'_>| match part.target {
+        let staged = |part: &ChunkPart<'_>| match part.target {
             Target::Staged { len, .. } => len as u64,
             _ => 0,
         };
@@ -108,7 +108,7 @@ impl<'a> Chunk<'a> {
             ChunkSource::Stored(extent) if !is_in_place && extent.len > chunk_bytes => extent.len,
             _ => return 0,
         };
-        let parts = self.parts.iter().map(Part::scratch_bytes);
+        let parts = self.parts.iter().map(ChunkPart::scratch_bytes);
         source.saturating_add(parts.max().unwrap_or(0))
     }
 
@@ -121,7 +121,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-impl Part<'_> {
+impl ChunkPart<'_> {
     /// Bytes that arrive in the group.
     pub(super) fn bytes_arriving(&self) -> u64 {
         match &self.target {

@@ -3,7 +3,7 @@
 use tensorlift_device::{Destination, Staging};
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Extent, ShardId, Source};
 
-use super::chunk::{Chunk, ChunkSource, Part, Target};
+use super::chunk::{Chunk, ChunkPart, ChunkSource, Target};
 use super::hash::cover;
 use crate::options::{LoadOptions, Reader};
 use crate::plan::{Plan, Segment, SegmentSource};
@@ -88,7 +88,7 @@ fn cut_segment<'a>(
             }
             decoded => decoded,
         };
-        let part = Part {
+        let part = ChunkPart {
             segment,
             at,
             len,

@@ -3,7 +3,7 @@
 use tensorlift_device::{CopyRun, Lane};
 use tensorlift_tensor_meta::Extent;
 
-use super::chunk::{Part, Target};
+use super::chunk::{ChunkPart, Target};
 use super::failure::Failure;
 use super::lane::HeldLane;
 use super::scratch::zeroed;
@@ -12,7 +12,7 @@ use crate::plan::{Segment, Transform};
 /// Delivers a part of a chunk that was read.
 pub(super) fn deliver_from<'a>(
     extent: Extent,
-    part: Part<'a>,
+    part: ChunkPart<'a>,
     bytes: &[u8],
     lane: &mut HeldLane<'a>,
 ) -> Result<(), Failure> {
@@ -22,12 +22,12 @@ pub(super) fn deliver_from<'a>(
 
 /// Copies a part to its place; `bytes` begins with the part.
 pub(super) fn deliver<'a>(
-    part: Part<'a>,
+    part: ChunkPart<'a>,
     bytes: &[u8],
     lane: &mut HeldLane<'a>,
 ) -> Result<(), Failure> {
     let is_verbatim = part.is_verbatim();
-    let Part {
+    let ChunkPart {
         segment,
         at,
         len,

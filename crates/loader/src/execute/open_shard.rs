@@ -27,10 +27,10 @@ pub(super) struct OpenShard<'a> {
     chunks_left: AtomicUsize,
     bytes_in_place: AtomicU64,
     bytes_bounced: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<ShardState>,
 }
 
-enum State {
+enum ShardState {
     Waiting,
     Open(Box<ChosenReader>),
     Closed(Box<FileReport>),
@@ -51,7 +51,7 @@ impl<'a> OpenShard<'a> {
             chunks_left: AtomicUsize::new(0),
             bytes_in_place: AtomicU64::new(0),
             bytes_bounced: AtomicU64::new(0),
-            state: Mutex::new(State::Waiting),
+            state: Mutex::new(ShardState::Waiting),
         }
     }
 
@@ -63,7 +63,7 @@ impl<'a> OpenShard<'a> {
     /// concurrency.
     pub(super) fn storage(&self, opened: impl FnOnce(Concurrency)) -> io::Result<Arc<dyn Storage>> {
         let mut state = self.lock();
-        if let State::Open(choice) = &*state {
+        if let ShardState::Open(choice) = &*state {
             return Ok(Arc::clone(&choice.storage));
         }
         let choice = reader::choose(self.shard, self.wanted, self.readers, self.options)
@@ -71,15 +71,15 @@ impl<'a> OpenShard<'a> {
         choice.log();
         opened(choice.concurrency);
         let storage = Arc::clone(&choice.storage);
-        *state = State::Open(Box::new(choice));
+        *state = ShardState::Open(Box::new(choice));
         Ok(storage)
     }
 
     /// The preferred concurrency, if the shard is open.
     pub(super) fn concurrency(&self) -> Option<Concurrency> {
         match &*self.lock() {
-            State::Open(choice) => Some(choice.concurrency),
-            State::Waiting | State::Closed(_) => None,
+            ShardState::Open(choice) => Some(choice.concurrency),
+            ShardState::Waiting | ShardState::Closed(_) => None,
         }
     }
 
@@ -93,7 +93,7 @@ impl<'a> OpenShard<'a> {
         if matches!(ran.pull, PullOutcome::NotAsked) {
             return;
         }
-        if let State::Open(choice) = &mut *self.lock() {
+        if let ShardState::Open(choice) = &mut *self.lock() {
             match ran.pull {
                 PullOutcome::Done => choice.file.pulled_by_device = true,
                 PullOutcome::Refused(why) => choice.device_refused(&why),
@@ -117,11 +117,11 @@ impl<'a> OpenShard<'a> {
             return Ok(false);
         }
         let mut state = self.lock();
-        if let State::Open(choice) = std::mem::replace(&mut *state, State::Waiting) {
+        if let ShardState::Open(choice) = std::mem::replace(&mut *state, ShardState::Waiting) {
             let unchanged = self.check_unchanged(&*choice.storage);
             let (policy, mode) = (self.options.page_cache, self.options.mode);
             page_cache::apply(policy, &*choice.storage, mode, choice.file.cached_before);
-            *state = State::Closed(Box::new(choice.into_final_report()));
+            *state = ShardState::Closed(Box::new(choice.into_final_report()));
             self.shard.storage().release();
             unchanged?;
         }
@@ -131,7 +131,7 @@ impl<'a> OpenShard<'a> {
     }
 
     fn log(&self) {
-        if let State::Closed(file) = &*self.lock() {
+        if let ShardState::Closed(file) = &*self.lock() {
             tracing::debug!(
                 path = %file.path.display(),
                 seconds = file.read.as_secs_f64(),
@@ -161,10 +161,10 @@ impl<'a> OpenShard<'a> {
 
     /// How the shard was read, if at all.
     pub(super) fn report(&self) -> FileReport {
-        let mut report = match std::mem::replace(&mut *self.lock(), State::Waiting) {
-            State::Closed(file) => *file,
-            State::Open(choice) => choice.into_report(),
-            State::Waiting => {
+        let mut report = match std::mem::replace(&mut *self.lock(), ShardState::Waiting) {
+            ShardState::Closed(file) => *file,
+            ShardState::Open(choice) => choice.into_report(),
+            ShardState::Waiting => {
                 let len = self.shard.storage().len();
                 FileReport::new(self.shard.path(), self.shard.format(), len, None)
             }
@@ -174,7 +174,7 @@ impl<'a> OpenShard<'a> {
         report
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ShardState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -183,7 +183,7 @@ impl Drop for OpenShard<'_> {
     /// A load that failed releases its shards too.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let State::Open(_) = state {
+        if let ShardState::Open(_) = state {
             self.shard.storage().release();
         }
     }

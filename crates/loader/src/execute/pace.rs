@@ -1,7 +1,7 @@
 //! How many reads are in flight: measured on the load's own first bytes, which are kept.
 //!
 //! A load starts with the concurrency its readers prefer.
-//! Once a window of reads gives a rate, it tries twice as many threads and doubles again while the
+//! Once a measurement of reads gives a rate, it tries twice as many threads and doubles again while the
 //! rate grows; then it keeps the best number.
 //! If the first doubling gains nothing, it tries half as many the same way.
 //! A shard that is opened later and prefers more than those before it restarts the search.
@@ -13,18 +13,18 @@ use crate::report::PaceStep;
 
 /// The most reads in flight that are tried.
 const MOST_THREADS: usize = 32;
-/// A window that gives a rate has at least these bytes and this time.
-const WINDOW_BYTES: u64 = 64 << 20;
-const WINDOW_TIME: Duration = Duration::from_millis(100);
-/// The least reads per thread of a window, where reads are small or slow.
-const WINDOW_READS: usize = 3;
+/// A measurement that gives a rate has at least these bytes and this time.
+const LEAST_BYTES: u64 = 64 << 20;
+const LEAST_TIME: Duration = Duration::from_millis(100);
+/// The least reads per thread of a measurement, where reads are small or slow.
+const LEAST_READS: usize = 3;
 /// A rate is faster from this factor on; less is noise.
 const GAIN: f64 = 1.15;
 
 /// The adaptive number of reading threads of one load.
 #[derive(Debug)]
 pub(super) struct Pace {
-    state: Mutex<State>,
+    state: Mutex<PaceState>,
 }
 
 /// The concurrency that a reader prefers.
@@ -53,14 +53,14 @@ impl Concurrency {
 }
 
 #[derive(Debug)]
-struct State {
+struct PaceState {
     threads: usize,
     most: usize,
     /// What the shards so far prefer; `None` keeps the number fixed.
     preferred: Option<Concurrency>,
     direction: Direction,
     best: Option<PaceStep>,
-    window: Window,
+    measurement: Measurement,
     steps: Vec<PaceStep>,
     /// Steps that were measured before the search last restarted.
     steps_before: usize,
@@ -74,7 +74,7 @@ enum Direction {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct Measurement {
     since: Instant,
     bytes: u64,
     reads: usize,
@@ -90,13 +90,13 @@ impl Pace {
         now: Instant,
     ) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(PaceState {
                 threads,
                 most: most.min(MOST_THREADS).max(threads),
                 preferred,
                 direction: Direction::first(preferred.unwrap_or(Concurrency::ONE)),
                 best: None,
-                window: Window::from(now),
+                measurement: Measurement::from(now),
                 steps: Vec::new(),
                 steps_before: 0,
             }),
@@ -117,7 +117,7 @@ impl Pace {
             state.direction = Direction::first(both);
             state.best = None;
             state.steps_before = state.steps.len();
-            state.window = Window::from(now);
+            state.measurement = Measurement::from(now);
         }
     }
 
@@ -156,23 +156,23 @@ impl Direction {
     }
 }
 
-impl State {
+impl PaceState {
     fn record(&mut self, bytes: u64, now: Instant) {
-        self.window.bytes += bytes;
-        self.window.reads += 1;
-        let time = now.saturating_duration_since(self.window.since);
-        let enough = self.window.bytes >= WINDOW_BYTES || self.window.reads >= 64;
-        let spread = self.window.reads >= WINDOW_READS * self.threads;
-        if !enough || !spread || time < WINDOW_TIME {
+        self.measurement.bytes += bytes;
+        self.measurement.reads += 1;
+        let time = now.saturating_duration_since(self.measurement.since);
+        let enough = self.measurement.bytes >= LEAST_BYTES || self.measurement.reads >= 64;
+        let spread = self.measurement.reads >= LEAST_READS * self.threads;
+        if !enough || !spread || time < LEAST_TIME {
             return;
         }
-        let rate = self.window.bytes as f64 / time.as_secs_f64();
+        let rate = self.measurement.bytes as f64 / time.as_secs_f64();
         let step = PaceStep {
             threads: self.threads,
             bytes_per_second: rate,
         };
         self.steps.push(step);
-        self.window = Window::from(now);
+        self.measurement = Measurement::from(now);
         self.decide(step);
     }
 
@@ -204,7 +204,7 @@ impl State {
     }
 }
 
-impl Window {
+impl Measurement {
     fn from(since: Instant) -> Self {
         Self {
             since,

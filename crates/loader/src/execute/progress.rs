@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tensorlift_tensor_meta::Catalog;
 
-use super::chunk::{Chunk, Part};
+use super::chunk::{Chunk, ChunkPart};
 use super::cut::arrived;
 use crate::control::{Progress, ProgressFn};
 use crate::plan::{Place, Plan};
@@ -59,7 +59,7 @@ impl<'a> Tally<'a> {
         chunk.parts.iter().map(|part| self.ending(part)).sum()
     }
 
-    fn ending(&self, part: &Part<'_>) -> usize {
+    fn ending(&self, part: &ChunkPart<'_>) -> usize {
         let segment = part.segment;
         let [from, to] = [part.at, part.at + part.len].map(|at| segment.to + arrived(segment, at));
         let ends = &self.ends[segment.group];

@@ -3,7 +3,7 @@
 use tensorlift_storage::inflate;
 use tensorlift_tensor_meta::Extent;
 
-use super::chunk::{Chunk, ChunkSource, Part, Target};
+use super::chunk::{Chunk, ChunkPart, ChunkSource, Target};
 use super::deliver::{deliver, deliver_from, transform_bytes};
 use super::failure::Failure;
 use super::lane::HeldLane;
@@ -40,7 +40,7 @@ pub(super) fn run<'a>(chunk: Chunk<'a>, tools: &mut Tools<'_, 'a>) -> Result<Ran
 
 fn run_stored<'a>(
     extent: Extent,
-    mut parts: Vec<Part<'a>>,
+    mut parts: Vec<ChunkPart<'a>>,
     tools: &mut Tools<'_, 'a>,
 ) -> Result<Ran, Failure> {
     if parts.is_empty() {
@@ -71,16 +71,16 @@ fn run_stored<'a>(
 /// Reads a chunk once and copies it to several targets, or picks from it what is selected.
 fn scatter<'a>(
     extent: Extent,
-    mut parts: Vec<Part<'a>>,
+    mut parts: Vec<ChunkPart<'a>>,
     tools: &mut Tools<'_, 'a>,
 ) -> Result<Ran, Failure> {
-    let is_whole = |part: &Part<'_>| {
+    let is_whole = |part: &ChunkPart<'_>| {
         let host = matches!(part.target, Target::Host(_));
         host && part.segment.is_same_len() && part.len == extent.len
     };
     // One target is read into, the others get copies.
     if let Some(position) = parts.iter().position(is_whole)
-        && let Part {
+        && let ChunkPart {
             segment,
             at,
             target: Target::Host(memory),
@@ -109,7 +109,7 @@ fn scatter<'a>(
 
 /// Decodes a record, in place where all of it goes to one target in host memory.
 fn decode<'a>(
-    mut parts: Vec<Part<'a>>,
+    mut parts: Vec<ChunkPart<'a>>,
     len: u64,
     lane: &mut HeldLane<'a>,
     decode_into: impl Fn(&mut [u8]) -> Result<(), Failure>,

@@ -4,7 +4,7 @@ use tensorlift_device::{CopyRun, Pull, Pulled, Staging};
 use tensorlift_storage::{LocalFile, Storage};
 use tensorlift_tensor_meta::Extent;
 
-use super::chunk::{Part, PullOutcome, Target};
+use super::chunk::{ChunkPart, PullOutcome, Target};
 use super::deliver::change_bytes;
 use super::failure::Failure;
 use super::tools::{Ran, Tools};
@@ -24,7 +24,7 @@ pub(super) fn fits_slot(segment: &Segment) -> bool {
 /// Copies one part through a staging slot, or lets the device read it.
 pub(super) fn run_staged<'a>(
     extent: Extent,
-    part: &Part<'a>,
+    part: &ChunkPart<'a>,
     (staging, to, len): (&'a dyn Staging, usize, usize),
     tools: &mut Tools<'_, 'a>,
 ) -> Result<Ran, Failure> {
@@ -95,13 +95,13 @@ pub(super) fn stage_together<'a>(
 /// The copies out of one staging slot, if that is all that a chunk needs.
 pub(super) fn runs_of_one_group<'a>(
     extent: Extent,
-    parts: &[Part<'a>],
+    parts: &[ChunkPart<'a>],
 ) -> Option<(usize, &'a dyn Staging, Vec<CopyRun>)> {
     let Target::Staged { staging, .. } = parts[0].target else {
         return None;
     };
     let group = parts[0].segment.group;
-    let run = |part: &Part<'a>| match part.target {
+    let run = |part: &ChunkPart<'a>| match part.target {
         Target::Staged { to, len, .. } if part.is_verbatim() && part.segment.group == group => {
             let from = part.offset_in(extent);
             Some(CopyRun { from, to, len })

@@ -20,7 +20,7 @@ pub(super) struct Sums<'a> {
     stored: BTreeMap<(ShardId, u64), RecordSum>,
     /// Deflated records with a checksum: their positions in the catalog.
     deflated: HashMap<Extent, usize>,
-    parts: Mutex<Vec<Part>>,
+    parts: Mutex<Vec<RecordPart>>,
 }
 
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ struct RecordSum {
 }
 
 /// A part of a record, summed.
-struct Part {
+struct RecordPart {
     record: usize,
     offset: u64,
     hasher: Hasher,
@@ -96,7 +96,7 @@ impl<'a> Sums<'a> {
     fn push(&self, record: usize, offset: u64, bytes: &[u8]) {
         let mut hasher = Hasher::new();
         hasher.update(bytes);
-        let part = Part {
+        let part = RecordPart {
             record,
             offset,
             hasher,

@@ -36,7 +36,7 @@ struct Arrival {
 
 /// Entries for which this is the same share a place: record, first byte and, where elements are
 /// gathered or converted, what is.
-type Shared<'a> = (RecordId, u64, Option<(&'a Layout, Dtype)>);
+type PlaceKey<'a> = (RecordId, u64, Option<(&'a Layout, Dtype)>);
 
 impl<'p, 't> OpenGroup<'p, 't> {
     pub(super) fn new(
@@ -113,7 +113,7 @@ impl<'p, 't> OpenGroup<'p, 't> {
     ///
     /// Plain views of one decoded record share it, as do equal gathered views.
     pub(super) fn place_alone(&mut self, alone: &[Wanted<'_>]) -> Result<(), Error> {
-        let mut placed: HashMap<Shared<'_>, (usize, u64)> = HashMap::new();
+        let mut placed: HashMap<PlaceKey<'_>, (usize, u64)> = HashMap::new();
         for wanted in alone {
             let (view, entry) = (wanted.entry.view(), wanted.entry);
             let alignment = self.terms.alignment(wanted);

@@ -182,7 +182,7 @@ impl Selection {
 
     /// Calls `found` with the position and length of each run within the `len` bytes from `at` on.
     pub(crate) fn each_run(&self, at: u64, len: u64, mut found: impl FnMut(usize, usize)) {
-        let window = Window { at, end: at + len };
+        let window = SourceRange { at, end: at + len };
         window.walk(&self.dims, self.run_bytes, self.start, &mut found);
     }
 }
@@ -198,12 +198,12 @@ fn span_bytes(dims: &[Repeat], run_bytes: u64) -> u64 {
 }
 
 /// A part of a source.
-struct Window {
+struct SourceRange {
     at: u64,
     end: u64,
 }
 
-impl Window {
+impl SourceRange {
     /// Walks the runs below `dims` whose first byte is `base`, as far as they are in the window.
     fn walk(
         &self,

@@ -19,11 +19,11 @@ const LEAF_BYTES: u64 = CHUNK_LEN as u64;
 /// The hash of `len` bytes, as far as it is computed.
 pub(super) struct Blake3Tree {
     len: u64,
-    state: Mutex<State>,
+    state: Mutex<Received>,
 }
 
 #[derive(Default)]
-struct State {
+struct Received {
     /// The hash, where all bytes came at once.
     whole: Option<[u8; 32]>,
     /// Subtrees, by their first byte and their length.
@@ -123,12 +123,12 @@ impl Blake3Tree {
         self.lock().subtrees.extend(subtrees);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Received> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Received {
     /// Joins all subtrees.
     fn root(&self, len: u64) -> [u8; 32] {
         let left = left_subtree_len(len);
