@@ -15,7 +15,7 @@ const MAX_WRAPPERS: usize = 32;
 
 /// A tensor object, with the additions of its wrappers.
 #[derive(Debug)]
-pub(crate) struct Tensor {
+pub(crate) struct RebuiltTensor {
     pub(crate) kind: TensorKind,
     pub(crate) wrapping: Wrapping,
 }
@@ -102,7 +102,7 @@ impl<'a> Objects<'a> {
     }
 
     /// The tensor that an object represents, or `None` for objects of other kinds.
-    pub(crate) fn tensor(&self, id: Id) -> Described<Option<Tensor>> {
+    pub(crate) fn tensor(&self, id: Id) -> Described<Option<RebuiltTensor>> {
         let Some(mut call) = self.call(id) else {
             return Ok(None);
         };
@@ -110,13 +110,13 @@ impl<'a> Objects<'a> {
         for _ in 0..MAX_WRAPPERS {
             match self.layer(&call, &mut wrapping)? {
                 Layer::Call(inner) => call = inner,
-                Layer::Tensor(kind) => return Ok(Some(Tensor { kind, wrapping })),
+                Layer::Tensor(kind) => return Ok(Some(RebuiltTensor { kind, wrapping })),
                 Layer::Other => return Ok(None),
                 Layer::Around(inner) => match self.call(inner) {
                     Some(inner) => call = inner,
                     None if matches!(self.arena.node(inner), Node::Persistent(_)) => {
                         let kind = TensorKind::Storage(inner);
-                        return Ok(Some(Tensor { kind, wrapping }));
+                        return Ok(Some(RebuiltTensor { kind, wrapping }));
                     }
                     None => return Err(self.argument("a parameter", "a tensor", &[inner])),
                 },

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::kind::Kind;
-use super::state_dict::{StateDict, Tensor};
+use super::state_dict::{StateDict, StateDictTensor};
 
 /// Pairs that Python's pickler adds to a dict at once.
 const PAIRS_AT_ONCE: usize = 1000;
@@ -38,7 +38,7 @@ struct Pickler<W> {
 impl<W: Write> Pickler<W> {
     /// `torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)`;
     /// `_v3` takes the dtype as one more.
-    fn tensor(&mut self, tensor: &Tensor, bytes: u64) -> io::Result<()> {
+    fn tensor(&mut self, tensor: &StateDictTensor, bytes: u64) -> io::Result<()> {
         let (function, module, class) = match tensor.kind {
             Kind::Typed(class) => ("_rebuild_tensor_v2", "torch", class),
             Kind::Untyped(_) => ("_rebuild_tensor_v3", "torch.storage", "UntypedStorage"),

@@ -10,7 +10,7 @@ use super::kind::{Kind, torch_shape};
 /// The tensors of a PyTorch file that is to be written, without their bytes.
 #[derive(Debug, Default)]
 pub struct StateDict {
-    pub(super) tensors: Vec<Tensor>,
+    pub(super) tensors: Vec<StateDictTensor>,
     /// The length of each storage in bytes.
     pub(super) storages: Vec<u64>,
     names: HashSet<Box<str>>,
@@ -22,7 +22,7 @@ pub struct StorageId(usize);
 
 /// A tensor as PyTorch describes it.
 #[derive(Debug)]
-pub(super) struct Tensor {
+pub(super) struct StateDictTensor {
     pub(super) name: Box<str>,
     pub(super) kind: Kind,
     /// What the storage's length is counted in, in bytes.
@@ -99,7 +99,7 @@ impl StateDict {
             Kind::Typed(_) => dtype.alignment() as u64,
             Kind::Untyped(_) => 1,
         };
-        self.tensors.push(Tensor {
+        self.tensors.push(StateDictTensor {
             name,
             kind,
             unit,

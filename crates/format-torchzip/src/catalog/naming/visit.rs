@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::error::Error;
 use crate::pickle::globals::Known;
 use crate::pickle::{Id, Node};
-use crate::tensors::rebuild::{Quantizer, Tensor, TensorKind};
+use crate::tensors::rebuild::{Quantizer, RebuiltTensor, TensorKind};
 
 use super::frame::{Named, Position, Way};
 use super::{Content, Stop, Walk};
@@ -99,8 +99,8 @@ impl Walk<'_> {
     }
 
     /// Returns a tensor that has elements of its own; what is below it is visited later.
-    fn tensor(&mut self, id: Id, tensor: Tensor, at: Position) -> Option<Named> {
-        let Tensor { kind, wrapping } = tensor;
+    fn tensor(&mut self, id: Id, tensor: RebuiltTensor, at: Position) -> Option<Named> {
+        let RebuiltTensor { kind, wrapping } = tensor;
         for &state in wrapping.states.iter().rev() {
             self.push_state(state, false, at);
         }
