@@ -13,7 +13,7 @@ use tensorlift_loader::{
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
 
-use crate::trust::{Expected, Unit};
+use crate::trust::{Expected, HashUnit};
 use crate::{Checkpoint, observe};
 
 /// Names that a missing-tensor error lists before it counts the rest.
@@ -385,7 +385,7 @@ impl Loader<'_> {
         let options = match &self.expected {
             None => options,
             Some(expected) => {
-                options.hashes(expected.ranges(checkpoint, &self.plan()?, Unit::Tensor)?)
+                options.hashes(expected.ranges(checkpoint, &self.plan()?, HashUnit::Tensor)?)
             }
         };
         let mut report = load_each(
@@ -416,7 +416,9 @@ impl Loader<'_> {
         let options = self.options.clone();
         Ok(match &self.expected {
             None => options,
-            Some(expected) => options.hashes(expected.ranges(self.checkpoint, plan, Unit::File)?),
+            Some(expected) => {
+                options.hashes(expected.ranges(self.checkpoint, plan, HashUnit::File)?)
+            }
         })
     }
 

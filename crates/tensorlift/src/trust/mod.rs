@@ -38,7 +38,7 @@ use tensorlift_loader::{Digest, HashRange};
 use tensorlift_tensor_meta::{Extent, Result, ShardId};
 
 pub use check::{CheckedFile, Comparison, check};
-pub(crate) use ranges::Unit;
+pub(crate) use ranges::HashUnit;
 
 pub use manifest::{Manifest, ManifestFile, ManifestTensor};
 #[cfg(feature = "signatures")]

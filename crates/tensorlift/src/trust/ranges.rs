@@ -12,7 +12,7 @@ use crate::Checkpoint;
 
 /// What is hashed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unit {
+pub(crate) enum HashUnit {
     /// Files that are loaded whole, and otherwise tensors.
     File,
     /// Tensors, which are handed on one by one.
@@ -29,7 +29,7 @@ impl Expected {
         &self,
         checkpoint: &Checkpoint,
         plan: &Plan,
-        unit: Unit,
+        unit: HashUnit,
     ) -> Result<Vec<HashRange>> {
         let mut loaded: BTreeMap<ShardId, Vec<&Entry>> = BTreeMap::new();
         for place in &plan.places {
@@ -41,7 +41,7 @@ impl Expected {
             let Some(known) = self.known(checkpoint, shard)? else {
                 continue;
             };
-            let is_part = unit == Unit::Tensor || entries.len() < known.tensors.len();
+            let is_part = unit == HashUnit::Tensor || entries.len() < known.tensors.len();
             match known.of_tensors(checkpoint, &entries).filter(|_| is_part) {
                 Some(of_tensors) => ranges.extend(of_tensors?),
                 None => {

@@ -40,7 +40,7 @@ pub struct SignedModel {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Bundle {
+struct SignatureBundle {
     media_type: String,
     verification_material: Material,
     dsse_envelope: Envelope,
@@ -165,12 +165,12 @@ impl SignedModel {
 }
 
 /// The key, of which model-signing names the SHA-256 of its PEM text in the bundle.
-struct Key {
+struct PublicKey {
     key: VerifyingKey,
     hint: String,
 }
 
-fn verifying_key(pem: &str) -> Result<Key> {
+fn verifying_key(pem: &str) -> Result<PublicKey> {
     let unsupported = |error: String| {
         Error::new(ErrorKind::Unsupported, error)
             .with_remedy("give the public key of a pair on the curve P-256, as PEM")
@@ -181,12 +181,12 @@ fn verifying_key(pem: &str) -> Result<Key> {
         .to_public_key_pem(LineEnding::LF)
         .map_err(|error| unsupported(error.to_string()))?;
     let hint = HashAlgorithm::Sha256.digest(text.as_bytes()).to_string();
-    Ok(Key { key, hint })
+    Ok(PublicKey { key, hint })
 }
 
 /// The statement in a bundle, if its signature is right.
-fn signed_statement(text: &str, key: &Key) -> Result<Statement> {
-    let bundle: Bundle = serde_json::from_str(text)
+fn signed_statement(text: &str, key: &PublicKey) -> Result<Statement> {
+    let bundle: SignatureBundle = serde_json::from_str(text)
         .map_err(|error| malformed(format!("expected a Sigstore bundle: {error}")))?;
     same("media type", MEDIA_TYPE, &bundle.media_type)?;
     let material = bundle.verification_material;
