@@ -45,12 +45,6 @@ impl NameIndex {
         self.table.try_reserve(additional, hash)
     }
 
-    /// Reserves room for more names.
-    pub fn reserve<'n>(&mut self, additional: usize, name_at: impl Fn(usize) -> &'n str) {
-        let hash = |&position: &u32| self.hasher.hash_one(name_at(position as usize));
-        self.table.reserve(additional, hash);
-    }
-
     /// Adds a name, unless it has a position already, which is then returned.
     pub fn insert<'n>(
         &mut self,

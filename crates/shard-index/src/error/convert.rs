@@ -76,7 +76,7 @@ fn kind(error: &Error) -> ErrorKind {
 
 fn index_kind(error: &IndexError) -> ErrorKind {
     match error {
-        IndexError::LimitExceeded { .. } => ErrorKind::LimitExceeded,
+        IndexError::LimitExceeded { .. } | IndexError::NoMemory => ErrorKind::LimitExceeded,
         _ => ErrorKind::Malformed,
     }
 }
@@ -179,6 +179,7 @@ fn index_remedy(error: &IndexError) -> &'static str {
             "save the checkpoint in fewer, larger shards"
         }
         IndexError::LimitExceeded { .. } => "raise the limit if the file is trusted",
+        IndexError::NoMemory => "free memory, or raise its limit (ulimit -v)",
         IndexError::NoWeightMap => "name the folder, or the index file itself",
         IndexError::LfsPointer => "fetch the file itself, with git lfs pull",
         _ => "fetch the index again",

@@ -21,11 +21,12 @@ pub(super) struct Draft<'l> {
 }
 
 impl<'l> Draft<'l> {
-    pub(super) fn new(file_len: usize, limits: &'l Limits) -> Self {
+    pub(super) fn new(file_len: usize, limits: &'l Limits) -> Result<Self, IndexError> {
         let mut names = Names::default();
         // All names together are shorter than the file, so the string never grows.
-        names.text.reserve_exact(file_len);
-        Self {
+        let text = names.text.try_reserve_exact(file_len);
+        text.map_err(|_| IndexError::NoMemory)?;
+        Ok(Self {
             limits,
             names,
             shard_of: Vec::new(),
@@ -36,7 +37,7 @@ impl<'l> Draft<'l> {
             metadata: None,
             total_size: None,
             fault: None,
-        }
+        })
     }
 
     pub(super) fn tensor(&mut self, name: &str) -> Result<(), IndexError> {
@@ -46,8 +47,7 @@ impl<'l> Draft<'l> {
             self.limits.tensors as u64,
         )?;
         self.name_bytes(name)?;
-        self.names.push(name);
-        Ok(())
+        self.names.push(name)
     }
 
     pub(super) fn shard(&mut self, name: &str) -> Result<(), IndexError> {
@@ -56,14 +56,16 @@ impl<'l> Draft<'l> {
             _ => self.find_shard(name)?,
         };
         self.last = Some(shard);
+        let room = self.shard_of.try_reserve(1);
+        room.map_err(|_| IndexError::NoMemory)?;
         self.shard_of.push(shard);
         Ok(())
     }
 
     fn find_shard(&mut self, name: &str) -> Result<u32, IndexError> {
         self.name_bytes(name)?;
-        self.shards.push(name);
-        let position = match self.shards.index_last() {
+        self.shards.push(name)?;
+        let position = match self.shards.index_last()? {
             Some(known) => {
                 self.shards.pop();
                 known
@@ -101,7 +103,7 @@ impl<'l> Draft<'l> {
             return Err(IndexError::ShardNames(self.bad));
         }
         self.names.text.shrink_to_fit();
-        let repeated = self.names.index_all();
+        let repeated = self.names.index_all()?;
         if !repeated.is_empty() {
             let names = repeated.into_iter().map(|p| self.names.get(p).to_owned());
             return Err(IndexError::DuplicateNames(names.collect()));

@@ -76,6 +76,9 @@ pub enum IndexError {
         /// The count so far.
         found: u64,
     },
+    /// The system has no memory for the names.
+    #[error("no memory for the names that the index lists")]
+    NoMemory,
 }
 
 /// What is counted up to [`Index::MAX_SHARDS`], which no limit raises.
@@ -93,7 +96,8 @@ impl Index {
     /// # Errors
     /// If it is not an index, names a tensor twice, names a shard outside the folder, or crosses
     /// [`Limits::header_bytes`], [`Limits::tensors`], [`Limits::name_bytes`],
-    /// [`Limits::metadata_entries`] or [`MAX_SHARDS`](Self::MAX_SHARDS).
+    /// [`Limits::metadata_entries`] or [`MAX_SHARDS`](Self::MAX_SHARDS), or if the system has no
+    /// memory for its names.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, IndexError> {
         parse::parse(bytes, limits)
     }
@@ -190,31 +194,45 @@ impl Names {
     }
 
     /// Adds a name, without its entry in the table.
-    fn push(&mut self, name: &str) {
+    fn push(&mut self, name: &str) -> Result<(), IndexError> {
+        let text = self.text.try_reserve(name.len());
+        text.and_then(|()| self.ends.try_reserve(1))
+            .map_err(|_| IndexError::NoMemory)?;
         self.text.push_str(name);
         // Bounded by the length of the file, which fits.
         self.ends.push(self.text.len() as u32);
+        Ok(())
     }
 
     /// Adds the last name to the table; returns its first position if it was there already.
-    fn index_last(&mut self) -> Option<usize> {
-        let last = self.len().checked_sub(1)?;
-        self.index(last)
+    fn index_last(&mut self) -> Result<Option<usize>, IndexError> {
+        let Some(last) = self.len().checked_sub(1) else {
+            return Ok(None);
+        };
+        self.make_room(1)?;
+        Ok(self.index(last))
     }
 
     /// Adds all names to the table and returns the first position of each repeated name.
     ///
     /// Done once at the end, since the table then has its final size.
-    fn index_all(&mut self) -> Vec<usize> {
-        let mut positions = NameIndex::default();
-        positions.reserve(self.len(), |position| self.get(position));
-        self.positions = positions;
+    fn index_all(&mut self) -> Result<Vec<usize>, IndexError> {
+        self.make_room(self.len())?;
         let mut repeated: Vec<usize> = (0..self.len()).filter_map(|p| self.index(p)).collect();
         repeated.sort_unstable();
         repeated.dedup();
-        repeated
+        Ok(repeated)
     }
 
+    /// Makes room in the table for that many more names.
+    fn make_room(&mut self, additional: usize) -> Result<(), IndexError> {
+        let mut positions = std::mem::take(&mut self.positions);
+        let room = positions.try_reserve(additional, |position| self.get(position));
+        self.positions = positions;
+        room.map_err(|_| IndexError::NoMemory)
+    }
+
+    /// Adds a name to the table, which has room for it.
     fn index(&mut self, position: usize) -> Option<usize> {
         let mut positions = std::mem::take(&mut self.positions);
         let name_at = |position| self.get(position);

@@ -18,7 +18,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Index, IndexError> 
     }
     // Skipped parts must be UTF-8 too.
     let text = std::str::from_utf8(bytes)?;
-    let mut draft = Draft::new(bytes.len(), limits);
+    let mut draft = Draft::new(bytes.len(), limits)?;
     let mut json = serde_json::Deserializer::from_str(text);
     let read = json
         .deserialize_map(Root(&mut draft))

@@ -150,6 +150,34 @@ fn little_address_space_is_an_error() {
 }
 
 #[test]
+fn an_index_larger_than_the_address_space_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("model.safetensors.index.json");
+    let names: Vec<String> = (0..300_000)
+        .map(|number| format!("\"layers.{number}.weight\":\"model-00001-of-00001.safetensors\""))
+        .collect();
+    std::fs::write(
+        &index,
+        format!("{{\"weight_map\":{{{}}}}}", names.join(",")),
+    )
+    .unwrap();
+    let from = folder.path().to_str().unwrap();
+    let mut kinds = Vec::new();
+    for mebibytes in [24, 32, 40, 48, 400] {
+        let limit = format!("ulimit -v {}", mebibytes << 10);
+        if !limited(&limit, &["--version"]).status.success() {
+            continue;
+        }
+        let run = limited(&limit, &["inspect", from, "--json"]);
+        let said = ended(&run, &format!("{mebibytes} MiB"));
+        kinds.push(said["error"]["kind"].as_str().unwrap().to_owned());
+    }
+    // With enough memory the shard that the index names is what is missing.
+    assert_eq!(kinds.last().unwrap(), "not_found", "{kinds:?}");
+    assert!(kinds.contains(&"limit_exceeded".to_owned()), "{kinds:?}");
+}
+
+#[test]
 fn no_locked_memory_is_needed() {
     let from = path("tiny-model");
     for reader in ["auto", "uring", "direct"] {
