@@ -72,3 +72,103 @@ impl Default for Limits {
         }
     }
 }
+
+type SetLimit = fn(&mut Limits, u64);
+
+/// Every ceiling, by the name of its field.
+const BY_NAME: [(&str, SetLimit); 16] = [
+    ("header_bytes", |limits, value| limits.header_bytes = value),
+    ("tensors", |limits, value| limits.tensors = whole(value)),
+    ("metadata_entries", |limits, value| {
+        limits.metadata_entries = whole(value);
+    }),
+    ("rank", |limits, value| limits.rank = whole(value)),
+    ("name_bytes", |limits, value| {
+        limits.name_bytes = whole(value);
+    }),
+    ("archive_entries", |limits, value| {
+        limits.archive_entries = value;
+    }),
+    ("pickle_bytes", |limits, value| limits.pickle_bytes = value),
+    ("pickle_opcodes", |limits, value| {
+        limits.pickle_opcodes = value;
+    }),
+    ("pickle_objects", |limits, value| {
+        limits.pickle_objects = whole(value);
+    }),
+    ("pickle_memo", |limits, value| {
+        limits.pickle_memo = whole(value);
+    }),
+    ("pickle_depth", |limits, value| {
+        limits.pickle_depth = whole(value);
+    }),
+    ("pickle_string_bytes", |limits, value| {
+        limits.pickle_string_bytes = whole(value);
+    }),
+    ("pickle_integer_bytes", |limits, value| {
+        limits.pickle_integer_bytes = whole(value);
+    }),
+    ("expanded_nodes", |limits, value| {
+        limits.expanded_nodes = whole(value);
+    }),
+    ("description_bytes", |limits, value| {
+        limits.description_bytes = value;
+    }),
+    ("inflated_bytes", |limits, value| {
+        limits.inflated_bytes = value;
+    }),
+];
+
+/// A count larger than the address space is no limit.
+fn whole(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// # By name
+impl Limits {
+    /// The names of all ceilings, as front ends spell them: those of the fields.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        BY_NAME.iter().map(|(name, _)| *name)
+    }
+
+    /// Sets the ceiling of this name.
+    ///
+    /// ```
+    /// use tensorlift_tensor_meta::Limits;
+    ///
+    /// let mut limits = Limits::default();
+    /// limits.set("name_bytes", 1_000_000).unwrap();
+    /// assert_eq!(limits.name_bytes, 1_000_000);
+    /// ```
+    ///
+    /// # Errors
+    /// What was expected, for a name that is none of [`names`](Self::names).
+    pub fn set(&mut self, name: &str, value: u64) -> Result<(), String> {
+        let known = BY_NAME.iter().find(|(known, _)| *known == name);
+        let (_, set) = known.ok_or_else(|| {
+            let names: Vec<_> = Self::names().collect();
+            format!("expected one of {}, found {name:?}", names.join(", "))
+        })?;
+        set(self, value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_has_a_name() {
+        let shown = format!("{:?}", Limits::default());
+        assert_eq!(shown.matches(": ").count(), BY_NAME.len(), "{shown}");
+        for name in Limits::names() {
+            let mut limits = Limits::default();
+            limits.set(name, 7).unwrap();
+            let shown = format!("{limits:?}");
+            assert!(shown.contains(&format!("{name}: 7")), "{name}");
+        }
+        let refused = Limits::default().set("names", 7).unwrap_err();
+        assert!(refused.contains("name_bytes") && refused.contains("\"names\""));
+    }
+}
