@@ -110,9 +110,7 @@ fn engines(flags: &flags::Bench) -> Result<Vec<Engine>> {
         Program::Peers => flags.peers,
         Program::Python => flags.python,
     });
-    if let Some(part) = &flags.engine {
-        engines.retain(|engine| engine.limit || engine.name.contains(part));
-    }
+    Engine::select(&mut engines, &flags.engine);
     Ok(engines)
 }
 

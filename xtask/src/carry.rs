@@ -41,10 +41,11 @@ pub(crate) fn run(flags: &flags::Bench) -> Result<()> {
         Some(name) => name,
         None => "local/cuda",
     }));
-    for (flag, value) in [("--filter", &flags.filter), ("--engine", &flags.engine)] {
-        if let Some(value) = value {
-            bench.args([flag, value]);
-        }
+    if let Some(filter) = &flags.filter {
+        bench.args(["--filter", filter]);
+    }
+    for engine in &flags.engine {
+        bench.args(["--engine", engine]);
     }
     if let Some(rounds) = flags.rounds {
         bench.args(["--rounds", &rounds.to_string()]);

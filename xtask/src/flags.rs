@@ -72,9 +72,10 @@ pub(crate) struct Bench {
     /// Run only cases whose name contains this, such as `llama-2b/torch` or `/cold`
     #[arg(long)]
     pub(crate) filter: Option<String>,
-    /// Run only engines whose name contains this; the limit always runs
+    /// Run only the engine of this name, or those whose names contain it; the limit always runs; may
+    /// be given several times
     #[arg(long)]
-    pub(crate) engine: Option<String>,
+    pub(crate) engine: Vec<String>,
     /// Rounds, in place of what the definitions say
     #[arg(long)]
     pub(crate) rounds: Option<usize>,
@@ -157,6 +158,8 @@ pub(crate) struct PythonTests {
 pub(crate) enum PythonWork {
     /// 20,000 tensors, every object made, beside safetensors' `load_file`
     Objects,
+    /// The same beside raw reads and a loop of C that makes the objects; needs a C compiler
+    Floor,
     /// examples/embeddings_wrapper.py on MiniLM: plain transformers, patched, native
     Service,
 }

@@ -26,9 +26,10 @@ struct Flags {
     /// Run only cases whose name contains this, such as `llama-4b/torch` or `/tmpfs`
     #[arg(long)]
     filter: Option<String>,
-    /// Run only engines whose name contains this; the limits always run
+    /// Run only the engine of this name, or those whose names contain it; the limits always run;
+    /// may be given several times
     #[arg(long)]
-    engine: Option<String>,
+    engine: Vec<String>,
     /// Rounds, in place of what the cases say
     #[arg(long)]
     rounds: Option<usize>,
@@ -143,9 +144,7 @@ fn engines(flags: &Flags) -> Result<Vec<Engine>> {
     if flags.smoke || flags.no_peers {
         engines.retain(|engine| engine.program != Program::Python);
     }
-    if let Some(part) = &flags.engine {
-        engines.retain(|engine| engine.limit || engine.name.contains(part));
-    }
+    Engine::select(&mut engines, &flags.engine);
     Ok(engines)
 }
 

@@ -83,6 +83,21 @@ impl Engine {
         Ok(file.engine)
     }
 
+    /// Leaves the engines that are asked for, if any are, and the limits: those of a name, or where
+    /// none has it, those whose names contain it.
+    pub fn select(engines: &mut Vec<Self>, asked: &[String]) {
+        if asked.is_empty() {
+            return;
+        }
+        let is_name = |part: &String| engines.iter().any(|engine| engine.name == *part);
+        let (names, parts): (Vec<_>, Vec<_>) = asked.iter().partition(|part| is_name(part));
+        engines.retain(|engine| {
+            engine.limit
+                || names.contains(&&engine.name)
+                || parts.iter().any(|part| engine.name.contains(part.as_str()))
+        });
+    }
+
     /// Whether it takes part in a case.
     #[must_use]
     pub fn runs(&self, case: &Case) -> bool {
@@ -94,5 +109,40 @@ impl Engine {
             && self.cache.is_none_or(|cache| cache == case.cache)
             && !case.without.contains(&self.name)
             && (self.limit || named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_selects_its_engine_and_a_part_of_names_all_that_contain_it() {
+        let engine = |name: &str, more: &str| {
+            format!(
+                "[[engine]]\nname = \"{name}\"\nabout = \"\"\nprogram = \"engines\"\n\
+                 settings = [\"x\"]\nformats = [\"torch\"]\n{more}\n"
+            )
+        };
+        let text = [
+            engine("limit", "limit = true"),
+            engine("ours", ""),
+            engine("ours, mapped", ""),
+            engine("theirs, mapped", ""),
+        ];
+        let selected = |asked: &[&str]| {
+            let mut engines = Engine::parse(&text.concat()).unwrap();
+            let asked: Vec<String> = asked.iter().map(|&part| part.to_owned()).collect();
+            Engine::select(&mut engines, &asked);
+            engines
+                .into_iter()
+                .map(|engine| engine.name)
+                .collect::<Vec<_>>()
+                .join("; ")
+        };
+        assert_eq!(selected(&[]), "limit; ours; ours, mapped; theirs, mapped");
+        assert_eq!(selected(&["ours"]), "limit; ours");
+        assert_eq!(selected(&["mapped"]), "limit; ours, mapped; theirs, mapped");
+        assert_eq!(selected(&["ours", "theirs"]), "limit; ours; theirs, mapped");
     }
 }

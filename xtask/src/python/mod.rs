@@ -46,6 +46,9 @@ pub(crate) fn bench(flags: &flags::PythonBench) -> Result<()> {
     script.env("PYTHONPATH", environment.site(true)?);
     match flags.what {
         flags::PythonWork::Objects => script.arg(package.join("benches/objects.py")),
+        flags::PythonWork::Floor => script
+            .arg(package.join("benches/objects.py"))
+            .arg("--floor"),
         flags::PythonWork::Service => script
             .arg(package.join("examples/embeddings_wrapper.py"))
             .arg(real_files::minilm()?)
