@@ -393,19 +393,24 @@ impl Checkpoint {
     /// [`ErrorKind::NotFound`] for a name that is not there; [`ErrorKind::Misuse`] if the tensor
     /// lacks a dimension or an index.
     pub fn part(&self, name: &str, slices: impl IntoIterator<Item = Slice>) -> Result<Self> {
-        let Some(entry) = self.catalog.get(name) else {
-            return Err(
-                Error::new(ErrorKind::NotFound, "it is not in the checkpoint")
-                    .with_tensor(name)
-                    .with_path(self.choice.chosen.clone()),
-            );
-        };
-        let catalog = self.catalog.part(entry, slices);
+        let catalog = self.catalog.part(self.entry(name)?, slices);
         let catalog = catalog.map_err(|error| Error::new(ErrorKind::Misuse, error))?;
         Ok(Self {
             catalog: Arc::new(catalog),
             row_major: true,
             ..self.clone()
+        })
+    }
+
+    /// What the files say of the tensor of this name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for a name that is not there.
+    pub fn entry(&self, name: &str) -> Result<&Entry> {
+        self.catalog.get(name).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "it is not in the checkpoint")
+                .with_tensor(name)
+                .with_path(self.choice.chosen.clone())
         })
     }
 
