@@ -12,6 +12,7 @@ mod kit;
 mod limits;
 mod log;
 mod options;
+mod refusals;
 mod trust;
 
 use std::path::Path;
