@@ -186,7 +186,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _complete(model: Any, missing: list[str], device: str) -> None:
-    """Gives what no file holds its memory: buffers that the model computes, and a warning for
+    """Makes what no file holds: buffers that the model computes, and a warning for
     weights."""
     import torch
 
@@ -214,7 +214,7 @@ def _peak_bytes() -> int:
 
 
 def bench(folder: Path, rounds: int) -> None:
-    """Each loader in processes of its own, in turns, so that all meet the same machine."""
+    """Each loader in processes of its own, alternating, so that all meet the same machine."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("plain", "patched", "native")}
     for _ in range(rounds):
         for name, results in found.items():

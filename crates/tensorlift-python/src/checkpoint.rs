@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
-use tensorlift::{Catalog, Entry, Policy, Result, Slice};
+use tensorlift::{Catalog, Entry, Result, Slice};
 
 use crate::error::raise;
 use crate::ffi::Parameters;
 use crate::load::{self, Request};
+use crate::open::OpenRequest;
 use crate::state::{self, Rebuild};
 use crate::watch::{Link, Watch};
 
@@ -38,26 +39,9 @@ type Row<'py> = (
 impl Checkpoint {
     /// Opens files, folders, index files or models in the Hugging Face cache, several as one.
     #[staticmethod]
-    #[pyo3(signature = (targets, variant=None, hub_cache=None, strict=false, root=None))]
-    fn open(
-        py: Python<'_>,
-        targets: Vec<PathBuf>,
-        variant: Option<String>,
-        hub_cache: Option<PathBuf>,
-        strict: bool,
-        root: Option<String>,
-    ) -> PyResult<Self> {
-        let mut options = tensorlift::Checkpoint::options();
-        if let Some(variant) = variant {
-            options = options.variant(variant);
-        }
-        if let Some(folder) = hub_cache {
-            options = options.hub_cache(folder);
-        }
-        if strict {
-            options = options.policy(Policy::Strict);
-        }
-        Self::make(py, root, move || {
+    fn open(py: Python<'_>, targets: Vec<PathBuf>, request: OpenRequest) -> PyResult<Self> {
+        let options = request.options().map_err(|error| raise(py, &error))?;
+        Self::make(py, request.root, move || {
             let mut targets = targets.iter();
             let first = targets.next().map_or(Path::new(""), PathBuf::as_path);
             let mut checkpoint = options.open(first)?;
@@ -88,10 +72,10 @@ impl Checkpoint {
         PyList::new(py, self.catalog().entries().iter().map(Entry::name))
     }
 
-    /// What is known of one tensor, or nothing for a name that is not there.
-    fn entry<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Row<'py>>> {
-        let entry = self.catalog().get(name);
-        entry.map(|entry| row(py, entry)).transpose()
+    /// What is known of one tensor.
+    fn entry<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Row<'py>> {
+        let entry = self.inner.entry(name).map_err(|error| raise(py, &error))?;
+        row(py, entry)
     }
 
     /// What is known of all tensors.
@@ -124,7 +108,7 @@ impl Checkpoint {
         self.inner.formats().collect()
     }
 
-    /// What was chosen for the path given.
+    /// What the path was resolved to.
     fn chosen(&self) -> String {
         self.inner.choice().chosen.display().to_string()
     }
@@ -171,7 +155,7 @@ impl Checkpoint {
     }
 
     /// A checkpoint of one tensor's part: the indices from first to end of each dimension that is
-    /// given.
+    /// listed.
     fn part(
         &self,
         py: Python<'_>,
@@ -197,7 +181,7 @@ impl Checkpoint {
         }
     }
 
-    /// Loads into objects of a framework, which are put into `tensors` by name; gives the report as
+    /// Loads into objects of a framework, which are put into `tensors` by name; returns the report as
     /// JSON and as text.
     ///
     /// `dtypes` says what the framework calls each dtype.

@@ -25,7 +25,7 @@ fn make(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let extent = error.extent().map(|extent| (extent.offset, extent.end()));
     details.set_item("extent", extent)?;
     details.set_item("remedy", error.remedy())?;
-    let exception = class.call((error.to_string(),), Some(&details))?;
+    let exception = class.call((format!("{error:#}"),), Some(&details))?;
     Ok(PyErr::from_value(exception))
 }
 

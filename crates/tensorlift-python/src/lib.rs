@@ -12,6 +12,8 @@ mod ffi;
 mod fork;
 mod load;
 mod numpy;
+mod open;
+mod settings;
 mod span;
 mod state;
 mod torch;
@@ -26,4 +28,6 @@ mod _native {
     use crate::checkpoint::Checkpoint;
     #[pymodule_export]
     use crate::numpy::Memory;
+    #[pymodule_export]
+    use crate::settings::InForce;
 }

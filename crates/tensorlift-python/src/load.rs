@@ -6,15 +6,16 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tensorlift::cuda::CudaDevice;
+use tensorlift::cuda::{CudaDevice, Gds};
 use tensorlift::{
-    Checkpoint, Device, Dtype, DtypePolicy, Entry, Error, ErrorKind, LoadOptions, Loaded, Loader,
-    Mode, PageCache, Placement, Reader, Result, Verify,
+    Checkpoint, Device, Dtype, DtypePolicy, Entry, Error, ErrorKind, Loaded, Loader, Placement,
+    Result,
 };
 
 use crate::collection::Pause;
 use crate::error::raise;
 use crate::ffi::{Parameters, PythonHost};
+use crate::settings::{Change, InForce};
 use crate::views::Views;
 use crate::watch::{Link, Watch};
 use crate::{fork, numpy, torch};
@@ -29,16 +30,10 @@ pub(crate) struct Request {
     devices: Vec<String>,
     /// The position of the device of each name, where there are several.
     device_of: Option<HashMap<String, usize>>,
-    /// `auto`, `buffered`, `direct`, `uring`, `map`.
-    reader: String,
-    threads: Option<usize>,
-    chunk_bytes: Option<usize>,
-    max_memory: Option<u64>,
-    /// `keep`, `drop`, `bypass`.
-    page_cache: String,
-    verify: bool,
-    /// The dtype of all floats.
-    dtype: Option<String>,
+    /// What the environment and the program set.
+    settings: Py<InForce>,
+    /// What this call sets.
+    changes: Vec<Change>,
     /// The dtype of each of these tensors, which are floats.
     dtype_of: Option<HashMap<String, String>>,
 }
@@ -49,26 +44,12 @@ pub(crate) fn loader<'a>(
     request: &Request,
     link: &Link,
 ) -> Result<Loader<'a>> {
-    let mut options = LoadOptions::default().page_cache(page_cache(&request.page_cache)?);
-    options = match reader(&request.reader)? {
-        Some(reader) => options.reader(reader),
-        None => options.mode(Mode::Map),
-    };
-    if let Some(threads) = request.threads {
-        options = options.read_threads(threads);
+    let settings = request.settings.get().changed(&request.changes)?;
+    let placement = placement(checkpoint, request, gds(settings.gds()))?;
+    let mut loader = checkpoint.loader().place(placement).settings(&settings);
+    if let Some(dtype_of) = &request.dtype_of {
+        loader = loader.dtype(dtypes(dtype_of)?);
     }
-    if let Some(bytes) = request.chunk_bytes {
-        options = options.chunk_bytes(bytes);
-    }
-    if let Some(bytes) = request.max_memory {
-        options = options.memory_bytes(bytes);
-    }
-    if request.verify {
-        options = options.verify(Verify::Crc32);
-    }
-    options = options.dtype(dtypes(request)?);
-    let placement = placement(checkpoint, request)?;
-    let mut loader = checkpoint.loader().place(placement).options(options);
     if let Some(names) = &request.names {
         loader = loader.select_names(names.iter().map(String::as_str));
     }
@@ -77,7 +58,7 @@ pub(crate) fn loader<'a>(
     Ok(loader.cancel_token(link.cancel.clone()))
 }
 
-/// Loads into objects of a framework, which are put into `tensors`; gives the report as JSON and as
+/// Loads into objects of a framework, which are put into `tensors`; returns the report as JSON and as
 /// text.
 pub(crate) fn load<'py>(
     tensors: &Bound<'py, PyDict>,
@@ -97,7 +78,7 @@ pub(crate) fn load<'py>(
     Ok((report, line))
 }
 
-/// Loads into memory of Python's; gives the report as JSON and as text.
+/// Loads into memory of Python's; returns the report as JSON and as text.
 pub(crate) fn load_into<'py>(
     py: Python<'py>,
     checkpoint: &Checkpoint,
@@ -136,8 +117,8 @@ pub(crate) fn json(value: &impl serde::Serialize) -> PyResult<String> {
     serde_json::to_string(value).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
-fn placement(checkpoint: &Checkpoint, request: &Request) -> Result<Placement> {
-    let devices = request.devices.iter().map(|name| device(name));
+fn placement(checkpoint: &Checkpoint, request: &Request, gds: Gds) -> Result<Placement> {
+    let devices = request.devices.iter().map(|name| device(name, gds));
     let devices: Vec<Arc<dyn Device>> = devices.collect::<Result<_>>()?;
     let Some(device_of) = &request.device_of else {
         return Ok(Placement::by(devices, |_| 0));
@@ -155,13 +136,8 @@ fn placement(checkpoint: &Checkpoint, request: &Request) -> Result<Placement> {
     }))
 }
 
-fn dtypes(request: &Request) -> Result<DtypePolicy> {
-    if let Some(name) = &request.dtype {
-        return Ok(DtypePolicy::To(dtype(name)?));
-    }
-    let Some(dtype_of) = &request.dtype_of else {
-        return Ok(DtypePolicy::Keep);
-    };
+/// The dtype of each tensor: that of the file for those without a name here.
+fn dtypes(dtype_of: &HashMap<String, String>) -> Result<DtypePolicy> {
     let pairs = dtype_of
         .iter()
         .map(|(name, of)| Ok((name.clone(), dtype(of)?)));
@@ -177,7 +153,7 @@ fn dtype(name: &str) -> Result<Dtype> {
     Dtype::from_name(name).ok_or_else(|| unknown("dtype", name, remedy))
 }
 
-fn device(name: &str) -> Result<Arc<dyn Device>> {
+fn device(name: &str, gds: Gds) -> Result<Arc<dyn Device>> {
     if name == "cpu" {
         return Ok(Arc::new(PythonHost));
     }
@@ -187,7 +163,8 @@ fn device(name: &str) -> Result<Arc<dyn Device>> {
     match ordinal {
         Some(ordinal) => {
             fork::check_cuda().map_err(Error::from)?;
-            Ok(Arc::new(CudaDevice::new(ordinal).map_err(Error::from)?))
+            let device = CudaDevice::options(ordinal).gds(gds).build();
+            Ok(Arc::new(device.map_err(Error::from)?))
         }
         None => Err(unknown(
             "device",
@@ -197,28 +174,12 @@ fn device(name: &str) -> Result<Arc<dyn Device>> {
     }
 }
 
-/// The reader of this name, or nothing for views of a mapping.
-fn reader(name: &str) -> Result<Option<Reader>> {
-    Ok(Some(match name {
-        "auto" => Reader::Auto,
-        "buffered" => Reader::Buffered,
-        "direct" => Reader::Direct,
-        "uring" => Reader::Uring,
-        "map" => return Ok(None),
-        _ => {
-            let remedy = "name auto, buffered, direct, uring or map";
-            return Err(unknown("reader", name, remedy));
-        }
-    }))
-}
-
-fn page_cache(name: &str) -> Result<PageCache> {
-    Ok(match name {
-        "keep" => PageCache::Keep,
-        "drop" => PageCache::DropAfter,
-        "bypass" => PageCache::Bypass,
-        _ => return Err(unknown("page cache", name, "name keep, drop or bypass")),
-    })
+fn gds(setting: Option<bool>) -> Gds {
+    match setting {
+        None => Gds::Auto,
+        Some(true) => Gds::On,
+        Some(false) => Gds::Off,
+    }
 }
 
 fn unknown(what: &str, name: &str, remedy: &'static str) -> Error {

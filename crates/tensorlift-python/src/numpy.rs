@@ -13,7 +13,7 @@ use crate::views::{View, Views, is_packed};
 
 /// The bytes of one record in host memory, which arrays are views of: their `base`.
 ///
-/// It lives as long as any view of it, and its pages go back with the last one.
+/// It lives as long as any view of it, and its pages are returned to the system with the last one.
 #[pyclass(frozen, module = "tensorlift._native")]
 pub(crate) struct Memory(Arc<Span>);
 

@@ -1,4 +1,4 @@
-//! The memory of one record: shared by the tensors on it, given back with the last of them.
+//! The memory of one record: shared by the tensors on it, freed with the last of them.
 
 use std::sync::Arc;
 

@@ -174,7 +174,7 @@ impl<'a, 'py> Rebuild<'a, 'py> {
         if is_plain && call.states.is_empty() && !entry.requires_grad() {
             return Ok(tensor);
         }
-        // What the call says beside the tensor itself, which stands first.
+        // What the call says beside the tensor itself, which comes first.
         let rest = match class.as_str() {
             "torch._utils._rebuild_parameter" => self.objects(args.get(1..2).unwrap_or(&[]))?,
             // The dtype: torch has some that are told as another of their width.

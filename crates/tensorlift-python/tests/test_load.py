@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -29,10 +30,12 @@ def test_every_byte_is_there_in_file_order(many):
     assert "200 tensors" in str(report)
 
 
-@pytest.mark.parametrize("reader", ["auto", "buffered", "direct", "map"])
-def test_every_reader_gives_the_same(many, reader):
+@pytest.mark.parametrize(
+    "how", [{"reader": "auto"}, {"reader": "buffered"}, {"reader": "direct"}, {"mode": "map"}]
+)
+def test_every_reader_gives_the_same(many, how):
     path, arrays = many
-    tensors = tensorlift.load(path, reader=reader)
+    tensors = tensorlift.load(path, **how)
     for name, array in arrays.items():
         np.testing.assert_array_equal(tensors[name], array)
 
@@ -43,7 +46,7 @@ def test_arrays_are_writable_views_and_mappings_are_not(many):
     assert owned.flags.writeable and not owned.flags.owndata
     owned[:] = 0
     np.testing.assert_array_equal(tensorlift.load(path)["layers.0.weight"], arrays["layers.0.weight"])
-    mapped = tensorlift.load(path, reader="map")["layers.0.weight"]
+    mapped = tensorlift.load(path, mode="map")["layers.0.weight"]
     with pytest.raises(ValueError, match="read-only"):
         mapped[:] = 0
 
@@ -165,6 +168,15 @@ def test_progress_ends_with_everything(many):
     assert steps[-1] == (tensors.report["bytes_read"], tensors.report["bytes_read"])
 
 
+def test_the_log_says_what_ran_for_each_file_and_why(many, caplog):
+    path, _ = many
+    with caplog.at_level(logging.DEBUG, "tensorlift"):
+        tensorlift.load(path, reader="buffered")
+    load, file = [record.getMessage() for record in caplog.records]
+    assert load.startswith(f"{path}: 200 tensors") and "buffered" in load
+    assert file.startswith(f"{path}: safetensors, read by buffered; ") and " not used: " in file
+
+
 def test_what_a_callback_raises_comes_out(many):
     path, _ = many
 
@@ -244,6 +256,27 @@ def test_a_forked_child_loads_a_sharded_checkpoint(tmp_path):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     pytest.fail("the child hangs")
+
+
+def test_a_gpu_in_a_forked_child_is_a_typed_error(many):
+    # Whether there is a GPU does not matter: the parent has asked for one.
+    path, _ = many
+    code = (
+        "import os, sys, tensorlift\n"
+        "def ask():\n"
+        "    try:\n"
+        "        tensorlift.open(sys.argv[1]).plan('cuda:0')\n"
+        "    except tensorlift.Error as error:\n"
+        "        return error\n"
+        "ask()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    error = ask()\n"
+        "    is_told = isinstance(error, tensorlift.DeviceError) and 'fork' in str(error)\n"
+        "    os._exit(0 if is_told else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
 
 
 def test_torch_is_not_imported_for_numpy(many):

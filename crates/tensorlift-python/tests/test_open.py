@@ -1,7 +1,9 @@
 """Opening, entries, plans, errors: no tensor is loaded."""
 
+import json
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import tensorlift
@@ -90,6 +92,19 @@ def test_every_hostile_fixture_is_refused_by_a_typed_error(fixtures):
             refused += 1
             assert str(error)
     assert refused > 0
+
+
+REFUSALS = Path(__file__).resolve().parents[3] / "fixtures/refusals.json"
+
+
+@pytest.mark.parametrize("row", json.loads(REFUSALS.read_text()), ids=lambda row: row["file"])
+def test_broken_files_are_refused_in_the_words_of_the_command_line(row, tmp_path):
+    # The command line's own tests hold it to the same table.
+    path = tmp_path / row["file"]
+    path.write_bytes(bytes.fromhex(row["hex"]))
+    with pytest.raises(tensorlift.Error) as caught:
+        tensorlift.open(path).load()
+    assert str(caught.value).replace(str(path), "PATH") == row["error"]
 
 
 def test_open_takes_a_folder(fixtures):

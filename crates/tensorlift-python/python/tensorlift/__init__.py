@@ -8,13 +8,13 @@
     print(tensors.report)
 
 It reads safetensors and PyTorch files, single and sharded, without running any code from them.
-`tensorlift.safetensors` stands in for the package safetensors, `tensorlift.torch.load` for
+`tensorlift.safetensors` replaces the package safetensors, `tensorlift.torch.load` replaces
 `torch.load`, and `tensorlift.patch()` puts both under programs that are there already.
 """
 
 from __future__ import annotations
 
-from ._checkpoint import Checkpoint, Entry, Filled, Report, Tensors, load, open
+from ._checkpoint import Checkpoint, load, open
 from ._errors import (
     CancelledError,
     DeviceError,
@@ -27,6 +27,8 @@ from ._errors import (
     UnsupportedError,
 )
 from ._patch import Patch, patch, unpatch
+from ._request import LoadArguments
+from ._results import Entry, Filled, Report, Tensors
 from ._settings import Settings, configure, settings
 
 __version__ = "0.1.0"
@@ -39,6 +41,7 @@ __all__ = [
     "Error",
     "Filled",
     "LimitExceededError",
+    "LoadArguments",
     "MalformedError",
     "MisuseError",
     "NotFoundError",
@@ -56,5 +59,5 @@ __all__ = [
     "unpatch",
 ]
 
-if settings().patch:
+if settings().is_on("patch"):
     patch()

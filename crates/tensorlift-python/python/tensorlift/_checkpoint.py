@@ -4,79 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Unpack
 
 from . import _dtypes, _native
-from ._errors import MisuseError, NotFoundError
-from ._settings import settings
-
-log = logging.getLogger("tensorlift")
-
-Select = str | Iterable[str] | Callable[["Entry"], bool]
-Progress = bool | Callable[[int, int], object]
-
-
-class Entry(NamedTuple):
-    """A tensor as its file describes it."""
-
-    #: The name.
-    name: str
-    #: The dtype, by safetensors' names: `F32`, `BF16`.
-    dtype: str
-    #: The size of each dimension, in elements.
-    shape: tuple[int, ...]
-    #: The distance between neighbours in each dimension, in elements; `None` for row-major ones.
-    strides: tuple[int, ...] | None
-    #: The bytes of all elements.
-    nbytes: int
-    #: The file that holds it.
-    path: str
-    #: Its first byte in the file, and the end.
-    extent: tuple[int, int]
-    #: Whether the file marks it as a trained parameter.
-    requires_grad: bool
-    #: Entries of one record share memory.
-    record: int
-
-
-class Report(dict[str, Any]):
-    """What a load took, and how it was done: what `tensorlift load --json` prints.
-
-    `str()` of it is one line.
-    """
-
-    def __init__(self, text: str, line: str) -> None:
-        super().__init__(json.loads(text))
-        self.line = line
-
-    def __str__(self) -> str:
-        return self.line
-
-
-class Tensors(dict[str, Any]):
-    """Loaded tensors by name, in file order: a dict, and the report of the load."""
-
-    #: What the load took, and how it was done.
-    report: Report
-
-    __slots__ = ("report",)
-
-
-class Filled(NamedTuple):
-    """What `Checkpoint.load_into` did."""
-
-    #: Names that were filled.
-    filled: list[str]
-    #: Names of the model that the checkpoint lacks: left as they were.
-    missing: list[str]
-    #: Names of the checkpoint that the model lacks: not loaded.
-    unexpected: list[str]
-    #: What the load took.
-    report: Report
-
+from ._errors import MisuseError
+from ._progress import Bar, Progress
+from ._request import LoadArguments, Select, device_name, open_request, pattern_of, request
+from ._results import Entry, Filled, Report, Tensors
 
 Path = str | os.PathLike[str]
 
@@ -88,6 +24,7 @@ def open(
     root: str | None = None,
     hub_cache: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    limits: Mapping[str, int] | None = None,
 ) -> Checkpoint:
     """Opens a checkpoint and reads what it lists, without a tensor's bytes.
 
@@ -99,7 +36,8 @@ def open(
     tensors below a path in a PyTorch file and cuts it off their names: with `"state_dict"`,
     `state_dict.layer.weight` becomes `layer.weight`; `"auto"` looks for the model's own names.
     `strict` refuses PyTorch files with classes that are no plain data; without it, they are kept
-    as inert data.
+    as inert data. `limits` raises or lowers ceilings for untrusted files by name, as in
+    `{"name_bytes": 1_000_000}`; the error for an unknown name lists them all.
 
     >>> import tensorlift
     >>> checkpoint = tensorlift.open("fixtures/tiny-model")
@@ -109,18 +47,29 @@ def open(
     paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     if not paths:
         raise MisuseError("expected a path or several, found none")
-    return Checkpoint(_native.Checkpoint.open(paths, variant, hub_cache, strict, root))
+    request = open_request(
+        variant=variant, root=root, hub_cache=hub_cache, strict=strict, limits=limits
+    )
+    return Checkpoint(_native.Checkpoint.open(paths, request))
 
 
-def load(path: Path | Sequence[Path], **options: Any) -> Tensors:
-    """Opens a checkpoint and loads it; options as for `Checkpoint.load`."""
-    return open(path).load(**options)
+def load(
+    path: Path | Sequence[Path], device: Any = None, **arguments: Unpack[LoadArguments]
+) -> Tensors:
+    """Opens a checkpoint and loads it: `tensorlift.open(path).load(device, **arguments)`.
+
+    >>> import tensorlift
+    >>> tensors = tensorlift.load("fixtures/tiny-model", dtype="float16")
+    >>> tensors["embeddings.LayerNorm.weight"].dtype.name
+    'float16'
+    """
+    return open(path).load(device, **arguments)
 
 
 class Checkpoint(Mapping[str, Entry]):
     """An open checkpoint: a mapping from the names of its tensors to what is known of them.
 
-    `load` gives the tensors themselves.
+    `load` returns the tensors themselves.
     """
 
     def __init__(self, native: _native.Checkpoint) -> None:
@@ -144,14 +93,7 @@ class Checkpoint(Mapping[str, Entry]):
 
     def entry(self, name: str) -> Entry:
         """What the file says of one tensor; `NotFoundError` (a `KeyError`) if it is not there."""
-        row = self._native.entry(name)
-        if row is None:
-            raise NotFoundError(
-                f"{self._native.chosen()}: tensor {name!r}: it is not in the checkpoint",
-                path=self._native.chosen(),
-                tensor=name,
-            )
-        return self._entry(row)
+        return self._entry(self._native.entry(name))
 
     def entries(self) -> list[Entry]:
         """What the files say of all tensors, in file order."""
@@ -179,52 +121,61 @@ class Checkpoint(Mapping[str, Entry]):
 
     def plan(
         self,
-        device: str | Mapping[str, Any] = "cpu",
+        device: Any = None,
         *,
         dtype: Any = None,
         select: Select | None = None,
         reader: str | None = None,
+        mode: str | None = None,
     ) -> dict[str, Any]:
         """What a load would read, and where to; nothing is read."""
-        request = self._request(device, dtype, select, reader=reader)
+        request = self._request(device, dtype, select, reader=reader, mode=mode)
         plan: dict[str, Any] = json.loads(self._native.plan(request, True))
         return plan
 
     def load(
         self,
-        device: Any = "cpu",
+        device: Any = None,
         *,
         dtype: Any = None,
         select: Select | None = None,
         framework: str | None = None,
         threads: int | None = None,
         reader: str | None = None,
-        max_memory: int | None = None,
-        verify: bool = False,
+        mode: str | None = None,
+        max_memory: int | str | None = None,
+        verify: bool | None = None,
         progress: Progress = False,
     ) -> Tensors:
         """Loads tensors: when it returns, every byte is where it belongs.
 
-        Gives a dict in file order, with the report of the load as `.report`.
+        Returns a dict in file order, with the report of the load as `.report`.
 
-        `device` is `"cpu"`, `"cuda:0"`, a torch device, `"auto"` (a GPU if there is one), or a
-        dict from patterns to devices: the longest prefix up to a dot or matching pattern counts,
-        `""` is for all others.
+        `device` is `"cpu"` (the default), `"cuda:0"`, a torch device, `"auto"` (a GPU if there is
+        one), or a dict from patterns to devices: the longest prefix up to a dot or matching
+        pattern counts, `""` is for all others.
         `dtype` (F64, F32, F16 or BF16, by any name or as numpy's or torch's) converts tensors of
         these four while they are read, and leaves all others and the scales of quantized ones as
         they are.
         `select` is a pattern such as `"encoder.*"`, a list of names, or a function of an `Entry`.
         `framework` is `"numpy"` or `"torch"`; without one, torch for GPUs and numpy otherwise.
-        `threads` is how many read at once; `reader` is auto, buffered, direct, uring or map (a
-        read-only view of the page cache); `max_memory` refuses to allocate more bytes.
-        `verify` checks the CRC-32 that PyTorch archives declare.
+        `threads` is how many read at once; `reader` is auto, buffered, direct or uring; `mode` is
+        copy, or map for read-only arrays that view the page cache; `max_memory` refuses to
+        allocate more, in bytes or as a size such as `"2GiB"`. `verify` checks the CRC-32 that
+        PyTorch archives declare. What is left out is as `tensorlift.settings()` says.
         `progress` is `True` for a bar, or a function of bytes done and bytes in all, called by
         this thread; what it raises cancels the load. Ctrl-C cancels too.
         """
         request = self._request(
-            device, dtype, select, reader=reader, threads=threads, max_memory=max_memory
+            device,
+            dtype,
+            select,
+            threads=threads,
+            reader=reader,
+            mode=mode,
+            memory_bytes=max_memory,
+            verify=verify,
         )
-        request["verify"] = verify
         return self._load(request, framework, progress)
 
     def _load(self, request: dict[str, Any], framework: str | None, progress: Progress) -> Tensors:
@@ -235,38 +186,46 @@ class Checkpoint(Mapping[str, Entry]):
                 "numpy arrays are in host memory; ask for framework='torch' or device='cpu'"
             )
         tensors = Tensors()
-        with _Bar(progress) as told:
-            names = _names(framework)
+        with Bar(progress) as told:
+            names = _dtypes.of_framework(framework)
             report, line = self._native.load(tensors, request, framework, names, told)
-        tensors.report = Report(report, line)
-        log.info("%s: %s", self._native.chosen(), line)
+        tensors.report = Report(report, line).log(self._native.chosen())
         return tensors
 
     def load_each(
         self,
-        device: Any = "cpu",
+        device: Any = None,
         *,
-        select: Select | None = None,
         window_bytes: int = 64 << 20,
-        **options: Any,
+        **arguments: Unpack[LoadArguments],
     ) -> Iterator[tuple[str, Any]]:
         """Loads tensors in file order and yields `(name, tensor)`, about `window_bytes` at once.
 
-        Only the window and what the caller keeps take memory. Options as for `load`.
+        Only the window and what the caller keeps take memory. Other arguments as for `load`.
         """
-        wanted = None if select is None else set(self._selected(select) or ())
+        selected = self._selected(arguments.pop("select", None))
+        wanted = None if selected is None else set(selected)
         window: list[str] = []
         held = 0
         for entry in self.entries():
             if wanted is not None and entry.name not in wanted:
                 continue
             if window and held + entry.nbytes > window_bytes:
-                yield from _drain(self.load(device, select=window, **options))
+                yield from self._window(window, device, arguments)
                 window, held = [], 0
             window.append(entry.name)
             held += entry.nbytes
         if window:
-            yield from _drain(self.load(device, select=window, **options))
+            yield from self._window(window, device, arguments)
+
+    def _window(
+        self, names: list[str], device: Any, arguments: LoadArguments
+    ) -> Iterator[tuple[str, Any]]:
+        arguments["select"] = names
+        tensors = self.load(device, **arguments)
+        for name in names:
+            # Each is the caller's alone once it is yielded.
+            yield name, tensors.pop(name)
 
     def state(self) -> Any:
         """What a PyTorch file holds, with tensors as their names.
@@ -292,7 +251,7 @@ class Checkpoint(Mapping[str, Entry]):
         """Loads into a `torch.nn.Module`, or a dict of tensors or arrays.
 
         Parameters and buffers that have memory are refilled where they are, and those on `meta`
-        are given memory of their own. Shapes are compared before the first byte is read; floats
+        get memory of their own. Shapes are compared before the first byte is read; floats
         are converted to the target's dtypes while they are read. Where all memory is the host's,
         bytes are read straight into place, and nothing else may write to it meanwhile.
         `strict` makes an error of missing and unexpected names, which the result lists otherwise.
@@ -300,7 +259,7 @@ class Checkpoint(Mapping[str, Entry]):
         from ._fill import fill
 
         def asked(names: list[str]) -> dict[str, Any]:
-            return request(names, ["cpu"], reader=reader, threads=threads)
+            return request(names, ["cpu"], reader=reader, threads=threads, mode="copy")
 
         return fill(self, target, strict, asked, progress)
 
@@ -308,10 +267,9 @@ class Checkpoint(Mapping[str, Entry]):
         self, asked: dict[str, Any], memory: list[tuple[str, Any]], progress: Progress
     ) -> Report:
         """Reads tensors straight into memory that is there."""
-        with _Bar(progress) as told:
+        with Bar(progress) as told:
             report, line = self._native.load_into(asked, memory, told)
-        log.info("%s: %s", self._native.chosen(), line)
-        return Report(report, line)
+        return Report(report, line).log(self._native.chosen())
 
     def _selected(self, select: Select | None) -> list[str] | None:
         if select is None:
@@ -325,13 +283,14 @@ class Checkpoint(Mapping[str, Entry]):
         return list(select)
 
     def _request(
-        self, device: Any, dtype: Any, select: Select | None, **words: Any
+        self, device: Any, dtype: Any, select: Select | None, **changes: object
     ) -> dict[str, Any]:
         devices, device_of = self._devices(device)
-        found = request(self._selected(select), devices, **words)
-        found["device_of"] = device_of
         if dtype is not None:
-            found["dtype"] = _dtypes.name_of(dtype)
+            is_kept = isinstance(dtype, str) and dtype == "keep"
+            changes["dtype"] = "keep" if is_kept else _dtypes.name_of(dtype)
+        found = request(self._selected(select), devices, **changes)
+        found["device_of"] = device_of
         return found
 
     def _devices(self, device: Any) -> tuple[list[str], dict[str, int] | None]:
@@ -339,108 +298,4 @@ class Checkpoint(Mapping[str, Entry]):
             return [device_name(device)], None
         devices = sorted({device_name(one) for one in device.values()})
         number = {pattern: devices.index(device_name(one)) for pattern, one in device.items()}
-        return devices, {name: number[_pattern_of(name, number)] for name in self}
-
-
-def request(
-    names: list[str] | None,
-    devices: list[str],
-    reader: str | None = None,
-    threads: int | None = None,
-    max_memory: int | None = None,
-) -> dict[str, Any]:
-    """What the native part is asked for: the call's own words, or else the switches'."""
-    switches = settings()
-    return {
-        "names": names,
-        "devices": devices,
-        "device_of": None,
-        "reader": reader or switches.reader,
-        "threads": switches.threads if threads is None else threads,
-        "chunk_bytes": None,
-        "max_memory": switches.max_memory if max_memory is None else max_memory,
-        "page_cache": "keep",
-        "verify": False,
-        "dtype": None,
-        "dtype_of": None,
-    }
-
-
-def _drain(tensors: MutableMapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name in list(tensors):
-        yield name, tensors.pop(name)
-
-
-def _names(framework: str) -> dict[str, Any]:
-    match framework:
-        case "numpy":
-            return _dtypes.numpy_dtypes()
-        case "torch":
-            return _dtypes.torch_dtypes()
-    raise MisuseError(f"expected framework 'numpy' or 'torch', found {framework!r}")
-
-
-def device_name(device: Any) -> str:
-    """The name of a device: `cpu` or `cuda:N`."""
-    if isinstance(device, bool):
-        raise MisuseError(f"expected a device, found {device!r}")
-    if isinstance(device, int):
-        return f"cuda:{device}"
-    text = str(device)
-    if text == "auto":
-        import torch
-
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if text == "cuda":
-        import torch
-
-        return f"cuda:{torch.cuda.current_device()}"
-    return text.removesuffix(":0") if text.startswith("cpu") else text
-
-
-def _pattern_of(name: str, patterns: Mapping[str, int]) -> str:
-    """The longest pattern for a name: a prefix up to a dot, or with wildcards."""
-    found = [
-        pattern
-        for pattern in patterns
-        if pattern == ""
-        or name == pattern
-        or name.startswith(pattern + ".")
-        or (any(sign in pattern for sign in "*?[") and fnmatch.fnmatchcase(name, pattern))
-    ]
-    if not found:
-        raise MisuseError(
-            f"tensor {name!r}: no pattern of the device map matches; "
-            "add the pattern '' for all others",
-            tensor=name,
-            remedy="add the pattern '' for all others",
-        )
-    return max(found, key=len)
-
-
-class _Bar:
-    """The callback for progress: the caller's, a bar on stderr, or none."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._drawn = False
-
-    def __enter__(self) -> Callable[[int, int], object] | None:
-        if callable(self._progress):
-            return self._progress
-        return self._draw if self._progress else None
-
-    def _draw(self, done: int, total: int) -> None:
-        import sys
-
-        share = done / total if total else 1.0
-        bar = "#" * int(30 * share)
-        sys.stderr.write(f"\r[{bar:<30}] {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
-        sys.stderr.flush()
-        self._drawn = True
-
-    def __exit__(self, *_: object) -> None:
-        if self._drawn:
-            import sys
-
-            sys.stderr.write("\n")
+        return devices, {name: number[pattern_of(name, number)] for name in self}

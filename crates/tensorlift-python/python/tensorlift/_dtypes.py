@@ -77,6 +77,16 @@ def torch_dtypes() -> dict[str, Any]:
     return {name: dtype for name, dtype in found if dtype is not None}
 
 
+def of_framework(framework: str) -> dict[str, Any]:
+    """The framework's dtype for each name."""
+    match framework:
+        case "numpy":
+            return numpy_dtypes()
+        case "torch":
+            return torch_dtypes()
+    raise MisuseError(f"expected framework 'numpy' or 'torch', found {framework!r}")
+
+
 def name_of(dtype: Any) -> str:
     """The name of a dtype of numpy's or torch's, or of a name in either's style."""
     text = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)

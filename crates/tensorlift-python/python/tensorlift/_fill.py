@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import _dtypes
 from ._errors import MisuseError, NotFoundError
+from ._results import Filled
 
 if TYPE_CHECKING:
-    from ._checkpoint import Checkpoint, Filled, Progress
+    from ._checkpoint import Checkpoint
+    from ._progress import Progress
 
 #: Names that an error lists.
 _LISTED = 10
@@ -25,8 +27,6 @@ def fill(
     progress: Progress,
 ) -> Filled:
     """Loads what the target has, by name, into the target; `asked` makes the request for names."""
-    from ._checkpoint import Filled
-
     slots = _slots(target)
     wanted = [name for name in checkpoint if name in slots]
     missing = [name for name in slots if name not in checkpoint]

@@ -1,4 +1,4 @@
-"""The packages that tensorlift stands in for, as they are without it."""
+"""The packages that tensorlift replaces, as they are without it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def module(name: str) -> ModuleType:
 
 
 def _import(full: str) -> ModuleType:
-    """Imports below the original while something else stands under its name."""
-    stands = {key: value for key, value in sys.modules.items() if _is_below(key)}
-    for key in stands:
+    """Imports below the original while something else has its name."""
+    replacements = {key: value for key, value in sys.modules.items() if _is_below(key)}
+    for key in replacements:
         del sys.modules[key]
     sys.modules.update(_modules)
     try:
@@ -42,7 +42,7 @@ def _import(full: str) -> ModuleType:
         fresh = {key: value for key, value in sys.modules.items() if _is_below(key)}
         for key in fresh:
             del sys.modules[key]
-        sys.modules.update({**fresh, **stands})
+        sys.modules.update({**fresh, **replacements})
 
 
 def _is_below(name: str) -> bool:

@@ -88,9 +88,9 @@ def patch(
     """
     switches = settings()
     wanted = {
-        "safe_open": switches.patch_safe_open if safe_open is None else safe_open,
-        "load_file": switches.patch_load_file if load_file is None else load_file,
-        "torch_load": switches.patch_torch_load if torch_load is None else torch_load,
+        "safe_open": switches.is_on("patch_safe_open") if safe_open is None else safe_open,
+        "load_file": switches.is_on("patch_load_file") if load_file is None else load_file,
+        "torch_load": switches.is_on("patch_torch_load") if torch_load is None else torch_load,
     }
     with _lock:
         _state.depth += 1

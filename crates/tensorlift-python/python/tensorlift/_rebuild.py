@@ -1,6 +1,6 @@
 """Makes Python objects of what a PyTorch file holds beside plain data.
 
-Nothing here looks a name of the file up: every class that is made stands in this file.
+Nothing here looks a name of the file up: every class that is made is listed in this file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ._errors import UnsupportedError
 
 
 class TensorName(str):
-    """Stands for a tensor in a checkpoint's state: its name in the checkpoint."""
+    """A tensor in a checkpoint's state: its name in the checkpoint."""
 
     __slots__ = ()
 
@@ -29,7 +29,7 @@ class Inert:
     cls: str
     #: What the class or function gets.
     args: tuple[Any, ...] = ()
-    #: What it is given afterwards: usually one dict of attributes.
+    #: What is set on it afterwards: usually one dict of attributes.
     states: list[Any] = field(default_factory=list)
     #: Items that are appended to it.
     items: list[Any] = field(default_factory=list)

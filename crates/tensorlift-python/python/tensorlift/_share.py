@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils._pytree import tree_map_only
 
-from . import _checkpoint, _dtypes
+from . import _checkpoint, _dtypes, _request
+
+log = logging.getLogger("tensorlift")
 
 
 class _Part(NamedTuple):
@@ -37,16 +40,16 @@ class _Part(NamedTuple):
     def read(self) -> torch.Tensor:
         cuts = [(dim, start, stop) for dim, (start, stop) in enumerate(self.ranges)]
         native = self.checkpoint._native.part(self.name, cuts)
-        request = _checkpoint.request(None, [self.device])
+        request = _request.request(None, [self.device], **_request.AS_STORED)
         found: dict[str, torch.Tensor] = {}
         _, line = native.load(found, request, "torch", _dtypes.torch_dtypes())
-        _checkpoint.log.debug("%s: %s", self.name, line)
+        log.debug("%s: %s", self.name, line)
         return found[self.name].reshape(self.shape())
 
 
 class Share(torch.Tensor):
     """A tensor of a checkpoint, or a part of one: its bytes are read by the first operation that
-    needs them. Slices, indices and splits give further parts and read nothing.
+    needs them. Slices, indices and splits make further parts and read nothing.
     """
 
     _part: _Part

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch as _torch
 
-from . import _checkpoint, _dtypes, _native, _rebuild
+from . import _dtypes, _native, _rebuild, _request
 from ._errors import Error
+from ._results import Report
 
 __all__ = ["load"]
+
+log = logging.getLogger("tensorlift")
 
 #: `torch.load` as it is without `tensorlift.patch()`.
 _original = _torch.load
@@ -30,7 +34,7 @@ def load(
     mmap: bool | None = None,
     **pickle_load_args: Any,
 ) -> Any:
-    """Loads what `torch.save` wrote, by tensorlift where that gives exactly the same.
+    """Loads what `torch.save` wrote, by tensorlift where the result is exactly the same.
 
     The signature is that of `torch.load`, as are containers, their order, sharing, strides,
     parameters and devices of the result. What tensorlift does not make goes to the original, and
@@ -41,7 +45,7 @@ def load(
     try:
         return load_served(f, map_location, pickle_module, pickle_load_args)
     except (NotServed, Error) as error:
-        _checkpoint.log.info("torch.load of %s goes to the original: %s", _name(f), error)
+        log.info("torch.load of %s goes to the original: %s", _name(f), error)
     if mmap is not None:
         pickle_load_args["mmap"] = mmap
     return _original(
@@ -60,9 +64,9 @@ def _served(f: Any, pickle_module: Any, arguments: Mapping[str, Any]) -> str:
     if not isinstance(f, (str, os.PathLike)):
         raise NotServed("it is no path")
     if pickle_module is not None:
-        raise NotServed("a pickle module is given")
+        raise NotServed("a pickle module is passed")
     if arguments:
-        raise NotServed(f"arguments for pickle are given: {sorted(arguments)}")
+        raise NotServed(f"arguments for pickle are passed: {sorted(arguments)}")
     path = os.fspath(f)
     if not isinstance(path, str) or not os.path.isfile(path):
         raise NotServed("it is no file")
@@ -70,7 +74,7 @@ def _served(f: Any, pickle_module: Any, arguments: Mapping[str, Any]) -> str:
 
 
 def _load(path: str, map_location: Any) -> Any:
-    native = _native.Checkpoint.open([path])
+    native = _native.Checkpoint.open([path], _request.open_request())
     (found,) = native.formats()
     if found not in ("torch zip", "torch legacy"):
         raise NotServed(f"its format is {found}")
@@ -82,12 +86,11 @@ def _load(path: str, map_location: Any) -> Any:
     if device == "meta":
         tensors = _meta_tensors(native.entries())
     elif len(native):
-        request = _checkpoint.request(None, [device])
+        request = _request.request(None, [device], **_request.AS_STORED)
         dtypes = _dtypes.torch_dtypes()
         if any(row[1].startswith("Q") for row in native.entries()):
             raise NotServed("it holds quantized tensors")
-        _, line = native.load(tensors, request, "torch", dtypes)
-        _checkpoint.log.info("%s: %s", path, line)
+        Report(*native.load(tensors, request, "torch", dtypes)).log(path)
     return native.rebuild(tensors, _rebuild.TorchMaker())
 
 
@@ -112,7 +115,7 @@ def _device(map_location: Any, locations: list[str]) -> str:
         raise NotServed("there is no GPU, which the original tells best")
     if device != "cpu" and not device.startswith("cuda"):
         raise NotServed(f"tensorlift does not load to {device or 'an unknown device'}")
-    return _checkpoint.device_name(device)
+    return _request.device_name(device)
 
 
 def _meta_tensors(rows: list[tuple[Any, ...]]) -> dict[str, _torch.Tensor]:

@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import _checkpoint
+from . import _checkpoint, _request
 
 log = logging.getLogger("tensorlift")
 
@@ -97,7 +97,7 @@ def make_loader(base: type) -> type:
                 return
             from ._share import Share
 
-            device = _checkpoint.device_name(self._device)
+            device = _request.device_name(self._device)
             for name in names:
                 yield name, Share.of(checkpoint, name, device)
 

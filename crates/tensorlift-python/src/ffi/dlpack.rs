@@ -79,7 +79,7 @@ impl Importer {
                 let to_object = to_object.ok_or_else(|| PyRuntimeError::new_err("no function"))?;
                 let mut object = std::ptr::null_mut();
                 // SAFETY: the function takes the tensor over and gives a new reference.
-                // If it fails, who has the tensor is not specified, and it is left alone.
+                // If it fails, the owner of the tensor is not specified, and it is left alone.
                 let failed = unsafe { to_object(exported.into_raw(), &raw mut object) };
                 if failed != 0 {
                     return Err(PyErr::fetch(py));
@@ -99,7 +99,7 @@ fn no_tensor(error: DlpackError) -> PyErr {
     PyRuntimeError::new_err(error.to_string())
 }
 
-/// A capsule that gives the tensor back if nobody takes it.
+/// A capsule that releases the tensor if nobody takes it.
 fn capsule(py: Python<'_>, exported: Exported<DlManagedTensor>) -> PyResult<Bound<'_, PyAny>> {
     let managed = exported.into_raw();
     // SAFETY: the pointer is not null, the name is static, and the destructor fits both.

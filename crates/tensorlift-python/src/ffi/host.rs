@@ -1,4 +1,4 @@
-//! Host memory whose pages go back when the last tensor on them goes.
+//! Host memory whose pages are returned to the system with the last tensor on them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,8 +8,8 @@ use tensorlift_device::{
     Destination, Device, DeviceError, Group, GroupRequest, GroupRules, HostDevice,
 };
 
-/// Memory goes back in runs of this many bytes: small enough that one small tensor that stays
-/// holds little, large enough that many small tensors that go cost few system calls.
+/// Memory is returned in runs of this many bytes: small enough that one small tensor that stays
+/// holds little, large enough that dropping many small tensors costs few system calls.
 const RUN_BYTES: usize = 64 << 10;
 /// Blocks from this size on are aligned to huge pages and end with one.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -87,7 +87,7 @@ pub(crate) struct HostBlock {
 }
 
 // SAFETY: the mapping is never read or written through this type; `address` hands out a pointer,
-// and who uses it answers for that.
+// and its users answer for that.
 unsafe impl Sync for HostBlock {}
 
 impl HostBlock {
@@ -139,8 +139,8 @@ impl HostBlock {
         }
     }
 
-    /// Ends what [`hold`](Self::hold) began: runs that nobody touches any more go back to the
-    /// system.
+    /// Ends what [`hold`](Self::hold) began: runs that nobody touches any more are returned
+    /// to the system.
     pub(crate) fn release(&self, start: usize, len: usize) {
         let mut idle: Option<std::ops::Range<usize>> = None;
         for run in runs(start, len) {

@@ -25,7 +25,7 @@ RANKS = {"tensors": 1, "layers": 1}
 
 
 class Anything:
-    """Stands for whatever is imported and not used."""
+    """Replaces whatever is imported and not used."""
 
     def __init__(self, *_, **__):
         pass

@@ -1,4 +1,4 @@
-"""Stands in for the package safetensors: the same names, loading by tensorlift.
+"""Replaces the package safetensors: the same names, loading by tensorlift.
 
     from tensorlift.safetensors import safe_open
     from tensorlift.safetensors.torch import load_file, save_file

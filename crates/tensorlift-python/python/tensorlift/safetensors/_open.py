@@ -8,13 +8,14 @@ import threading
 import weakref
 from typing import Any
 
-from .. import _checkpoint, _dtypes, _native, _original
+from .. import _dtypes, _native, _original, _request
 from .._errors import Error
+from .._results import Report
 from ._error import SafetensorError
 
 #: Files up to this many bytes are read whole: two reads take longer.
 _SMALL_BYTES = 1 << 20
-#: Who asks for less than one in so many bytes gets those bytes alone.
+#: A caller that asks for less than one byte in this many gets those bytes alone.
 _SHARE = 10
 #: Frameworks that are loaded here.
 _FRAMEWORKS = {
@@ -29,11 +30,12 @@ _BACKENDS = ("mmap", "pread")
 
 
 class safe_open:
-    """Opens a safetensors file and gives its tensors as they are asked for.
+    """Opens a safetensors file and loads its tensors as they are asked for.
 
     Opening reads the header alone. As long as less than a tenth of the file is asked for, in whole
     tensors or parts, only that is read; then the rest is read at once, by tensorlift's usual plan,
-    and later tensors are views of what is there. A tensor's memory goes back when the caller lets go of it.
+    and later tensors are views of what is there. A tensor's memory is
+    freed when the caller drops it.
 
     `framework` is `"pt"` or `"np"`, or one of those that the original package serves.
     `backend` is checked and has no other meaning: tensorlift chooses how it reads.
@@ -152,7 +154,7 @@ class _Inner:
         self.device, self.moves_to = _device(device, framework)
         self.native = open_native(filename)
         self._lock = threading.Lock()
-        self._dtypes = _checkpoint._names(self.framework)
+        self._dtypes = _dtypes.of_framework(self.framework)
         self.sizes = {row[0]: row[4] for row in stored(self.native)}
         total = sum(self.sizes.values())
         # Bytes that may be read for single tensors before the rest is read at once.
@@ -160,16 +162,15 @@ class _Inner:
         self._was_read = False
         # Loaded and not yet asked for.
         self._ready: dict[str, Any] = {}
-        # Given to the caller, who decides how long it lives.
+        # Returned to the caller, who decides how long it lives.
         self._given: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         # The tensor that a part was taken of last: often more parts of it follow.
         self._sliced: tuple[str, Any] | None = None
 
     def row(self, name: str) -> tuple[Any, ...]:
-        row = self.native.entry(name) if name in self.sizes else None
-        if row is None:
+        if name not in self.sizes:
             raise SafetensorError(f"File does not contain tensor {name}")
-        return row
+        return self.native.entry(name)
 
     def offset_keys(self) -> list[str]:
         return [row[0] for row in sorted(stored(self.native), key=lambda row: row[6])]
@@ -241,7 +242,7 @@ class _Inner:
         if size is None:
             raise SafetensorError(f"File does not contain tensor {name}")
         if self._was_read or size <= self._allowance:
-            # After the file was read, only what the caller let go of is asked for again.
+            # After the file was read, only what the caller has dropped is asked for again.
             self._allowance -= size
             self._load([name])
         else:
@@ -272,7 +273,7 @@ def open_native(filename: str | os.PathLike[str]) -> _native.Checkpoint:
     except OSError as error:
         raise FileNotFoundError(f"No such file or directory: {path}") from error
     try:
-        return _native.Checkpoint.open([path])
+        return _native.Checkpoint.open([path], _request.open_request())
     except Error as error:
         raise SafetensorError(f"Error while deserializing header: {error}") from error
 
@@ -306,13 +307,12 @@ def load_native(
     dtypes: dict[str, Any],
 ) -> dict[str, Any]:
     """Loads by the usual plan; all names without any."""
-    request = _checkpoint.request(names, [device])
+    request = _request.request(names, [device], **_request.AS_STORED)
     loaded: dict[str, Any] = {}
     try:
-        _, line = native.load(loaded, request, framework, dtypes)
+        Report(*native.load(loaded, request, framework, dtypes)).log(native.chosen())
     except Error as error:
         raise SafetensorError(str(error)) from error
-    _checkpoint.log.info("%s: %s", native.chosen(), line)
     return loaded
 
 
@@ -330,7 +330,7 @@ def _device(device: Any, framework: str) -> tuple[str, Any]:
     except (RuntimeError, TypeError) as error:
         raise SafetensorError(f"device {text} is invalid") from error
     if where.type == "cuda":
-        return _checkpoint.device_name(where), None
+        return _request.device_name(where), None
     return ("cpu", None) if where.type == "cpu" else ("cpu", where)
 
 

@@ -14,7 +14,7 @@ from .. import _native
 from .._errors import Error
 from ._error import SafetensorError
 
-# What callers name dtypes, and what stands in the file.
+# What callers name dtypes, and what the file names them.
 _CODES = {
     "bool": "BOOL",
     "int8": "I8",
@@ -37,7 +37,7 @@ _CODES = {
     "float4_e2m1fn_x2": "F4",
     "complex64": "C64",
 }
-# Bits of an element; tensors stand in the file from the last dtype here to the first.
+# Bits of an element; tensors are ordered in the file from the last dtype here to the first.
 _BITS = {
     "BOOL": 8,
     "F4": 4,
@@ -80,7 +80,7 @@ class TensorSpec:
             raise SafetensorError(
                 f"Unknown dtype {json.dumps(dtype)}. Supported dtypes: {', '.join(_CODES)}"
             )
-        #: The dtype, as it stands in the file.
+        #: The dtype, as the file names it.
         self.dtype: str = _CODES[dtype]
         #: The shape in elements: two for each of `float4_e2m1fn_x2`.
         self.shape: list[int] = [int(size) for size in shape]

@@ -1,4 +1,4 @@
-"""Stands in for `safetensors.numpy`."""
+"""Replaces `safetensors.numpy`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _native
+from .. import _dtypes, _native
 from .._errors import Error
 from . import _open
 from ._error import SafetensorError
@@ -50,8 +50,6 @@ def load_file(
 
 def load_bytes(data: bytes, framework: str) -> dict[str, Any]:
     """The tensors in the bytes of a safetensors file."""
-    from .._checkpoint import _names
-
     during = "Error while deserializing"
     _open.check_header(data[:9], during)
     try:
@@ -60,7 +58,7 @@ def load_bytes(data: bytes, framework: str) -> dict[str, Any]:
         raise SafetensorError(f"{during}: {error}") from error
     stored = [row[0] for row in _open.stored(native)]
     names = None if len(stored) == len(native) else stored
-    return _open.load_native(native, names, "cpu", framework, _names(framework))
+    return _open.load_native(native, names, "cpu", framework, _dtypes.of_framework(framework))
 
 
 def _specs(

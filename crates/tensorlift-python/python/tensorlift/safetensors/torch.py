@@ -1,4 +1,4 @@
-"""Stands in for `safetensors.torch`."""
+"""Replaces `safetensors.torch`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def save_model(
 ) -> None:
     """Writes a model's state dict; of names that share memory, one is written.
 
-    The metadata says which name stands for which.
+    The metadata says which name is an alias of which.
     """
     state = model.state_dict()
     metadata = None if metadata is None else dict(metadata)
@@ -89,7 +89,7 @@ def load_model(
     *,
     backend: str = "mmap",
 ) -> tuple[list[str], list[str]]:
-    """Loads a file into a model; gives the names that are missing and those not expected."""
+    """Loads a file into a model; returns the names that are missing and those not expected."""
     state = load_file(filename, device=device, backend=backend)
     remove = _original.attribute("torch", "_remove_duplicate_names")
     doubles = remove(model.state_dict(), preferred_names=state.keys())

@@ -1,0 +1,105 @@
+"""What the native part is asked for."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict
+
+from ._errors import MisuseError
+from ._progress import Progress
+from ._results import Entry
+from ._settings import changes_of, settings
+
+Select = str | Iterable[str] | Callable[[Entry], bool]
+
+
+class LoadArguments(TypedDict, total=False):
+    """The arguments of `Checkpoint.load` but the device; its page says what each does."""
+
+    dtype: Any
+    select: Select | None
+    framework: str | None
+    threads: int | None
+    reader: str | None
+    mode: str | None
+    max_memory: int | str | None
+    verify: bool | None
+    progress: Progress
+
+
+#: A drop-in returns what the original returns, whatever is set.
+AS_STORED: dict[str, object] = {"dtype": "keep", "mode": "copy"}
+
+
+def request(names: list[str] | None, devices: list[str], **changes: object) -> dict[str, Any]:
+    """What the native part is asked to load: by the settings in force under those of the call."""
+    return {
+        "names": names,
+        "devices": devices,
+        "device_of": None,
+        "settings": settings().native,
+        "changes": changes_of(changes),
+        "dtype_of": None,
+    }
+
+
+def open_request(
+    variant: str | None = None,
+    root: str | None = None,
+    hub_cache: str | os.PathLike[str] | None = None,
+    strict: bool = False,
+    limits: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """How the native part is asked to open."""
+    return {
+        "variant": variant,
+        "root": root,
+        "hub_cache": hub_cache,
+        "strict": strict,
+        "limits": dict(limits or {}),
+        "settings": settings().native,
+    }
+
+
+def device_name(device: Any) -> str:
+    """The name of a device: `cpu` or `cuda:N`; without one, that of the settings."""
+    if device is None:
+        device = settings()["device"] or "cpu"
+    if isinstance(device, bool):
+        raise MisuseError(f"expected a device, found {device!r}")
+    if isinstance(device, int):
+        return f"cuda:{device}"
+    text = str(device)
+    if text == "auto":
+        import torch
+
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if text == "cuda":
+        import torch
+
+        return f"cuda:{torch.cuda.current_device()}"
+    if text == "null":
+        raise MisuseError("tensors are loaded to the host or to a GPU, found the device 'null'")
+    return "cpu" if text in ("host", "cpu:0") else text
+
+
+def pattern_of(name: str, patterns: Mapping[str, int]) -> str:
+    """The longest pattern for a name: a prefix up to a dot, or with wildcards."""
+    found = [
+        pattern
+        for pattern in patterns
+        if pattern == ""
+        or name == pattern
+        or name.startswith(pattern + ".")
+        or (any(sign in pattern for sign in "*?[") and fnmatch.fnmatchcase(name, pattern))
+    ]
+    if not found:
+        raise MisuseError(
+            f"tensor {name!r}: no pattern of the device map matches; "
+            "add the pattern '' for all others",
+            tensor=name,
+            remedy="add the pattern '' for all others",
+        )
+    return max(found, key=len)
