@@ -17,7 +17,8 @@ impl Suite {
     /// What the suite needs beside numpy and safetensors.
     pub(super) const fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Core | Self::Hostile => &[],
+            Self::Core => &["mypy"],
+            Self::Hostile => &[],
             Self::Torch | Self::Vllm | Self::Large | Self::RealFiles => &["torch"],
             Self::Safetensors => &["torch", "fsspec"],
             Self::Transformers => &[
@@ -42,6 +43,8 @@ impl Suite {
                 pytest.args(["-m", "not torch and not transformers and not large"]);
                 pytest.arg(&tests).arg("--ignore");
                 pytest.arg(tests.join("safetensors_suite"));
+                run_command(&mut pytest)?;
+                return types(environment, site, &WITHOUT_TORCH);
             }
             Self::Torch => {
                 pytest.args(["-m", "torch and not large"]).arg(&tests);
@@ -81,14 +84,29 @@ impl Suite {
                 pytest.arg(tests.join("test_real_files.py"));
                 pytest.env("TENSORLIFT_REAL_FILES", real_files::folder(None)?);
             }
-            Self::Types => {
-                let mut mypy = environment.command();
-                mypy.args(["-m", "mypy"]).current_dir(root().join(PACKAGE));
-                return run_command(&mut mypy);
-            }
+            Self::Types => return types(environment, site, &[]),
         }
         run_command(&mut pytest)
     }
+}
+
+/// What mypy cannot ask where torch is not installed.
+const WITHOUT_TORCH: [&str; 4] = [
+    "--ignore-missing-imports",
+    "--allow-subclassing-any",
+    "--no-warn-unused-ignores",
+    "--no-warn-return-any",
+];
+
+/// Checks the package's types, and that the stub is what the native part has.
+fn types(environment: &Environment, site: &Path, flags: &[&str]) -> Result<()> {
+    let mut mypy = environment.command();
+    mypy.args(["-m", "mypy"]).args(flags);
+    run_command(mypy.current_dir(root().join(PACKAGE)))?;
+    let mut stub = environment.command();
+    stub.args(["-m", "mypy.stubtest", "tensorlift._native"]);
+    stub.arg("--ignore-disjoint-bases").env("PYTHONPATH", site);
+    run_command(&mut stub)
 }
 
 fn fetch(environment: &Environment, script: &Path, folder: &Path) -> Result<()> {

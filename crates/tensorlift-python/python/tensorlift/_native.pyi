@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
+__all__ = ["Checkpoint", "InForce", "Memory"]
+
+@final
 class Memory:
     """The bytes of one record in host memory, which arrays are views of."""
 
     def __len__(self) -> int: ...
 
+@final
 class InForce:
     """Settings that are set, by the one table of all tensorlift."""
 
@@ -19,6 +23,7 @@ class InForce:
     def with_(self, changes: list[tuple[str, str, str]]) -> InForce: ...
     def list(self) -> list[tuple[str, str, str]]: ...
 
+@final
 class Checkpoint:
     """An open checkpoint."""
 
@@ -27,7 +32,7 @@ class Checkpoint:
     @staticmethod
     def from_bytes(bytes: bytes, root: str | None = None) -> Checkpoint: ...
     def __len__(self) -> int: ...
-    def __contains__(self, name: str) -> bool: ...
+    def __contains__(self, name: str, /) -> bool: ...
     def keys(self) -> list[str]: ...
     def entry(self, name: str) -> tuple[Any, ...]: ...
     def entries(self) -> list[tuple[Any, ...]]: ...
