@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle, ScopedJoinHandle};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tensorlift::cuda::{CudaBuffer, CudaDevice, Gds};
-use tensorlift::{Checkpoint, Device, LoadOptions, LoadReport, Loaded, Reader};
+use tensorlift::{Checkpoint, Device, Error, ErrorKind, LoadOptions, LoadReport, Loaded, Reader};
 use tensorlift_bench_protocol::{Checksum, Request, Result, measure};
+use tensorlift_device::measure::bring;
 use tensorlift_device::{CopyRun, Destination, Group, GroupRequest};
+use tensorlift_storage::measure::Joined;
 use tensorlift_storage::{FileStorage, ReaderKind, Storage, StorageExt, os};
 
 use crate::{facade, raw};
@@ -176,39 +178,17 @@ pub(crate) fn pipeline(request: &Request) -> Result<()> {
 }
 
 fn bring_all(request: &Request, device: &CudaDevice) -> Result<Box<dyn Group>> {
-    let (mut chunks, mut to) = (Vec::new(), 0);
-    for path in request.files()? {
-        let file = Arc::new(FileStorage::open(path)?);
-        let mut start = 0;
-        while start < file.len() {
-            let len = (file.len() - start).min(PIPELINE_BYTES as u64) as usize;
-            chunks.push((Arc::clone(&file), start, CopyRun { from: 0, to, len }));
-            (start, to) = (start + len as u64, to + len);
-        }
-    }
-    device.reserve(to as u64)?;
-    let mut group = device.allocate(&GroupRequest::new(to))?;
-    let Destination::Staged(staging) = group.destination() else {
-        return Err("the GPU has no staging slots".into());
+    let files = Joined::open(&request.files()?, false)?;
+    let fill = |start: usize, slot: &mut [u8]| -> tensorlift::Result<()> {
+        let read = files.read_exact_at(start as u64, slot);
+        read.map_err(|error| Error::new(ErrorKind::Storage, error))
     };
-    let next = AtomicUsize::new(0);
-    let read = || -> Result<()> {
-        let mut lane = staging.lane()?;
-        while let Some((file, start, run)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            file.read_exact_at(*start, lane.slot(run.len)?)?;
-            lane.copy(&[*run])?;
-        }
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let reader = |_| scope.spawn(|| read().map_err(|error| error.to_string()));
-        let readers: Vec<_> = (0..staging.lanes()).map(reader).collect();
-        let ends: Vec<_> = readers.into_iter().map(ScopedJoinHandle::join).collect();
-        let mut ends = ends.into_iter();
-        ends.try_for_each(|end| end.map_err(|_| "a reader panicked".to_owned())?)
-    })?;
-    group.finish()?;
-    Ok(group)
+    Ok(bring(
+        device,
+        usize::try_from(files.len())?,
+        PIPELINE_BYTES,
+        fill,
+    )?)
 }
 
 /// Sums up the tensors of files that lie in a group one after another.

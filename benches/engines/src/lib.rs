@@ -6,13 +6,14 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 mod facade;
+mod hashed;
 mod model;
 mod naive;
 mod raw;
 mod safetensors_crate;
 mod several;
 
-use tensorlift::{LoadOptions, Mode, Reader};
+use tensorlift::{HashAlgorithm, LoadOptions, Mode, Reader};
 use tensorlift_bench_protocol::{Request, Result};
 
 /// Loads as the request says, and prints the outcome.
@@ -42,6 +43,9 @@ pub fn run(request: &Request) -> Result<()> {
         "pipeline" => cuda::pipeline(request),
         #[cfg(feature = "cuda")]
         "driver-start" => cuda::start_alone(request),
+        "tensorlift-blake3" => hashed::load(request, HashAlgorithm::Blake3),
+        "tensorlift-sha256" => hashed::load(request, HashAlgorithm::Sha256),
+        "openssl" => hashed::openssl(request),
         "tensorlift-filled" => model::filled(request),
         "tensorlift-filled-f32" => model::filled_as_f32(request),
         "tensorlift-in-turn" => several::in_turn(request),
@@ -51,8 +55,8 @@ pub fn run(request: &Request) -> Result<()> {
         "safetensors-map-copy" => safetensors_crate::map_and_copy(request),
         "safetensors-read" => safetensors_crate::read(request),
         "mapping" => raw::mapping(request),
-        other => match raw::Setting::parse(other) {
-            Some(setting) => raw::run(request, setting),
+        other => match raw::parse(other) {
+            Some(reads) => raw::run(request, reads),
             None => Err(format!("no engine {other:?}").into()),
         },
     }

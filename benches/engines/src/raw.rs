@@ -2,51 +2,35 @@
 //! nothing looked at.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use tensorlift::Checkpoint;
 use tensorlift_bench_protocol::{Checksum, Request, Result, measure};
-use tensorlift_storage::{Anonymous, FileStorage, LocalFile, MapStorage, Storage};
+use tensorlift_storage::measure::RawReads;
+use tensorlift_storage::{LocalFile, MapStorage, Storage};
 
-/// What direct reads align offsets, lengths and addresses to.
-const DIRECT_BYTES: usize = 4096;
-
-/// How many threads read how much at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Setting {
-    direct: bool,
-    threads: usize,
-    chunk_bytes: usize,
-}
-
-impl Setting {
-    /// Takes `pread-4x2` as 4 threads that read 2 MiB at once; `direct-` goes past the page cache.
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        let (reader, numbers) = name.split_once('-')?;
-        let (threads, mebibytes) = numbers.split_once('x')?;
-        let direct = match reader {
-            "pread" => false,
-            "direct" => true,
-            _ => return None,
-        };
-        let chunk_bytes = mebibytes.parse::<usize>().ok()?.checked_mul(1 << 20)?;
-        let threads = threads.parse().ok()?;
-        (threads > 0 && chunk_bytes > 0).then_some(Self {
-            direct,
-            threads,
-            chunk_bytes,
-        })
+/// Takes `pread-4x2` as 4 threads that read 2 MiB at once; `direct-` goes past the page cache.
+pub(crate) fn parse(name: &str) -> Option<RawReads> {
+    let (reader, numbers) = name.split_once('-')?;
+    let (threads, mebibytes) = numbers.split_once('x')?;
+    let chunk_bytes = mebibytes.parse::<usize>().ok()?.checked_mul(1 << 20)?;
+    let threads = threads.parse().ok()?;
+    if threads == 0 || chunk_bytes == 0 {
+        return None;
+    }
+    let reads = RawReads::new(threads, chunk_bytes);
+    match reader {
+        "pread" => Some(reads),
+        "direct" => Some(reads.direct()),
+        _ => None,
     }
 }
 
 /// Parallel reads into fresh huge pages.
-pub(crate) fn run(request: &Request, setting: Setting) -> Result<()> {
+pub(crate) fn run(request: &Request, reads: RawReads) -> Result<()> {
     let load = || {
         let paths = request.files()?;
-        let files = read_all(&paths, setting)?;
+        let files = reads.read(&paths, || true)?;
         Ok(paths.into_iter().zip(files).collect::<Vec<_>>())
     };
     measure(request, load, |files, checksum, _| {
@@ -91,87 +75,14 @@ pub(crate) fn sum<'a>(
     Ok(())
 }
 
-fn read_all(paths: &[PathBuf], setting: Setting) -> io::Result<Vec<Anonymous>> {
-    let mut files = Vec::new();
-    let mut memory = Vec::new();
-    for path in paths {
-        let file = FileStorage::from_file(open(path, setting.direct)?)?;
-        let len = file.len() as usize;
-        memory.push(Anonymous::new(len.next_multiple_of(DIRECT_BYTES))?);
-        files.push((file, len));
-    }
-    let chunks = memory.iter_mut().zip(&files).flat_map(|(memory, file)| {
-        let chunks = memory.chunks_mut(setting.chunk_bytes).enumerate();
-        chunks.map(move |(index, chunk)| (file, index * setting.chunk_bytes, chunk))
-    });
-    let chunks = Mutex::new(chunks);
-    let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
-    std::thread::scope(|scope| {
-        let read = || {
-            while let Some(((file, len), offset, chunk)) = next() {
-                read_chunk(file, *len, offset, chunk)?;
-            }
-            Ok(())
-        };
-        let threads: Vec<_> = (0..setting.threads).map(|_| scope.spawn(read)).collect();
-        let mut threads = threads.into_iter();
-        threads.try_for_each(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
-        })
-    })?;
-    Ok(memory)
-}
-
-/// Reads up to the end of the chunk or of the file, whichever comes first.
-fn read_chunk(file: &FileStorage, len: usize, offset: usize, chunk: &mut [u8]) -> io::Result<()> {
-    let wanted = chunk.len().min(len - offset);
-    let mut done = 0;
-    // The buffer ends at a multiple of the alignment, and so direct reads may ask beyond the end.
-    while done < wanted {
-        match file.read_at((offset + done) as u64, &mut chunk[done..]) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => done += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(target_os = "linux")]
-fn open(path: &Path, direct: bool) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-
-    let mut options = OpenOptions::new();
-    options.read(true);
-    if direct {
-        options.custom_flags(rustix::fs::OFlags::DIRECT.bits() as i32);
-    }
-    options.open(path)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open(path: &Path, direct: bool) -> io::Result<File> {
-    if direct {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
-    OpenOptions::new().read(true).open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_are_settings() {
-        let setting = Setting {
-            direct: true,
-            threads: 8,
-            chunk_bytes: 4 << 20,
-        };
-        assert_eq!(Setting::parse("direct-8x4"), Some(setting));
+        let direct = RawReads::new(8, 4 << 20).direct();
+        assert_eq!(parse("direct-8x4"), Some(direct));
         for name in [
             "pread",
             "pread-4",
@@ -180,7 +91,7 @@ mod tests {
             "pread-4x0",
             "pread-ax4",
         ] {
-            assert_eq!(Setting::parse(name), None, "{name}");
+            assert_eq!(parse(name), None, "{name}");
         }
     }
 }

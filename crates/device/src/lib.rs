@@ -28,6 +28,8 @@ pub mod double;
 mod error;
 mod host;
 mod lanes;
+#[cfg(feature = "measure")]
+pub mod measure;
 mod null;
 mod pool;
 mod vectors;

@@ -27,6 +27,8 @@ mod direct;
 mod file;
 mod inflate;
 mod map;
+#[cfg(feature = "measure")]
+pub mod measure;
 mod memory;
 pub mod os;
 mod reader_kind;

@@ -5,8 +5,10 @@ use std::process::Command;
 use tensorlift_bench_protocol::{Checksum, Outcome, Request};
 use tensorlift_fixture_kit::{CheckpointSpec, Format, presets};
 
-const BOTH_FORMATS: [&str; 9] = [
+const BOTH_FORMATS: [&str; 11] = [
     "tensorlift",
+    "tensorlift-blake3",
+    "tensorlift-sha256",
     "tensorlift-buffered",
     "tensorlift-direct",
     "tensorlift-uring",
