@@ -1,7 +1,8 @@
 //! Where `load` places tensors.
 
+use serde::Serialize;
 use tensorlift::settings::Settings;
-use tensorlift::{HostDevice, NullDevice, Placement};
+use tensorlift::{Device, HostDevice, NullDevice, Placement};
 
 /// A device, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,21 +57,81 @@ impl DeviceArg {
     }
 }
 
+/// What the start of a device took.
+#[derive(Serialize)]
+pub(crate) struct Started {
+    /// The device, as loads name it.
+    pub(crate) device: String,
+    /// The name of the model.
+    pub(crate) model: String,
+    /// Starting the driver, in seconds, beside other work.
+    pub(crate) start_seconds: f64,
+    /// Making the lanes, in seconds: pinning memory, streams and events.
+    pub(crate) pinning_seconds: f64,
+    /// Bytes of their slots.
+    pub(crate) pinned_bytes: u64,
+    /// How many lanes were made.
+    pub(crate) lanes: usize,
+}
+
 impl Named {
     /// The placement of everything on this device.
     pub(crate) fn placement(&self) -> Placement {
         match self {
-            Named::Host => Placement::on(HostDevice::new()),
-            Named::Null => Placement::on(NullDevice),
             #[cfg(feature = "cuda")]
-            Named::Cuda { device, or_host } => match device.wait() {
-                Err(error) if *or_host => {
+            Named::Cuda {
+                device,
+                or_host: true,
+            } => match device.wait() {
+                Ok(()) => Placement::on(device.clone()),
+                Err(error) => {
                     tracing::warn!("loading to the host: {error}");
                     Placement::on(HostDevice::new())
                 }
-                // Otherwise the load reports the error.
-                _ => Placement::on(device.clone()),
             },
+            Named::Host => Placement::on(HostDevice::new()),
+            Named::Null => Placement::on(NullDevice),
+            #[cfg(feature = "cuda")]
+            Named::Cuda { device, .. } => Placement::on(device.clone()),
+        }
+    }
+
+    /// The device alone, which may not have started.
+    pub(crate) fn device(&self) -> Box<dyn Device> {
+        match self {
+            Named::Host => Box::new(HostDevice::new()),
+            Named::Null => Box::new(NullDevice),
+            #[cfg(feature = "cuda")]
+            Named::Cuda { device, .. } => Box::new(device.clone()),
+        }
+    }
+
+    /// Whether it is host memory.
+    pub(crate) const fn is_host(&self) -> bool {
+        matches!(self, Named::Host)
+    }
+
+    /// Whether bytes reach it through slots.
+    pub(crate) const fn is_staged(&self) -> bool {
+        !matches!(self, Named::Host | Named::Null)
+    }
+
+    /// What its start took, where there is one: waits for it.
+    pub(crate) fn started(&self) -> tensorlift::Result<Option<Started>> {
+        match self {
+            Named::Host | Named::Null => Ok(None),
+            #[cfg(feature = "cuda")]
+            Named::Cuda { device, .. } => {
+                let report = device.report()?;
+                Ok(Some(Started {
+                    device: report.device,
+                    model: report.model,
+                    start_seconds: report.opening.as_secs_f64(),
+                    pinning_seconds: report.pinning.as_secs_f64(),
+                    pinned_bytes: report.pinned_bytes,
+                    lanes: report.lanes,
+                }))
+            }
         }
     }
 

@@ -22,10 +22,14 @@ pub(crate) struct Doctor {
 
 /// One property of the machine.
 #[derive(Serialize)]
-struct Finding {
+pub(crate) struct Finding {
+    /// The property.
     what: &'static str,
+    /// Whether it is as loads like it.
     ok: bool,
+    /// What was found.
     found: String,
+    /// What helps, where something does.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<&'static str>,
 }
@@ -64,35 +68,48 @@ impl Finding {
 
 impl Doctor {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
-        let mut findings = vec![cores(), memory()];
-        #[cfg(target_os = "linux")]
-        findings.push(page_size());
-        findings.extend(huge_pages());
-        findings.push(direct(&self.path));
-        findings.push(page_cache(&self.path));
-        findings.push(Finding::of(
-            "io_uring",
-            os::probe_uring(),
-            |()| "available; used on request".into(),
-            "not needed: direct reads by threads are as fast",
-        ));
-        findings.push(locked_memory());
+        let mut findings = of_host(&self.path);
         findings.extend(cuda());
+        if !self.json {
+            return Ok(write_findings(out, &findings)?);
+        }
         for finding in findings {
-            if self.json {
-                serde_json::to_writer(&mut *out, &finding)?;
-                writeln!(out)?;
-                continue;
-            }
-            let mark = if finding.ok { "ok" } else { "--" };
-            write!(out, "{mark}  {:<20} {}", finding.what, finding.found)?;
-            match finding.remedy {
-                Some(remedy) => writeln!(out, "; {remedy}")?,
-                None => writeln!(out)?,
-            }
+            serde_json::to_writer(&mut *out, &finding)?;
+            writeln!(out)?;
         }
         Ok(())
     }
+}
+
+/// What the machine offers loads from a path to host memory.
+pub(crate) fn of_host(path: &Path) -> Vec<Finding> {
+    let mut findings = vec![cores(), memory()];
+    #[cfg(target_os = "linux")]
+    findings.push(page_size());
+    findings.extend(huge_pages());
+    findings.push(direct(path));
+    findings.push(page_cache(path));
+    findings.push(Finding::of(
+        "io_uring",
+        os::probe_uring(),
+        |()| "available; used on request".into(),
+        "not needed: direct reads by threads are as fast",
+    ));
+    findings.push(locked_memory());
+    findings
+}
+
+/// A line for each finding.
+pub(crate) fn write_findings(out: &mut dyn Write, findings: &[Finding]) -> std::io::Result<()> {
+    for finding in findings {
+        let mark = if finding.ok { "ok" } else { "--" };
+        write!(out, "{mark}  {:<20} {}", finding.what, finding.found)?;
+        match finding.remedy {
+            Some(remedy) => writeln!(out, "; {remedy}")?,
+            None => writeln!(out)?,
+        }
+    }
+    Ok(())
 }
 
 fn cores() -> Finding {

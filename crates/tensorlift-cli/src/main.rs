@@ -1,6 +1,7 @@
 //! Inspect, plan and load model checkpoints from the command line.
 
 mod batches;
+mod bench;
 mod convert;
 mod device;
 mod device_map;
@@ -56,6 +57,9 @@ enum Command {
     Manifest(manifest::WriteManifest),
     /// Tell in what two checkpoints differ; status 1 if they do
     Diff(diff::Diff),
+    /// Measure loads of a checkpoint on this machine: each reader, numbers of threads, sizes of reads
+    /// and the machine's limit; say which setting is best, and how to set it
+    Bench(bench::Bench),
     /// Write a script that completes commands and options in a shell
     Completions(Completions),
     /// Check what this machine offers for loads, with remedies for what is missing
@@ -92,6 +96,7 @@ fn main() -> ExitCode {
         Command::Verify(verify) => (verify.json, verify.run(&mut out)),
         Command::Manifest(manifest) => (false, manifest.run(&mut out)),
         Command::Diff(diff) => (diff.json, diff.run(&mut out)),
+        Command::Bench(bench) => (bench.json, bench.run(&mut out)),
         Command::Completions(completions) => (false, completions.run(&mut out)),
         Command::Doctor(doctor) => (doctor.json, doctor.run(&mut out)),
     };

@@ -80,6 +80,38 @@ impl Bar {
     }
 }
 
+/// A bar of steps, on a terminal; gone once it is dropped.
+pub(crate) struct Steps(Option<ProgressBar>);
+
+impl Steps {
+    pub(crate) fn of(count: usize) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new(count as u64);
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} {msg}") {
+            bar.set_style(style);
+        }
+        Self(Some(bar))
+    }
+
+    /// The next step, by its name.
+    pub(crate) fn next(&self, name: &str) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+            bar.set_message(name.to_owned());
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl Shared {
     fn set(&self, done: u64) {
         let before = self.most.fetch_max(done, Ordering::Relaxed);

@@ -1,10 +1,11 @@
 //! Lists what a checkpoint holds.
 
+mod dtypes;
 mod roles;
 mod summary;
 mod tree;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use clap::Args;
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tensorlift::{Bytes, Checkpoint, Dtype, Entry, Result, Tensor};
+use tensorlift::{Checkpoint, Dtype, Entry, Result, Tensor};
 
 use crate::batches::{for_each_batch, has_bytes, identity, row_major};
 use crate::failure::Failure;
@@ -85,6 +86,7 @@ impl Inspect {
         if self.tree {
             let entries = checkpoint.catalog().entries();
             tree::write_tree(out, entries, self.depth)?;
+            dtypes::write_histogram(out, entries)?;
             return Ok(write_around(out, &checkpoint)?);
         }
         let hashes = match self.hash && !checkpoint.catalog().is_empty() {
@@ -116,7 +118,7 @@ impl Inspect {
             return Ok(());
         }
         write_table(out, lines.collect(), self.hash)?;
-        write_totals(out, checkpoint.catalog().entries())?;
+        dtypes::write_histogram(out, checkpoint.catalog().entries())?;
         Ok(write_around(out, &checkpoint)?)
     }
 }
@@ -229,42 +231,5 @@ fn write_table(out: &mut impl Write, lines: Vec<Line<'_>>, hash: bool) -> std::i
         }
         table.row(row);
     }
-    table.write(out)
-}
-
-/// A line for each dtype, and one for all.
-fn write_totals(out: &mut impl Write, entries: &[Entry]) -> std::io::Result<()> {
-    let mut totals: BTreeMap<Dtype, (u64, u64, u64)> = BTreeMap::new();
-    for entry in entries {
-        let (tensors, elements, bytes) = totals.entry(entry.dtype()).or_default();
-        *tensors += 1;
-        *elements = elements.saturating_add(entry.layout().elements() as u64);
-        *bytes = bytes.saturating_add(entry.byte_len());
-    }
-    let mut all = (0u64, 0u64, 0u64);
-    let mut table = Table::new(
-        &["dtype", "tensors", "elements", "bytes", ""],
-        &[1, 2, 3, 4],
-    );
-    let row = |name: String, (tensors, elements, bytes): (u64, u64, u64)| {
-        let human = Bytes(bytes).to_string();
-        vec![
-            name,
-            tensors.to_string(),
-            elements.to_string(),
-            bytes.to_string(),
-            human,
-        ]
-    };
-    for (dtype, total) in totals {
-        all = (
-            all.0 + total.0,
-            all.1.saturating_add(total.1),
-            all.2.saturating_add(total.2),
-        );
-        table.row(row(dtype.to_string(), total));
-    }
-    table.row(row("all".into(), all));
-    writeln!(out)?;
     table.write(out)
 }

@@ -146,3 +146,33 @@ fn doctor_names_the_gpu_and_what_reads_files() {
         }
     }
 }
+
+#[test]
+fn bench_measures_the_start_the_copies_and_the_pipeline() {
+    let target = path("tiny-model");
+    let arguments = [
+        "bench", &target, "--json", "--rounds", "1", "--start", "warm", "--device", "cuda:0",
+    ];
+    let output = with_gpu(&arguments, false);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let started = lines.iter().find(|it| it["line"] == "device").unwrap();
+    assert_eq!(started["device"], "cuda:0");
+    assert!(started["start_seconds"].is_f64() && started["pinning_seconds"].is_f64());
+    // The checkpoint fits one lane of two slots of 2 MiB.
+    assert_eq!(
+        (&started["lanes"], &started["pinned_bytes"]),
+        (&1.into(), &(4 << 20).into())
+    );
+    for work in ["load", "pipeline", "copies", "raw"] {
+        let mut rows = lines.iter().filter(|row| row["work"] == work);
+        assert!(rows.any(|row| row["median"].is_f64()), "{work}: {said}");
+    }
+    let is_mapping = |row: &&Value| row["set"]["mode"] == "map";
+    assert!(!lines.iter().any(|row| is_mapping(&row)), "{said}");
+}

@@ -1,6 +1,7 @@
 //! The command line, as a program.
 
 mod additions;
+mod bench;
 mod convert;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
@@ -77,6 +78,16 @@ fn inspect_prints_a_table_with_totals() {
         "{table}"
     );
     assert!(rows.iter().any(|row| row.starts_with("all")), "{table}");
+    let shares = rows.iter().filter(|row| row.contains(" %"));
+    let shares = shares.map(|row| row.split_whitespace().nth_back(1).unwrap());
+    let shares: Vec<f64> = shares.map(|share| share.parse().unwrap()).collect();
+    let (all, of_dtypes) = shares.split_last().unwrap();
+    assert!(*all == 100.0 && !of_dtypes.is_empty(), "{table}");
+    assert!(
+        (of_dtypes.iter().sum::<f64>() - 100.0).abs() < 0.5,
+        "{table}"
+    );
+    assert!(!table.contains('█'), "bars are for terminals");
     assert!(
         rows.last().unwrap().starts_with("beside the weights"),
         "{table}"
