@@ -4,8 +4,6 @@
 //! one's bytes lie.
 //! The loader plans from that description alone.
 //!
-//! Not supported: tensor arithmetic, and anything that reads files.
-//!
 //! ```
 //! use tensorlift_tensor_meta::{Catalog, Dtype, Extent, Layout, Record, ShardId, View};
 //!
@@ -19,6 +17,10 @@
 //! assert_eq!(weight.extent(), Extent::new(ShardId::FIRST, 64, 24));
 //! # Ok::<(), tensorlift_tensor_meta::CatalogError>(())
 //! ```
+//!
+//! # Not supported
+//!
+//! Tensor arithmetic, and anything that reads files.
 
 mod catalog;
 mod dtype;

@@ -345,7 +345,6 @@ impl Checkpoint {
     /// use tensorlift::{Checkpoint, Slice};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// // The first dimension in two parts.
     /// let halves = checkpoint.divided(|entry| {
@@ -380,7 +379,6 @@ impl Checkpoint {
     /// use tensorlift::{Checkpoint, Slice};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let name = "embeddings.word_embeddings.weight";
     /// let corner = checkpoint.part(name, [Slice::range(0, 2..4), Slice::range(1, 0..3)])?;

@@ -12,7 +12,6 @@ use tensorlift_storage::os;
 /// use tensorlift::{Checkpoint, DeviceMap, DeviceMapOptions, free_memory};
 ///
 /// # fn main() -> tensorlift::Result<()> {
-/// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
 /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
 /// let map = DeviceMap::new(checkpoint.catalog(), &free_memory(), &DeviceMapOptions::default())?;
 /// print!("{map}");

@@ -92,7 +92,6 @@ impl<'a> Loader<'a> {
     /// use tensorlift::{Checkpoint, VecDevice, VecGroup, take_group};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let vectors = VecDevice::new().with_exact_groups();
     /// let loaded = checkpoint.loader().place_on(vectors).load()?;
@@ -336,7 +335,6 @@ impl Loader<'_> {
     /// use tensorlift::{Checkpoint, LoadOptions};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let mut bytes = 0;
     /// let report = checkpoint

@@ -5,7 +5,6 @@
 //! use tensorlift::bundle::Bundle;
 //!
 //! # fn main() -> tensorlift::Result<()> {
-//! # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
 //! let bundle = Bundle::options()
 //!     .component("vocabulary", |files| Ok(files.read("tokenizer.json")?.map_or(0, |b| b.len())))
 //!     .open("fixtures/tiny-model")?;

@@ -26,12 +26,11 @@ impl Checkpoint {
     /// use tensorlift::{Checkpoint, MemoryStorage, Storage};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures")).unwrap();
-    /// let index = std::fs::read("sharded-safetensors/model.safetensors.index.json")?;
+    /// let index = std::fs::read("fixtures/sharded-safetensors/model.safetensors.index.json")?;
     /// let mut shards = Vec::new();
     /// for number in 1..=3 {
     ///     let name = format!("model-{number:05}-of-00003.safetensors");
-    ///     let bytes = std::fs::read(format!("sharded-safetensors/{name}"))?;
+    ///     let bytes = std::fs::read(format!("fixtures/sharded-safetensors/{name}"))?;
     ///     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new(bytes));
     ///     shards.push((name, storage));
     /// }
@@ -71,9 +70,8 @@ impl Checkpoint {
     /// use tensorlift::Checkpoint;
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures")).unwrap();
-    /// let model = Checkpoint::open("tiny-model")?;
-    /// let adapter = Checkpoint::open("sharded-torch")?;
+    /// let model = Checkpoint::open("fixtures/tiny-model")?;
+    /// let adapter = Checkpoint::open("fixtures/sharded-torch")?;
     /// let adapter = adapter.renamed(|entry| Some(format!("adapter.{}", entry.name())))?;
     /// let both = model.joined(&adapter)?;
     /// let tensors = model.catalog().len() + adapter.catalog().len();

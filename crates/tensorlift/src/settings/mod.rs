@@ -39,7 +39,6 @@
 //! # fn main() -> tensorlift::Result<()> {
 //! let settings = Settings::from_variables([("TENSORLIFT_MMAP", "1"), ("TENSORLIFT_DTYPE", "")])?;
 //! assert_eq!(settings.to_string(), "mode=map (TENSORLIFT_MMAP)");
-//! # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
 //! let checkpoint = Checkpoint::options().settings(&settings).open("fixtures/tiny-model")?;
 //! let loaded = checkpoint.loader().settings(&settings).load()?;
 //! assert_eq!(loaded.report().settings, settings.in_force());

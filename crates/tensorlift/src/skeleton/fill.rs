@@ -23,7 +23,6 @@ impl Loader<'_> {
     /// use tensorlift::skeleton::Skeleton;
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let skeleton = Skeleton::from_catalog(checkpoint.catalog());
     /// let model = checkpoint.loader().fill(&skeleton)?;

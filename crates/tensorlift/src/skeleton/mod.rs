@@ -5,7 +5,6 @@
 //! use tensorlift::{Checkpoint, Dtype};
 //!
 //! # fn main() -> tensorlift::Result<()> {
-//! # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
 //! let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
 //! let mut skeleton = Skeleton::new();
 //! skeleton.add("norm.weight", [32], Some(Dtype::F32))?;

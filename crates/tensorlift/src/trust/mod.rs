@@ -11,7 +11,6 @@
 //! use tensorlift::trust::{Expected, Manifest};
 //!
 //! # fn main() -> tensorlift::Result<()> {
-//! # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
 //! let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
 //! let (options, control) = (LoadOptions::default(), Control::default());
 //! let manifest = Manifest::of(&checkpoint, &[], false, &options, &control)?;
