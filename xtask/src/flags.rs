@@ -190,7 +190,7 @@ pub(crate) struct Conform {
     /// line it prints is an outcome of benches/protocol, the tensors are compared too
     #[arg(long, value_name = "PROGRAM {file}")]
     pub(crate) cmd: Option<String>,
-    /// With candle-core and pytorch-reader from benches/peers, which take minutes to build
+    /// With candle-core, anamnesis and pytorch-reader from benches/peers, which take minutes to build
     #[arg(long)]
     pub(crate) peers: bool,
     /// Run only cases whose name contains this

@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench --peers` builds and starts it.
 
+mod anamnesis;
 mod builder;
 mod candle;
 mod reader;
@@ -22,6 +23,8 @@ fn run(request: &Request) -> Result<()> {
         "candle-builder-f32" => builder::mapped(request, Some(candle_core::DType::F32)),
         "candle-builder-pth" => builder::pth(request),
         "candle-pickle" => candle::pickle(request),
+        "anamnesis-pth" => anamnesis::pth(request),
+        "anamnesis-safetensors" => anamnesis::safetensors(request),
         "pytorch-reader" => reader::run(request),
         other => Err(format!("no engine {other:?}").into()),
     }

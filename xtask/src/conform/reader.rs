@@ -58,8 +58,9 @@ impl Reader {
         }
         if flags.peers {
             Built::Peers.build(true)?;
-            let engines: [(&str, EngineOf, bool); 2] = [
+            let engines: [(&str, EngineOf, bool); 3] = [
                 ("candle-core 0.11", candle_engine, false),
+                ("anamnesis 0.7", anamnesis_engine, false),
                 ("pytorch-reader 0.22", |_| "pytorch-reader", true),
             ];
             for (name, engine, torch_only) in engines {
@@ -136,6 +137,13 @@ fn candle_engine(path: &Path) -> &'static str {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("safetensors") => "candle-load",
         _ => "candle-pickle",
+    }
+}
+
+fn anamnesis_engine(path: &Path) -> &'static str {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => "anamnesis-safetensors",
+        _ => "anamnesis-pth",
     }
 }
 
