@@ -38,6 +38,8 @@ pub(crate) enum Task {
     Check(Check),
     /// Compare the public items of every published library with the committed lists
     PublicApi(PublicApi),
+    /// Compare the schemas of what the command line prints with the committed ones
+    Schemas(Schemas),
     /// Package every published crate and test each tarball on its own
     Release(Release),
 }
@@ -236,6 +238,13 @@ pub(crate) struct Release {
 #[derive(Args)]
 pub(crate) struct PublicApi {
     /// Write the lists in place of comparing
+    #[arg(long)]
+    pub(crate) bless: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Schemas {
+    /// Write them in place of comparing
     #[arg(long)]
     pub(crate) bless: bool,
 }

@@ -15,6 +15,7 @@ mod public_api;
 mod python;
 mod real_files;
 mod release;
+mod schemas;
 mod workspace;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         flags::Task::PythonBench(flags) => python::bench(&flags),
         flags::Task::Check(flags) => check::run(&flags),
         flags::Task::PublicApi(flags) => public_api::run(flags.bless),
+        flags::Task::Schemas(flags) => schemas::run(flags.bless),
         flags::Task::Release(flags) => release::run(&flags),
     };
     match outcome {

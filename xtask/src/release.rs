@@ -33,11 +33,14 @@ pub(crate) fn run(flags: &flags::Release) -> Result<()> {
         unpack(package, &folder)?;
         missing_files(package, &folder)?;
     }
-    fs::write(folder.join("Cargo.toml"), manifest(&published))?;
+    let profiles = profiles(&fs::read_to_string(root().join("Cargo.toml"))?);
+    fs::write(folder.join("Cargo.toml"), manifest(&published) + &profiles)?;
     fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock"))?;
-    // Library tests as far as they need no unpublished crate, and every documentation example.
+    // Their tests need unpublished crates; the examples of their documentation need none.
     let mut test = cargo();
     test.current_dir(&folder)
+        // What others made of the dependencies is not built again.
+        .env("CARGO_TARGET_DIR", programs::target())
         .args(["test", "--workspace", "--doc"]);
     run_command(&mut test)?;
     println!("{} crates can be published:", published.len());
@@ -92,6 +95,13 @@ fn manifest(published: &[Package]) -> String {
             .expect("writing to a String cannot fail");
     }
     text
+}
+
+/// The profiles of a manifest, with which everything was built.
+fn profiles(manifest: &str) -> String {
+    let begins = |line: &&str| line.starts_with("[profile.");
+    let lines = manifest.lines().skip_while(|line| !begins(line));
+    lines.fold(String::new(), |text, line| text + "\n" + line) + "\n"
 }
 
 /// The folder that a tarball unpacks to, and its name without the extension.

@@ -1,6 +1,7 @@
 //! For measurements: chunks through a device's lanes, with nothing planned.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use crate::{CopyRun, Destination, Device, DeviceError, Group, GroupRequest, Staging};
 
@@ -66,7 +67,7 @@ fn through_lanes<E: From<DeviceError> + Send>(
     };
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..staging.lanes()).map(|_| scope.spawn(read)).collect();
-        let ends: Vec<_> = readers.into_iter().map(|reader| reader.join()).collect();
+        let ends: Vec<_> = readers.into_iter().map(ScopedJoinHandle::join).collect();
         let mut ends = ends.into_iter();
         ends.try_for_each(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use crate::{Anonymous, DirectStorage, FileStorage, ReaderKind, Storage, os};
 
@@ -135,7 +136,7 @@ impl RawReads {
                 Ok(())
             };
             let threads: Vec<_> = (0..self.threads).map(|_| scope.spawn(read)).collect();
-            let ends: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+            let ends: Vec<_> = threads.into_iter().map(ScopedJoinHandle::join).collect();
             let mut ends = ends.into_iter();
             ends.try_for_each(|end| {
                 end.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))

@@ -55,3 +55,19 @@ impl Serialize for ReaderKind {
         serializer.serialize_str(self.name())
     }
 }
+
+/// Any text: storages of other crates have names of their own.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for ReaderKind {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ReaderKind".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "How bytes are read: buffered, direct, uring, map, memory, or the name \
+                            of a storage of another program.",
+            "type": "string",
+        })
+    }
+}

@@ -226,6 +226,23 @@ impl serde::Serialize for Dtype {
     }
 }
 
+/// The names of all dtypes.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Dtype {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Dtype".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names: Vec<&str> = Dtype::ALL.iter().map(|dtype| dtype.as_str()).collect();
+        schemars::json_schema!({
+            "description": "The type of a tensor's elements, named as in the safetensors format.",
+            "type": "string",
+            "enum": names,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

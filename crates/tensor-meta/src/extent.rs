@@ -5,6 +5,7 @@ use serde::Serialize;
 
 /// Which shard of a checkpoint, counted from 0 in the order of its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ShardId(pub u32);
 
@@ -24,6 +25,7 @@ impl ShardId {
 /// The end never overflows: [`Extent::new`] caps nothing and panics on nothing, because formats
 /// check a declared range against the shard's length before they build one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Extent {
     /// The shard the bytes lie in.
     pub shard: ShardId,

@@ -59,6 +59,7 @@ impl DeviceArg {
 
 /// What the start of a device took.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Started {
     /// The device, as loads name it.
     pub(crate) device: String,

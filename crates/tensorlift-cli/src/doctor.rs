@@ -22,6 +22,7 @@ pub(crate) struct Doctor {
 
 /// One property of the machine.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Finding {
     /// The property.
     what: &'static str,

@@ -16,19 +16,54 @@ pub(crate) enum Failure {
     Differs,
 }
 
+/// What programs are told of a failure: the last line of standard output.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Failed<'a> {
+    error: Described<'a>,
+}
+
 /// A failure for programs.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Described<'a> {
-    kind: &'a str,
+    /// Who must act.
+    kind: ErrorKind,
+    /// What people are shown: what failed, where, and the remedy.
     message: String,
+    /// The file.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
+    /// The tensor.
     #[serde(skip_serializing_if = "Option::is_none")]
     tensor: Option<&'a str>,
+    /// The first byte of the range in the file, and the one after its last.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<[u64; 2]>,
+    /// What helps.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<&'a str>,
+}
+
+/// What the status of the program means.
+pub(crate) const STATUSES: [(u8, &str); 4] = [
+    (0, "the command did what it was asked to"),
+    (1, "it failed, or what was compared differs"),
+    (
+        DENIED,
+        "an option or an environment variable is wrong; nothing was done",
+    ),
+    (INTERRUPTED, "it was interrupted; what it began is removed"),
+];
+/// As clap ends for options that it refuses.
+const DENIED: u8 = 2;
+/// As a shell names the end of a program by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// The statuses for the help.
+pub(crate) fn statuses() -> String {
+    let lines = STATUSES.map(|(status, means)| format!("  {status:<3}  {means}"));
+    format!("Exit status:\n{}", lines.join("\n"))
 }
 
 impl Failure {
@@ -48,18 +83,15 @@ impl Failure {
                 };
                 eprintln!("error: {error:#}{hint}");
                 if json {
-                    let object = serde_json::json!({ "error": describe(error) });
                     // A failure here cannot be reported.
-                    let _ = writeln!(out, "{object}").and_then(|()| out.flush());
+                    let _ = write_error(out, error);
                 }
             }
         }
         match self {
-            // As clap ends for options that it refuses.
-            Failure::Usage(_) => ExitCode::from(2),
-            // As a program that Ctrl-C ends.
+            Failure::Usage(_) => ExitCode::from(DENIED),
             Failure::Checkpoint(error) if error.kind() == ErrorKind::Cancelled => {
-                ExitCode::from(130)
+                ExitCode::from(INTERRUPTED)
             }
             _ => ExitCode::FAILURE,
         }
@@ -73,9 +105,16 @@ fn raises_limit(error: &tensorlift::Error) -> bool {
         .is_some_and(|remedy| remedy.starts_with("raise the limit"))
 }
 
+fn write_error(out: &mut impl Write, error: &tensorlift::Error) -> io::Result<()> {
+    let error = describe(error);
+    serde_json::to_writer(&mut *out, &Failed { error })?;
+    writeln!(out)?;
+    out.flush()
+}
+
 fn describe(error: &tensorlift::Error) -> Described<'_> {
     Described {
-        kind: error.kind().as_str(),
+        kind: error.kind(),
         message: format!("{error:#}"),
         file: error.path().map(|path| path.to_string_lossy().into_owned()),
         tensor: error.tensor(),

@@ -33,7 +33,8 @@ pub(crate) struct Load {
 
 /// What a load is going to do.
 #[derive(Serialize)]
-struct Explanation {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Explanation {
     plan: Plan,
     /// How each shard would be read, in the order in which the plan counts them.
     files: Vec<FileReport>,

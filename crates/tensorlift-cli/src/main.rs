@@ -15,6 +15,7 @@ mod log;
 mod manifest;
 mod plan;
 mod progress;
+mod schema;
 mod settings;
 mod state;
 mod table;
@@ -33,6 +34,7 @@ use self::target::Target;
 /// Inspects, plans and loads model checkpoints: safetensors and PyTorch files.
 #[derive(Parser)]
 #[command(name = "tensorlift", version, propagate_version = true)]
+#[command(after_help = failure::statuses())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -62,6 +64,8 @@ enum Command {
     Bench(bench::Bench),
     /// Write a script that completes commands and options in a shell
     Completions(Completions),
+    /// Print the JSON schema of what a command prints with --json, or list all of them
+    Schema(schema::ShowSchema),
     /// Check what this machine offers for loads, with remedies for what is missing
     Doctor(doctor::Doctor),
 }
@@ -98,6 +102,7 @@ fn main() -> ExitCode {
         Command::Diff(diff) => (diff.json, diff.run(&mut out)),
         Command::Bench(bench) => (bench.json, bench.run(&mut out)),
         Command::Completions(completions) => (false, completions.run(&mut out)),
+        Command::Schema(schema) => (false, schema.run(&mut out)),
         Command::Doctor(doctor) => (doctor.json, doctor.run(&mut out)),
     };
     let result = result.and_then(|()| Ok(out.flush()?));

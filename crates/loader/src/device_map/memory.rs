@@ -18,6 +18,7 @@ pub enum DeviceKey {
 
 /// The capacity of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct DeviceMemory {
     /// The device.
@@ -61,6 +62,22 @@ impl fmt::Display for DeviceKey {
 impl Serialize for DeviceKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// As it is displayed.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for DeviceKey {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DeviceKey".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "The number of a GPU, or cpu.",
+            "type": "string",
+            "pattern": "^([0-9]+|cpu)$",
+        })
     }
 }
 

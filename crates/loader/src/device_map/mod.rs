@@ -43,6 +43,7 @@ pub use options::{DeviceMapOptions, Division};
 
 /// Which tensors go to which device, in units that are not split.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceMap {
     units: Vec<PlacedUnit>,
     devices: Vec<DeviceUse>,
@@ -52,6 +53,7 @@ pub struct DeviceMap {
 
 /// A layer, a module, or tensors that share bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct PlacedUnit {
     /// The module or the tensor that it is named after.
@@ -66,6 +68,7 @@ pub struct PlacedUnit {
 
 /// The capacity and the contents of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct DeviceUse {
     /// The device.

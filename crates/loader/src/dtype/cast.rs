@@ -16,6 +16,7 @@ const BLOCK: usize = 512;
 
 /// A conversion between two floating-point types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cast {
     /// The type of the elements as they are read.
     from: Dtype,

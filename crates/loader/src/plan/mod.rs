@@ -28,6 +28,7 @@ pub use transform::Transform;
 
 /// Ordered segments and the places of tensors, before anything runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Plan {
     /// The allocations, in the order of their shards.
@@ -54,6 +55,7 @@ pub struct Plan {
 
 /// One allocation, or one mapped shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct PlannedGroup {
     /// The kind of memory.
@@ -73,6 +75,7 @@ pub struct PlannedGroup {
 
 /// The memory of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GroupMemory {
@@ -84,6 +87,7 @@ pub enum GroupMemory {
 
 /// Bytes to bring into a group: one read, unless it is cut into chunks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Segment {
     /// Where the bytes come from.
@@ -107,6 +111,7 @@ pub struct Segment {
 
 /// Where the bytes of a segment come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SegmentSource {
@@ -120,11 +125,16 @@ pub enum SegmentSource {
         len: u64,
     },
     /// They are in the catalog.
-    Inline(#[serde(serialize_with = "record_index")] RecordId),
+    Inline(
+        #[serde(serialize_with = "record_index")]
+        #[cfg_attr(feature = "schema", schemars(with = "u64"))]
+        RecordId,
+    ),
 }
 
 /// Where an entry will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Place {
     /// The position of the entry in the catalog.

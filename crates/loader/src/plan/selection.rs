@@ -6,6 +6,7 @@ use tensorlift_tensor_meta::{Dtype, Layout};
 ///
 /// Runs of bytes that repeat along dimensions, as elements do in a strided layout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Selection {
     /// The first byte of the first run, counted from the beginning of the source.
@@ -19,6 +20,7 @@ pub struct Selection {
 
 /// One dimension of a [`Selection`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Repeat {
     /// How often it repeats what is inside it.

@@ -8,6 +8,7 @@ use tensorlift_tensor_meta::{ByteOrder, Dtype, Entry};
 ///
 /// Only this and [`Cast`](crate::Cast) change bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Transform {
     /// The type of the elements.

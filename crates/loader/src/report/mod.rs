@@ -18,6 +18,7 @@ pub(crate) use display::plural;
 
 /// How a load ran: every number is measured.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct LoadReport {
     /// Tensors handed out.
@@ -41,6 +42,7 @@ pub struct LoadReport {
     pub steps: Vec<PaceStep>,
     /// The wall time, in seconds: the sum of the phases.
     #[serde(rename = "wall_seconds", serialize_with = "seconds")]
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub wall: Duration,
     /// Where the time went.
     pub phases: Phases,
@@ -76,33 +78,42 @@ pub struct LoadReport {
 
 /// Where the time of a load went, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Phases {
     /// Finding the files.
     #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub resolve: Duration,
     /// Opening the files.
     #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub open: Duration,
     /// Reading headers, directories and pickles.
     #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub parse: Duration,
     /// Planning.
     #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub plan: Duration,
     /// Allocating the groups.
     #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub allocate: Duration,
     /// Reading the bytes into place.
     #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub read: Duration,
     /// Waiting for devices, and making tensors.
     #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub finish: Duration,
 }
 
 /// A number of threads that was tried, and the rate it reached.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct PaceStep {
     /// Threads that read at once.
@@ -137,6 +148,7 @@ pub struct Counts {
 
 /// Hashes that were computed while reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Hashed {
     /// The hash of each range of [`LoadOptions::hashes`](crate::LoadOptions::hashes), in their
@@ -151,6 +163,7 @@ pub struct Hashed {
 
 /// A setting, and what made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Setting {
     /// Its name.
@@ -163,6 +176,7 @@ pub struct Setting {
 
 /// A tensor whose dtype a conversion left as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct KeptTensor {
     /// Its name.
@@ -173,6 +187,7 @@ pub struct KeptTensor {
 
 /// What was compared with the checksums that the files declare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Verified {
     /// Records whose checksum is right.
@@ -187,6 +202,7 @@ pub struct Verified {
 
 /// What a path was resolved to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Resolution {
     /// What was loaded, and by which rule.
@@ -199,6 +215,7 @@ pub struct Resolution {
 
 /// A candidate that was not loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Alternative {
     /// Its name.
@@ -209,6 +226,7 @@ pub struct Alternative {
 
 /// A reader that was not used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct RefusedReader {
     /// The reader.
@@ -258,6 +276,7 @@ impl Resolution {
 
 /// How one shard was read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct FileReport {
     /// The shard.
@@ -285,6 +304,7 @@ pub struct FileReport {
     pub cached_before: Option<Residency>,
     /// From opening it to its last byte, in seconds; other shards were read meanwhile.
     #[serde(rename = "read_seconds", serialize_with = "seconds")]
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
     pub read: Duration,
 }
 

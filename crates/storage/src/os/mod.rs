@@ -106,6 +106,7 @@ impl Stamp {
 
 /// How much of a file is in the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Residency {
     /// Pages looked at.
@@ -127,6 +128,7 @@ impl Residency {
 
 /// The alignment of direct reads of a file, past the page cache, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct DirectIo {
     /// Offsets and lengths.
@@ -137,6 +139,7 @@ pub struct DirectIo {
 
 /// This process's memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct ProcessMemory {
     /// Resident now.

@@ -58,6 +58,7 @@ pub(super) enum Work {
 
 /// The name of the work, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum WorkKind {
     /// A load.

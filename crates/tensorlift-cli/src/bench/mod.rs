@@ -23,6 +23,9 @@ use output::Output;
 use rounds::{Measured, Rounds};
 use verdict::Verdict;
 
+#[cfg(test)]
+pub(crate) use output::Line;
+
 #[derive(Args)]
 pub(crate) struct Bench {
     #[command(flatten)]
@@ -43,8 +46,9 @@ pub(crate) struct Bench {
 
 /// Where the files are when a load begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-enum Start {
+pub(crate) enum Start {
     /// In the page cache
     Warm,
     /// On the disk alone: dropped from the page cache before each load, and checked to be gone

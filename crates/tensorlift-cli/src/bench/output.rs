@@ -16,8 +16,9 @@ use crate::table::{Table, printable};
 
 /// A line for programs.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "line", rename_all = "snake_case")]
-enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// What the machine offers, as `doctor` finds it.
     Machine {
         /// One for each property.
@@ -40,7 +41,8 @@ enum Line<'a> {
 
 /// What a setting reached.
 #[derive(Serialize)]
-struct Row<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Row<'a> {
     /// Where the files were.
     start: Start,
     /// What was measured.

@@ -13,7 +13,8 @@ const GAIN: f64 = 1.05;
 
 /// The best setting of those that were tried.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Verdict {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Verdict {
     /// Where the files were.
     start: Start,
     /// What it sets, by the names of the settings; nothing for the defaults.
@@ -145,7 +146,6 @@ fn range(measured: &Measured) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tensorlift::settings::Settings;
     use tensorlift_storage::measure::RawReads;
 
     use super::super::candidates::Work;
@@ -154,7 +154,7 @@ mod tests {
     fn measured(axis: Axis, set: &[(&'static str, &str)], rates: &[f64]) -> Measured {
         let work = match axis {
             Axis::Limit => Work::Raw(RawReads::new(1, 1)),
-            _ => Work::Load(Box::new(Settings::default())),
+            _ => Work::Load(Box::default()),
         };
         let set = set.iter().map(|(name, value)| (*name, (*value).to_owned()));
         Measured {
@@ -195,7 +195,7 @@ mod tests {
             &[("chunk-bytes", "16MiB")],
             &[2.3, 2.3, 2.3],
         ));
-        let names: Vec<String> = winners(&all).iter().map(|it| it.name()).collect();
+        let names: Vec<String> = winners(&all).iter().map(|it| Candidate::name(it)).collect();
         assert_eq!(names, ["--threads 4", "--chunk-bytes 16MiB"]);
         let said = Verdict::of(Start::Warm, &all).unwrap().describe();
         assert!(said.contains("best: --threads 4, 2.40 GB/s"), "{said}");

@@ -69,7 +69,8 @@ pub(crate) struct Convert {
 
 /// What was written.
 #[derive(Serialize)]
-struct Written<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Written<'a> {
     format: Format,
     /// Those stored; names that share the bytes of another are not counted.
     tensors: usize,

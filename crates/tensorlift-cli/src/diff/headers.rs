@@ -7,6 +7,7 @@ use tensorlift::{Checkpoint, Dtype, Entry};
 
 /// Differences of names, dtypes and shapes.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Headers {
     /// Tensors that both have, with one dtype and one shape.
     pub(super) same: usize,
@@ -17,6 +18,7 @@ pub(super) struct Headers {
 
 /// A tensor that both have in different forms.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Changed {
     pub(super) name: String,
     pub(super) a: Form,
@@ -25,6 +27,7 @@ pub(super) struct Changed {
 
 /// The dtype and the shape of a tensor.
 #[derive(PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Form {
     dtype: Dtype,
     shape: Vec<usize>,

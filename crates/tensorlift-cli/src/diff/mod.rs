@@ -60,7 +60,8 @@ pub(crate) struct Diff {
 
 /// What differs.
 #[derive(Serialize)]
-struct Difference {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Difference {
     /// Whether nothing does.
     equal: bool,
     #[serde(flatten)]

@@ -20,6 +20,7 @@ const PART_BYTES: u64 = 16 << 20;
 
 /// What comparing values found.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Values {
     /// Tensors that both have in one shape.
     pub(super) compared: usize,
@@ -31,6 +32,7 @@ pub(super) struct Values {
 
 /// A tensor of which an element differs.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Differing {
     pub(super) name: String,
     pub(super) elements: u64,

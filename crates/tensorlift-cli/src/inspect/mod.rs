@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::state;
 use crate::table::{Table, printable};
 use crate::target::{Target, root_hint};
-use summary::Summary;
+pub(crate) use summary::Summary;
 
 /// Characters of a line of metadata that people see.
 const SHOWN_METADATA: usize = 200;
@@ -53,7 +53,8 @@ pub(crate) struct Inspect {
 
 /// A tensor for programs.
 #[derive(Serialize)]
-struct Line<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Line<'a> {
     name: &'a str,
     dtype: Dtype,
     shape: &'a [usize],
@@ -86,7 +87,6 @@ impl Inspect {
         if self.tree {
             let entries = checkpoint.catalog().entries();
             tree::write_tree(out, entries, self.depth)?;
-            dtypes::write_histogram(out, entries)?;
             return Ok(write_around(out, &checkpoint)?);
         }
         let hashes = match self.hash && !checkpoint.catalog().is_empty() {

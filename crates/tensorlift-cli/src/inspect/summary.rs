@@ -8,7 +8,8 @@ use tensorlift::{Checkpoint, Dtype};
 
 /// What a checkpoint holds, in numbers.
 #[derive(Serialize)]
-pub(super) struct Summary<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Summary<'a> {
     tensors: usize,
     elements: u64,
     bytes: u64,
@@ -28,6 +29,7 @@ pub(super) struct Summary<'a> {
 }
 
 #[derive(Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct OfDtype {
     tensors: usize,
     bytes: u64,

@@ -2,18 +2,21 @@
 
 mod additions;
 mod bench;
+mod commands;
 mod convert;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
 mod device_map;
 mod diff;
 mod field;
+mod json_schema;
 mod kit;
 #[cfg(target_os = "linux")]
 mod limits;
 mod log;
 mod options;
 mod refusals;
+mod schemas;
 mod trust;
 
 use std::path::Path;

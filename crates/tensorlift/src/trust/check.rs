@@ -14,6 +14,7 @@ use crate::open::open_all;
 
 /// What became of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct CheckedFile {
     /// The file.
@@ -28,6 +29,7 @@ pub struct CheckedFile {
 
 /// What was found of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "comparison")]
 #[non_exhaustive]
 pub enum Comparison {

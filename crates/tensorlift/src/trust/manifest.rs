@@ -27,6 +27,7 @@ const MANIFEST_BYTES: u64 = 256 << 20;
 /// Hashes of tensors are of their bytes as the file has them, so that a selection can be checked
 /// by reading no more than what is selected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Manifest {
@@ -39,6 +40,7 @@ pub struct Manifest {
 
 /// A file in a [`Manifest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ManifestFile {
@@ -58,6 +60,7 @@ pub struct ManifestFile {
 
 /// A tensor in a [`Manifest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ManifestTensor {
