@@ -265,7 +265,7 @@ fn interrupted_commands_end_and_leave_nothing_behind() {
                 child.try_wait().unwrap().is_none(),
                 "{arguments:?} ended by itself"
             );
-            std::thread::yield_now();
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let pid = child.id().to_string();
         let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
