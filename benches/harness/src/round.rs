@@ -110,9 +110,9 @@ fn prime_bytes(checkpoint: &Checkpoint, available: Option<u64>) -> u64 {
         .iter()
         .filter_map(|file| file.metadata().ok());
     let files: u64 = lengths.map(|metadata| metadata.len()).sum();
-    let wish = 2 * checkpoint.expected.bytes + SPARE_BYTES;
-    available.map_or(wish, |bytes| {
-        wish.min(bytes.saturating_sub(files + LEFT_BYTES))
+    let wanted = 2 * checkpoint.expected.bytes + SPARE_BYTES;
+    available.map_or(wanted, |bytes| {
+        wanted.min(bytes.saturating_sub(files + LEFT_BYTES))
     })
 }
 

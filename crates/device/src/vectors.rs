@@ -178,7 +178,7 @@ impl Group for VecGroup {
     }
 }
 
-/// As many zeros as have so many bytes.
+/// Zeros that take `bytes` bytes.
 fn zeroed<T: Zeroable>(bytes: usize) -> Option<Vec<T>> {
     bytemuck::try_zeroed_vec(bytes / size_of::<T>()).ok()
 }

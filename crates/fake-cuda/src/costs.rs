@@ -110,8 +110,8 @@ impl Costs {
         }
     }
 
-    /// The critical path of a load by so many readers, each on a core of its own, of which every
-    /// byte stands for `scale` bytes.
+    /// The critical path of a load by `readers` threads, each on a core of its own; one byte counts
+    /// as `scale` bytes.
     ///
     /// Threads that copy are readers; their chunks are given to whichever reader is free first, as
     /// on a machine with the cores, in place of the threads that this machine happened to run, and

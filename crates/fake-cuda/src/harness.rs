@@ -25,7 +25,7 @@ const SEARCH_PATH: &str = "LD_LIBRARY_PATH";
 /// A child that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A child process in which the double stands where the driver would.
+/// A child process that loads the double in place of the driver.
 #[derive(Debug)]
 pub struct Fake {
     test: &'static str,

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// The variable that stands in for the option.
+/// The variable that is used where the option is not given.
 const VARIABLE: &str = "TENSORLIFT_LOG";
 
 /// What to log.

@@ -24,7 +24,7 @@ impl Bar {
         Self::of(0)
     }
 
-    /// A bar for so many bytes.
+    /// A bar for `bytes` bytes.
     pub(crate) fn of(bytes: u64) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
@@ -72,7 +72,7 @@ impl Bar {
         }
     }
 
-    /// Reports that so many bytes are done in all.
+    /// Reports that `done` bytes are done in all.
     pub(crate) fn set(&self, done: u64) {
         if let Some(shared) = &self.0 {
             shared.set(done);

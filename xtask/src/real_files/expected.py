@@ -18,7 +18,7 @@ from recipes.walk import lines_of
 
 
 class Stub:
-    """Stands for a class of a package that is not installed; holds what was pickled."""
+    """A class of a package that is not installed; holds what was pickled."""
 
     def __init__(self, *arguments):
         self.arguments = arguments

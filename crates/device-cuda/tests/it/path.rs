@@ -15,7 +15,7 @@ use tensorlift_loader::{Budget, BudgetLimits, Control, LoadOptions};
 use crate::drive::noise;
 use crate::through_loader::Checkpoint;
 
-/// Bytes of a real load for each byte of a load here: so many times smaller are the slots.
+/// Bytes of a real load for each byte of a load here; slots are smaller by the same factor.
 const SCALE: u64 = 64;
 const SLOT: usize = (2 << 20) / SCALE as usize;
 

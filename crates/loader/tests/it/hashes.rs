@@ -47,7 +47,7 @@ fn hashed(loaded: &Loaded) -> &Hashed {
     loaded.report().hashed.as_ref().unwrap()
 }
 
-/// One shard of tensors of so many bytes each, between a header and a tail of 11 bytes.
+/// One shard of tensors of `bytes` bytes each, between a header and a tail of 11 bytes.
 fn sample(tensors: usize, bytes: usize) -> Sample {
     let mut builder = Catalog::builder();
     for index in 0..tensors {
@@ -202,7 +202,7 @@ fn files_are_hashed_without_a_plan() {
     }
 }
 
-/// Lets the read of the first byte wait until so many others are done.
+/// Lets the read of the first byte wait until the given number of others are done.
 #[derive(Debug)]
 struct LateFirst {
     inner: MemoryStorage,

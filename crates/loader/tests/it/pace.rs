@@ -14,7 +14,7 @@ use super::{Sample, pattern};
 /// Small, so that there are enough reads to learn from.
 const CHUNK: usize = 4096;
 
-/// Shards of one tensor each, of so many chunks.
+/// Shards of one tensor each, with the given numbers of chunks.
 fn sample(chunks: &[usize]) -> Sample {
     let mut builder = Catalog::builder();
     for (index, chunks) in chunks.iter().enumerate() {

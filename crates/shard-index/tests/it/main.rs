@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tensorlift_shard_index::{Environment, Error, ResolveOptions, Resolved, resolve};
 
-/// A folder with these files in it, made of nothing but names; an index lists what stands behind
+/// A folder with these files in it, all empty; an index lists the names behind
 /// a `>`, as in `model.safetensors.index.json>a.safetensors,b.safetensors`.
 fn folder(files: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    /// A conversion that writes so many bytes of tensors.
+    /// A conversion that writes `bytes` bytes of tensors.
     pub(super) fn new(bytes: u64, cancel: CancelToken, dtype: DtypePolicy) -> Self {
         Self {
             bar: Bar::of(bytes),

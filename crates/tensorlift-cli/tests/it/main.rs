@@ -179,7 +179,7 @@ fn usage_errors_are_status_2() {
     assert!(tensorlift(&["--help"]).status.success());
 }
 
-/// Loads by one thread with at most so many descriptors, those of standard streams included.
+/// Loads by one thread with at most `most` descriptors, standard streams included.
 #[cfg(target_os = "linux")]
 fn with_descriptors(most: usize, target: &Path, arguments: &[&str]) -> Output {
     // Others may have been inherited.

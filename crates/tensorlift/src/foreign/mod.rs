@@ -29,7 +29,7 @@ pub(crate) enum Foreign {
     ZerosLast(u64),
     /// The end of a zip archive without its beginning.
     ZipWithoutBeginning,
-    /// So many other bytes, and a zip archive behind them.
+    /// This many other bytes, and a zip archive behind them.
     ZipBehind(u64),
     Gguf,
     /// llama.cpp's formats before GGUF.
@@ -122,7 +122,7 @@ impl Foreign {
             ),
             Foreign::ZipBehind(_) => (
                 Malformed,
-                "cut off what stands before the archive: `tail -c +OFFSET+1 FILE`",
+                "cut off the bytes before the archive: `tail -c +OFFSET+1 FILE`",
             ),
             Foreign::LfsPointer => (Malformed, "fetch the real file with `git lfs pull`"),
             Foreign::Gguf | Foreign::Ggml => (

@@ -9,7 +9,7 @@ use tensorlift_tensor_meta::Dtype;
 
 use super::faults::held;
 
-/// So many shards that none is kept open.
+/// Enough shards that none is kept open.
 const MANY: usize = 20;
 
 fn spec(shards: usize) -> CheckpointSpec {
