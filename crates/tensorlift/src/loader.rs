@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use tensorlift_device::Device;
 use tensorlift_loader::{
-    CancelToken, Control, DtypePolicy, FileReport, LoadIntoError, LoadOptions, LoadReport, Loaded,
-    LoadedInto, ParameterMemory, Placement, Plan, Progress, Setting, Tensor, execute, load_each,
-    load_into, plan, probe,
+    CancelToken, Control, FileReport, LoadIntoError, LoadOptions, LoadReport, Loaded, LoadedInto,
+    ParameterMemory, Placement, Plan, Progress, Setting, Tensor, execute, load_each, load_into,
+    plan, probe,
 };
 use tensorlift_storage::os;
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
@@ -123,12 +123,6 @@ impl Loader<'_> {
     pub fn options(mut self, options: LoadOptions) -> Self {
         self.options = options;
         self.in_force.clear();
-        self
-    }
-
-    /// The dtype of each tensor, in place of [`LoadOptions::dtype`].
-    pub fn dtype(mut self, dtype: DtypePolicy) -> Self {
-        self.options.dtype = dtype;
         self
     }
 
