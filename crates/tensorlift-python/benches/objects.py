@@ -59,9 +59,7 @@ def measure(load: Callable[[], dict[str, Any]]) -> tuple[float, float]:
     return found
 
 
-def compare(
-    name: str, others: Callable[[], Any], ours: Callable[[], Any], rounds: int
-) -> None:
+def compare(name: str, others: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> None:
     """One row of a table: the other engine, ours, and how many times our time the other takes."""
     engines = {"others": others, "ours": ours}
     found: dict[str, list[tuple[float, float]]] = {"others": [], "ours": []}
@@ -149,7 +147,11 @@ def raw_read(path: Path) -> mmap.mmap:
     length = path.stat().st_size
     memory = mmap.mmap(-1, length + HUGE)
     memory.madvise(mmap.MADV_HUGEPAGE)
-    with path.open("rb") as file, ThreadPoolExecutor(os.cpu_count()) as pool, memoryview(memory) as view:
+    with (
+        path.open("rb") as file,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        memoryview(memory) as view,
+    ):
 
         def read(start: int) -> int:
             return os.preadv(file.fileno(), [view[start : min(start + CHUNK, length)]], start)

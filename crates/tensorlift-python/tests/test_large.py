@@ -31,9 +31,7 @@ def model(tmp_path_factory):
 
 @pytest.mark.parametrize("framework", ["numpy", "torch"])
 @pytest.mark.parametrize("kept", ["layers.13.norm", "layers.14.up"])
-def test_all_but_one_tensor_of_4_gigabytes_give_their_memory_back(
-    model, framework, kept, counters
-):
+def test_all_but_one_tensor_of_4_gigabytes_give_their_memory_back(model, framework, kept, counters):
     if framework == "torch":
         pytest.importorskip("torch")
     resident_bytes, _ = counters

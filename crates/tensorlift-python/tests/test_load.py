@@ -45,7 +45,9 @@ def test_arrays_are_writable_views_and_mappings_are_not(many):
     owned = tensorlift.load(path)["layers.0.weight"]
     assert owned.flags.writeable and not owned.flags.owndata
     owned[:] = 0
-    np.testing.assert_array_equal(tensorlift.load(path)["layers.0.weight"], arrays["layers.0.weight"])
+    np.testing.assert_array_equal(
+        tensorlift.load(path)["layers.0.weight"], arrays["layers.0.weight"]
+    )
     mapped = tensorlift.load(path, mode="map")["layers.0.weight"]
     with pytest.raises(ValueError, match="read-only"):
         mapped[:] = 0
@@ -53,7 +55,11 @@ def test_arrays_are_writable_views_and_mappings_are_not(many):
 
 @pytest.mark.parametrize(
     "select",
-    ["layers.1?.bias", [f"layers.1{n}.bias" for n in range(10)], lambda e: e.name[7:8] == "1" and len(e.name) == 14],
+    [
+        "layers.1?.bias",
+        [f"layers.1{n}.bias" for n in range(10)],
+        lambda e: e.name[7:8] == "1" and len(e.name) == 14,
+    ],
 )
 def test_a_selection_loads_nothing_else(many, select):
     path, arrays = many

@@ -20,8 +20,10 @@ def test_a_file_that_the_original_reads_as_it_was(tmp_path):
     }
     written = tmp_path / "m.safetensors"
     ours.save_file(arrays, written, {"key": "välue"})
-    assert written.read_bytes() == original.save(arrays, {"key": "välue"}) == ours.save(
-        arrays, {"key": "välue"}
+    assert (
+        written.read_bytes()
+        == original.save(arrays, {"key": "välue"})
+        == ours.save(arrays, {"key": "välue"})
     )
     for name, array in original.load_file(written).items():
         np.testing.assert_array_equal(array, arrays[name])

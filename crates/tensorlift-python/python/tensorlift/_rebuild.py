@@ -75,9 +75,9 @@ class PlainMaker:
                 return tuple(sizes)
             case "torch.device", _:
                 return ":".join(str(part) for part in args)
-            case ("builtins.complex" | "__builtin__.complex"), (real, imaginary):
+            case (("builtins.complex" | "__builtin__.complex"), (real, imaginary)):
                 return complex(real, imaginary)
-            case ("builtins.bytearray" | "__builtin__.bytearray"), (bytes(data),):
+            case (("builtins.bytearray" | "__builtin__.bytearray"), (bytes(data),)):
                 return bytearray(data)
         encoded = _encoded(cls, args)
         return Inert(cls, args, states, items, pairs) if encoded is None else encoded

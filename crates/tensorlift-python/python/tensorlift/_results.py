@@ -53,7 +53,9 @@ class Report(dict[str, Any]):
         for file in self["files"] if log.isEnabledFor(logging.DEBUG) else ():
             refused = [f"; {other['reader']} not used: {other['why']}" for other in file["refused"]]
             reader = file["reader"] or "none"
-            log.debug("%s: %s, read by %s%s", file["path"], file["format"], reader, "".join(refused))
+            log.debug(
+                "%s: %s, read by %s%s", file["path"], file["format"], reader, "".join(refused)
+            )
         return self
 
 

@@ -142,10 +142,10 @@ def changes_of(arguments: Mapping[str, object]) -> list[tuple[str, str, str]]:
 def _make(changes: dict[str, str]) -> Settings:
     """The settings of the environment under those of the program."""
     of_loads = {name: text for name, text in changes.items() if name in _IN_TABLE}
-    of_patch = {
-        name: _truth(name, text) for name, text in changes.items() if name not in _IN_TABLE
-    }
-    return Settings(_LOADS_BY_ENVIRONMENT.with_(changes_of(of_loads)), _PATCH_BY_ENVIRONMENT | of_patch)
+    of_patch = {name: _truth(name, text) for name, text in changes.items() if name not in _IN_TABLE}
+    return Settings(
+        _LOADS_BY_ENVIRONMENT.with_(changes_of(of_loads)), _PATCH_BY_ENVIRONMENT | of_patch
+    )
 
 
 def _truth(source: str, text: str) -> str:

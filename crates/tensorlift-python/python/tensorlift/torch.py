@@ -48,14 +48,10 @@ def load(
         log.info("torch.load of %s goes to the original: %s", _name(f), error)
     if mmap is not None:
         pickle_load_args["mmap"] = mmap
-    return _original(
-        f, map_location, pickle_module, weights_only=weights_only, **pickle_load_args
-    )
+    return _original(f, map_location, pickle_module, weights_only=weights_only, **pickle_load_args)
 
 
-def load_served(
-    f: Any, map_location: Any, pickle_module: Any, arguments: Mapping[str, Any]
-) -> Any:
+def load_served(f: Any, map_location: Any, pickle_module: Any, arguments: Mapping[str, Any]) -> Any:
     """Loads by tensorlift, or raises `NotServed` or an `Error`."""
     return _load(_served(f, pickle_module, arguments), map_location)
 

@@ -1,6 +1,6 @@
 """Fetches safetensors' source distribution and lays its Python tests out to be run.
 
-    python fetch.py FOLDER
+python fetch.py FOLDER
 """
 
 import shutil

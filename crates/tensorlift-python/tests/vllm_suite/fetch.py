@@ -1,6 +1,6 @@
 """Fetches vLLM's wheel and keeps its base class for model loaders.
 
-    python fetch.py FOLDER
+python fetch.py FOLDER
 """
 
 import subprocess

@@ -284,11 +284,7 @@ def stored(native: _native.Checkpoint) -> list[tuple[Any, ...]]:
     rows, metadata = native.entries(), native.metadata()
     record = {row[0]: row[9] for row in rows}
     further = {name for name, other in metadata.items() if name != other}
-    return [
-        row
-        for row in rows
-        if row[0] not in further or record.get(metadata[row[0]]) != row[9]
-    ]
+    return [row for row in rows if row[0] not in further or record.get(metadata[row[0]]) != row[9]]
 
 
 def check_header(start: bytes, during: str) -> None:

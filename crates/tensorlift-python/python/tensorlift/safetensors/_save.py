@@ -73,9 +73,7 @@ class TensorSpec:
 
     __slots__ = ("data_len", "data_ptr", "dtype", "shape")
 
-    def __init__(
-        self, *, dtype: str, shape: Sequence[int], data_ptr: int, data_len: int
-    ) -> None:
+    def __init__(self, *, dtype: str, shape: Sequence[int], data_ptr: int, data_len: int) -> None:
         if dtype not in _CODES:
             raise SafetensorError(
                 f"Unknown dtype {json.dumps(dtype)}. Supported dtypes: {', '.join(_CODES)}"

@@ -77,7 +77,9 @@ def save_model(
     try:
         save_file(state, filename, metadata=metadata)
     except ValueError as error:
-        hint = " Or use save_model(..., force_contiguous=True), read the docs for potential caveats."
+        hint = (
+            " Or use save_model(..., force_contiguous=True), read the docs for potential caveats."
+        )
         raise ValueError(f"{error}{hint}") from error
 
 
