@@ -11,7 +11,15 @@ from typing import Any, Unpack
 from . import _dtypes, _native
 from ._errors import MisuseError
 from ._progress import Bar, Progress
-from ._request import LoadArguments, Select, device_name, open_request, pattern_of, request
+from ._request import (
+    LoadArguments,
+    Select,
+    as_stored,
+    device_name,
+    open_request,
+    pattern_of,
+    request,
+)
 from ._results import Entry, Filled, Report, Tensors
 
 Path = str | os.PathLike[str]
@@ -259,7 +267,8 @@ class Checkpoint(Mapping[str, Entry]):
         from ._fill import fill
 
         def asked(names: list[str]) -> dict[str, Any]:
-            return request(names, ["cpu"], reader=reader, threads=threads, mode="copy")
+            changes = as_stored() | {"reader": reader, "threads": threads}
+            return request(names, ["cpu"], **changes)
 
         return fill(self, target, strict, asked, progress)
 

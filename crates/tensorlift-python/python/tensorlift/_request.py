@@ -29,8 +29,10 @@ class LoadArguments(TypedDict, total=False):
     progress: Progress
 
 
-#: A drop-in returns what the original returns, whatever is set.
-AS_STORED: dict[str, object] = {"dtype": "keep", "mode": "copy"}
+def as_stored() -> dict[str, object]:
+    """What a drop-in changes of the settings: it returns what the original returns."""
+    unchanged = {"dtype": "keep", "mode": "copy"}
+    return {name: value for name, value in unchanged.items() if settings()[name] is not None}
 
 
 def request(names: list[str] | None, devices: list[str], **changes: object) -> dict[str, Any]:

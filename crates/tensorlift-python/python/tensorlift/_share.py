@@ -40,7 +40,7 @@ class _Part(NamedTuple):
     def read(self) -> torch.Tensor:
         cuts = [(dim, start, stop) for dim, (start, stop) in enumerate(self.ranges)]
         native = self.checkpoint._native.part(self.name, cuts)
-        request = _request.request(None, [self.device], **_request.AS_STORED)
+        request = _request.request(None, [self.device], **_request.as_stored())
         found: dict[str, torch.Tensor] = {}
         _, line = native.load(found, request, "torch", _dtypes.torch_dtypes())
         log.debug("%s: %s", self.name, line)

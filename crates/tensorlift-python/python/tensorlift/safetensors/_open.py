@@ -303,7 +303,7 @@ def load_native(
     dtypes: dict[str, Any],
 ) -> dict[str, Any]:
     """Loads by the usual plan; all names without any."""
-    request = _request.request(names, [device], **_request.AS_STORED)
+    request = _request.request(names, [device], **_request.as_stored())
     loaded: dict[str, Any] = {}
     try:
         Report(*native.load(loaded, request, framework, dtypes)).log(native.chosen())
