@@ -35,16 +35,19 @@ pub fn cool(file: &File) -> io::Result<()> {
 }
 
 /// Reads a file unless it is in the page cache, and checks that it stayed there, where the system
-/// tells.
+/// tells. `goes_on` is asked before each read.
 ///
 /// # Errors
-/// If it cannot be read, or did not stay.
-pub fn warm(file: &File) -> io::Result<()> {
+/// If it cannot be read, or did not stay; [`io::ErrorKind::Interrupted`] once `goes_on` says no.
+pub fn warm(file: &File, goes_on: impl Fn() -> bool) -> io::Result<()> {
     if cached_share(file)?.is_some_and(|share| share >= WARM_SHARE) {
         return Ok(());
     }
     let (mut buffer, mut offset) = (vec![0; 4 << 20], 0);
     loop {
+        if !goes_on() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         match os::read_at(file, offset, &mut buffer) {
             Ok(0) => break,
             Ok(read) => offset += read as u64,

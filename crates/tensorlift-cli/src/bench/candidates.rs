@@ -116,7 +116,10 @@ impl Candidate {
         match (self.kind(), self.axis) {
             (_, Axis::Defaults) => "defaults".to_owned(),
             (WorkKind::Load, _) => set,
-            (WorkKind::Raw, _) => format!("raw reads {set}"),
+            (WorkKind::Raw, _) => {
+                let values: Vec<&str> = self.set.values().map(String::as_str).collect();
+                format!("raw reads, {} threads", values.join(", "))
+            }
             (WorkKind::Pipeline, _) => "bare pipeline".to_owned(),
             (WorkKind::Copies, _) => "copies alone".to_owned(),
         }

@@ -108,6 +108,7 @@ impl Rounds<'_> {
                 }
                 interrupt::check(&self.cancel)?;
                 if let Err(why) = self.bring_to(start) {
+                    interrupt::check(&self.cancel)?;
                     return Ok(Some(why.to_string()));
                 }
                 match self.turn(start, &racer.candidate) {
@@ -126,7 +127,7 @@ impl Rounds<'_> {
         self.files.iter().try_for_each(|path| {
             let file = File::open(path)?;
             match start {
-                Start::Warm => warm(&file),
+                Start::Warm => warm(&file, || !self.cancel.is_cancelled()),
                 Start::Cold => cool(&file),
             }
         })

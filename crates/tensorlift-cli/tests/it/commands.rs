@@ -250,7 +250,7 @@ fn interrupted_commands_end_and_leave_nothing_behind() {
         &["manifest", &model, "--out", out],
         &["convert", &model, out],
         &["diff", &model, &model, "--values"],
-        &["bench", &model, "--rounds", "1", "--device", "null"],
+        &["bench", &model, "--start", "cold", "--device", "null"],
     ] {
         let mut command = program();
         let command = command
