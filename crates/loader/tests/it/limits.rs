@@ -129,9 +129,9 @@ fn memory_that_the_system_refuses_is_an_error() {
         again(NAME, false);
         return;
     }
-    let sample = sample(8000, 10_000);
+    let sample = sample(2000, 10_000);
     let shards = sample.shards();
-    let mut memory = vec![0; 80_000_000];
+    let mut memory = vec![0; 20_000_000];
     limit(Resource::As, address_space() + (16 << 20));
     // More than the limit allows, though the machine has it.
     let options = LoadOptions::default()
@@ -152,7 +152,7 @@ fn memory_that_the_system_refuses_is_an_error() {
     );
     let error = error.unwrap_err();
     assert_eq!(error.error.kind(), ErrorKind::LimitExceeded);
-    assert!(error.to_string().contains("80000000 bytes"), "{error}");
+    assert!(error.to_string().contains("20000000 bytes"), "{error}");
     // What needs none goes on.
     let parameters = [("t1", &mut memory[..])];
     let loaded = load_into(
@@ -163,7 +163,7 @@ fn memory_that_the_system_refuses_is_an_error() {
         &options,
         &control,
     );
-    assert_eq!(loaded.unwrap().report.bytes_read, 80_000_000);
-    assert!(memory == sample.shards[0][80_000_000..]);
+    assert_eq!(loaded.unwrap().report.bytes_read, 20_000_000);
+    assert!(memory == sample.shards[0][20_000_000..]);
     assert!(os::memory().peak > 0);
 }
