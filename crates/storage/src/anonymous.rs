@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use memmap2::MmapMut;
 
 /// The size and alignment of a huge page on the systems we know.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Zeroed memory from the kernel, returned on drop; from 2 MiB on, aligned to 2 MiB.
 ///

@@ -10,6 +10,33 @@ use crate::ReaderKind;
 ///
 /// An implementation needs only [`len`](Self::len) and [`read_at`](Self::read_at); everything else
 /// makes it faster or improves reports. [`StorageExt`] has conveniences built on these two.
+///
+/// ```
+/// use std::io;
+/// use tensorlift_storage::{Storage, StorageExt};
+///
+/// /// A file of zeros.
+/// #[derive(Debug)]
+/// struct Zeros(u64);
+///
+/// impl Storage for Zeros {
+///     fn len(&self) -> u64 {
+///         self.0
+///     }
+///
+///     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+///         let left = self.0.saturating_sub(offset);
+///         let count = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+///         buf[..count].fill(0);
+///         Ok(count)
+///     }
+/// }
+///
+/// let mut end = [1; 4];
+/// Zeros(10).read_exact_at(6, &mut end)?;
+/// assert_eq!(end, [0; 4]);
+/// # Ok::<(), io::Error>(())
+/// ```
 #[expect(clippy::len_without_is_empty, reason = "it is in `StorageExt`")]
 pub trait Storage: Send + Sync + fmt::Debug {
     /// The length in bytes, as it was when the storage was opened.

@@ -21,8 +21,8 @@ mod uring;
 mod uring;
 
 pub use platform::{
-    available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages, is_out_of_files,
-    locked_memory_limit, memory, residency,
+    advise_huge_pages, available_memory, cached_bytes, direct_io, drop_page_cache, forget_pages,
+    is_out_of_files, locked_memory_limit, memory, residency,
 };
 pub(crate) use platform::{fault_in, open_direct, populate, refuses_direct};
 pub(crate) use shared::{map, read_at};

@@ -28,6 +28,9 @@ pub fn is_out_of_files(_error: &io::Error) -> bool {
 /// Pages are allocated as they are written to.
 pub(crate) fn fault_in(_memory: &mut [u8]) {}
 
+/// The system decides on the size of pages.
+pub fn advise_huge_pages(_memory: &mut [u8]) {}
+
 /// Unknown here.
 #[must_use]
 pub fn residency(_file: &File, _len: u64) -> Option<Residency> {
