@@ -2,6 +2,12 @@ use tensorlift_storage::{Anonymous, os};
 
 use crate::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules, HostPool};
 
+/// The group of a single tensor of fewer bytes comes from the heap: of its own pages, it would
+/// take a whole one for each few bytes.
+const SMALL_BYTES: usize = 32 << 10;
+/// How memory from the heap is aligned, as far as that is enough.
+const SMALL_ALIGNMENT: usize = 64;
+
 /// Host memory with advised huge pages, aligned to 2 MiB if it is as long as one.
 #[derive(Clone, Debug)]
 pub struct HostDevice {
@@ -92,6 +98,10 @@ impl Device for HostDevice {
     }
 
     fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
+        let is_small = request.entry.is_some() && request.bytes < SMALL_BYTES;
+        if is_small && self.pool.is_none() && self.tensor_alignment <= SMALL_ALIGNMENT {
+            return Ok(Box::new(HostGroup::small(request.bytes)));
+        }
         let bytes = request.bytes.saturating_add(request.page_offset);
         let taken = match &self.pool {
             Some(pool) => pool.take(bytes),
@@ -103,7 +113,7 @@ impl Device for HostDevice {
             source,
         })?;
         Ok(Box::new(HostGroup {
-            memory: Some(memory),
+            memory: Memory::Pages(memory),
             start: request.page_offset,
             len: request.bytes,
             pool: self.pool.clone(),
@@ -113,11 +123,30 @@ impl Device for HostDevice {
 
 #[derive(Debug)]
 struct HostGroup {
-    /// Present until the group is dropped; from a pool, it may be longer than the group.
-    memory: Option<Anonymous>,
+    /// From a pool, it may be longer than the group.
+    memory: Memory,
     start: usize,
     len: usize,
     pool: Option<HostPool>,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Heap(Vec<u8>),
+    Pages(Anonymous),
+}
+
+impl HostGroup {
+    fn small(len: usize) -> Self {
+        let memory = vec![0; len + SMALL_ALIGNMENT - 1];
+        let address = memory.as_ptr().addr();
+        Self {
+            start: address.next_multiple_of(SMALL_ALIGNMENT) - address,
+            memory: Memory::Heap(memory),
+            len,
+            pool: None,
+        }
+    }
 }
 
 impl Group for HostGroup {
@@ -126,11 +155,11 @@ impl Group for HostGroup {
     }
 
     fn destination(&mut self) -> Destination<'_> {
-        Destination::Host(
-            self.memory
-                .as_deref_mut()
-                .map_or(&mut [], |bytes| &mut bytes[self.start..][..self.len]),
-        )
+        let memory: &mut [u8] = match &mut self.memory {
+            Memory::Heap(memory) => memory,
+            Memory::Pages(memory) => memory,
+        };
+        Destination::Host(&mut memory[self.start..][..self.len])
     }
 
     fn finish(&mut self) -> Result<(), DeviceError> {
@@ -138,15 +167,18 @@ impl Group for HostGroup {
     }
 
     fn as_host(&self) -> Option<&[u8]> {
-        self.memory
-            .as_deref()
-            .map(|bytes| &bytes[self.start..][..self.len])
+        let memory: &[u8] = match &self.memory {
+            Memory::Heap(memory) => memory,
+            Memory::Pages(memory) => memory,
+        };
+        Some(&memory[self.start..][..self.len])
     }
 }
 
 impl Drop for HostGroup {
     fn drop(&mut self) {
-        if let (Some(memory), Some(pool)) = (self.memory.take(), &self.pool) {
+        let memory = std::mem::replace(&mut self.memory, Memory::Heap(Vec::new()));
+        if let (Memory::Pages(memory), Some(pool)) = (memory, &self.pool) {
             pool.give_back(memory);
         }
     }
@@ -154,7 +186,48 @@ impl Drop for HostGroup {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use tensorlift_tensor_meta::{Catalog, Dtype, Extent, Layout, Record, ShardId, View};
+
     use super::*;
+
+    #[test]
+    fn small_tensors_share_pages() {
+        let mut builder = Catalog::builder();
+        let extent = Extent::new(ShardId::FIRST, 0, 4);
+        let record = builder.record(Record::stored(extent)).unwrap();
+        let layout = Layout::contiguous([4]).unwrap();
+        builder
+            .entry("t", Dtype::U8, layout, View::whole(record))
+            .unwrap();
+        let catalog = builder.finish();
+        let entry = &catalog.entries()[0];
+        let request = GroupRequest::new(4).entry(entry).page_offset(100);
+        let device = HostDevice::new().with_exact_groups();
+        let groups: Vec<_> = (0..1000)
+            .map(|_| device.allocate(&request).unwrap())
+            .collect();
+        let addresses = groups
+            .iter()
+            .map(|group| group.as_host().unwrap().as_ptr().addr());
+        let pages: HashSet<usize> = addresses.clone().map(|address| address / 4096).collect();
+        assert!(pages.len() < 200, "{} pages", pages.len());
+        assert!(
+            addresses
+                .into_iter()
+                .all(|address| address % SMALL_ALIGNMENT == 0)
+        );
+        assert!(groups.iter().all(|group| group.as_host() == Some(&[0; 4])));
+        // One that must begin where a page does takes pages.
+        let aligned = device
+            .with_tensor_alignment(4096)
+            .allocate(&GroupRequest::new(4).entry(entry));
+        assert_eq!(
+            aligned.unwrap().as_host().unwrap().as_ptr().addr() % 4096,
+            0
+        );
+    }
 
     #[test]
     #[cfg(target_os = "linux")]

@@ -1,5 +1,6 @@
 use bytemuck::Zeroable;
 use half::{bf16, f16};
+use tensorlift_storage::os;
 use tensorlift_tensor_meta::Dtype;
 
 use crate::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules, HostDevice};
@@ -10,8 +11,8 @@ use crate::{Destination, Device, DeviceError, Group, GroupRequest, GroupRules, H
 /// [`with_exact_groups`](Self::with_exact_groups) makes one for each tensor.
 /// [`take_group`](crate::take_group) takes a [`VecGroup`] out of what was loaded.
 ///
-/// A vector begins where the allocator puts it, so direct reads go through scratch memory; a
-/// [`HostDevice`] has pages of its own and is faster.
+/// A vector begins where the allocator puts it, so direct reads go through scratch memory, which a
+/// [`HostDevice`] does not need.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VecDevice {
     exact: bool,
@@ -51,11 +52,12 @@ impl Device for VecDevice {
 
     fn allocate(&self, request: &GroupRequest<'_>) -> Result<Box<dyn Group>, DeviceError> {
         let group = VecGroup::zeroed(request.dtype, request.bytes);
-        let group = group.ok_or_else(|| DeviceError::Allocation {
+        let mut group = group.ok_or_else(|| DeviceError::Allocation {
             device: self.name(),
             needed: request.bytes as u64,
             source: std::io::ErrorKind::OutOfMemory.into(),
         })?;
+        os::advise_huge_pages(group.as_bytes_mut());
         Ok(Box::new(group))
     }
 }
