@@ -12,6 +12,14 @@ pub enum CatalogError {
         /// The name.
         name: String,
     },
+    /// Several entries would get the same name.
+    #[error("the tensors {from:?} would all be called {name:?}")]
+    SameName {
+        /// The name.
+        name: String,
+        /// The names that the entries have.
+        from: Vec<String>,
+    },
     /// An entry reaches past the end of its record.
     #[error("tensor {name:?} needs bytes {first}..{end} of a record of {len} bytes")]
     OutsideRecord {

@@ -85,18 +85,34 @@ impl Catalog {
     /// none.
     ///
     /// # Errors
-    /// [`CatalogError::DuplicateName`].
+    /// [`CatalogError::SameName`].
     pub fn renamed<N: Into<Box<str>>>(
         &self,
         mut rename: impl FnMut(&Entry) -> Option<N>,
     ) -> Result<Catalog, CatalogError> {
         let mut builder = CatalogBuilder::like(self);
-        for entry in &self.entries {
-            if let Some(name) = rename(entry) {
-                builder.push(Entry {
-                    name: name.into(),
-                    ..entry.clone()
-                })?;
+        // The names that entries had, by their new positions.
+        let mut before = Vec::new();
+        let mut entries = self.entries.iter();
+        while let Some(entry) = entries.next() {
+            let Some(name) = rename(entry) else { continue };
+            let name = name.into();
+            let renamed = Entry {
+                name,
+                ..entry.clone()
+            };
+            match builder.push(renamed) {
+                Ok(()) => before.push(entry.name()),
+                Err(CatalogError::DuplicateName { name }) => {
+                    let mut from = vec![entry.name().to_owned()];
+                    let first = builder.catalog.position(&name);
+                    from.splice(..0, first.map(|first| before[first].to_owned()));
+                    let others = entries
+                        .filter(|other| rename(other).is_some_and(|other| *other.into() == *name));
+                    from.extend(others.map(|other| other.name().to_owned()));
+                    return Err(CatalogError::SameName { name, from });
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(builder.finish())
