@@ -16,30 +16,57 @@ pub(super) fn check_devices(
     memory: &[DeviceMemory],
     options: &DeviceMapOptions,
 ) -> Result<(), Error> {
-    let misuse = |found: String| Err(Error::new(ErrorKind::Misuse, found));
+    let mut faults = Vec::new();
     if memory.is_empty() {
-        return misuse("expected at least one device, found none".into());
+        faults.push("expected at least one device, found none".to_owned());
     }
     for (position, one) in memory.iter().enumerate() {
-        if memory[..position]
-            .iter()
-            .any(|other| other.device == one.device)
-        {
-            return misuse(format!("device {} is given twice", one.device));
+        let mut before = memory[..position].iter();
+        if before.any(|other| other.device == one.device) {
+            faults.push(format!("device {} is given twice", one.device));
         }
     }
     for (pattern, device) in &options.fixed {
         if !memory.iter().any(|memory| memory.device == *device) {
-            return misuse(format!(
+            faults.push(format!(
                 "{pattern} is placed on device {device}, which has no memory"
             ));
         }
     }
-    Ok(())
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Misuse, faults.join("; "))),
+    }
 }
 
-/// A unit as packing sees it.
-pub(super) fn item(
+/// Units as packing sees them.
+pub(super) fn items(
+    catalog: &Catalog,
+    units: &[Unit],
+    memory: &[DeviceMemory],
+    options: &DeviceMapOptions,
+) -> Result<Vec<Item>, Error> {
+    let (mut items, mut faults) = (Vec::with_capacity(units.len()), Vec::new());
+    for unit in units {
+        match item(catalog, unit, memory, options) {
+            Ok(item) => items.push(item),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    match faults.len() {
+        0 => return Ok(items),
+        1 => return Err(faults.remove(0)),
+        _ => {}
+    }
+    let shown = faults.iter().take(LISTED_NAMES).map(ToString::to_string);
+    let mut found = shown.collect::<Vec<String>>().join("; ");
+    if faults.len() > LISTED_NAMES {
+        found += &format!("; and {} more", faults.len() - LISTED_NAMES);
+    }
+    Err(Error::new(ErrorKind::Misuse, found))
+}
+
+fn item(
     catalog: &Catalog,
     unit: &Unit,
     memory: &[DeviceMemory],

@@ -35,7 +35,7 @@ use tensorlift_device::Device;
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
 
 use crate::placement::Placement;
-use divide::{check_devices, divide, does_not_fit, item};
+use divide::{check_devices, divide, does_not_fit, items};
 use units::Unit;
 
 pub use memory::{DeviceKey, DeviceMemory, parse_size};
@@ -93,10 +93,7 @@ impl DeviceMap {
     ) -> Result<Self, Error> {
         check_devices(memory, options)?;
         let units = units::units(catalog, options);
-        let items = units
-            .iter()
-            .map(|unit| item(catalog, unit, memory, options))
-            .collect::<Result<Vec<_>, Error>>()?;
+        let items = items(catalog, &units, memory, options)?;
         let room: Vec<u64> = memory.iter().map(|memory| memory.max_bytes).collect();
         let devices = divide(&items, memory, &room, options.division)
             .map_err(|reason| does_not_fit(&units, memory, &reason))?;

@@ -118,10 +118,36 @@ fn contradictions_name_all_culprits() {
     );
     let error = refused(DeviceMapOptions::default().fix("*.a", GPU).fix("*.a", CPU));
     assert!(error.contains("\"*.a\" = 0, \"*.a\" = cpu"), "{error}");
-    refused(DeviceMapOptions::default().fix("", DeviceKey::Cuda(3)));
+    let options = DeviceMapOptions::default();
+    let error = refused(
+        options
+            .fix("", DeviceKey::Cuda(3))
+            .fix("x", DeviceKey::Cuda(4)),
+    );
+    assert!(
+        error.contains("device 3, ") && error.contains("device 4, "),
+        "{error}"
+    );
     let twice = [memory(1, 1), memory(1, 1)].concat();
     assert!(DeviceMap::new(&catalog, &twice, &DeviceMapOptions::default()).is_err());
     assert!(DeviceMap::new(&catalog, &[], &DeviceMapOptions::default()).is_err());
+}
+
+#[test]
+fn contradictions_of_several_units_are_told_together() {
+    let names: Vec<String> = (0..12)
+        .flat_map(|layer| ["a", "b"].map(|name| format!("layers.{layer}.{name}")))
+        .collect();
+    let tensors: Vec<_> = names.iter().map(|name| (name.as_str(), Some(1))).collect();
+    let options = DeviceMapOptions::default().fix("*.a", GPU).fix("*.b", CPU);
+    let error = DeviceMap::new(&catalog(&tensors), &memory(99, 99), &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse);
+    let error = error.to_string();
+    assert!(
+        error.contains("layers.0.a") && error.contains("layers.1.b"),
+        "{error}"
+    );
+    assert!(error.ends_with("; and 2 more"), "{error}");
 }
 
 #[test]
