@@ -311,14 +311,27 @@ impl Checkpoint {
     /// The same checkpoint with the names that `rename` gives, without the tensors for which it
     /// gives none.
     ///
+    /// ```
+    /// use tensorlift::Checkpoint;
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let within = |name: &str| name.strip_prefix("encoder.").map(str::to_owned);
+    /// let encoder = checkpoint.renamed(|entry| within(entry.name()))?;
+    /// assert!(encoder.catalog().get("layer.0.output.dense.bias").is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// [`ErrorKind::Malformed`] if two tensors get one name.
+    /// [`ErrorKind::Misuse`] if several tensors get one name; the error names them.
     pub fn renamed<N: Into<Box<str>>>(
         &self,
         rename: impl FnMut(&Entry) -> Option<N>,
     ) -> Result<Self> {
         let catalog = self.catalog.renamed(rename);
-        let catalog = catalog.map_err(|error| Error::new(ErrorKind::Malformed, error))?;
+        let catalog = catalog.map_err(|error| Error::new(ErrorKind::Misuse, error))?;
         Ok(Self {
             catalog: Arc::new(catalog),
             ..self.clone()
@@ -330,6 +343,23 @@ impl Checkpoint {
     ///
     /// Shares are cut while they are read: they arrive in row-major order, and neither memory nor
     /// the bus to a device carries the rest.
+    ///
+    /// ```
+    /// use tensorlift::{Checkpoint, Slice};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// // The second of two ranks: columns of what joins the heads, rows of the other matrices.
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let share = checkpoint.sliced(|entry| {
+    ///     let dim = usize::from(entry.name().contains("output.dense"));
+    ///     (entry.shape().len() == 2).then(|| Slice::rank(dim, 1, 2))
+    /// })?;
+    /// let loaded = share.loader().load()?;
+    /// assert_eq!(loaded.tensor("encoder.layer.0.output.dense.weight")?.shape(), [32, 32]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::Misuse`] if a tensor lacks the dimension.

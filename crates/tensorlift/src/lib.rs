@@ -98,7 +98,8 @@ pub use tensorlift_storage::{
     DirectStorage, FileStorage, MapStorage, MemoryStorage, ReaderKind, Storage, StorageExt, os,
 };
 pub use tensorlift_tensor_meta::{
-    ByteOrder, Catalog, Dtype, Entry, Error, ErrorKind, Extent, Limits, Result, ShardId, Slice,
+    ByteOrder, Catalog, Dtype, Entry, Error, ErrorKind, Extent, Layout, Limits, Record, Result,
+    ShardId, Slice, View,
 };
 
 use std::path::Path;

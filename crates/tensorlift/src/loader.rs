@@ -16,8 +16,8 @@ use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
 use crate::trust::{Expected, HashUnit};
 use crate::{Checkpoint, observe};
 
-/// Names that a missing-tensor error lists before it counts the rest.
-const LISTED_NAMES: usize = 10;
+/// Names that an error lists before it counts the rest.
+pub(crate) const LISTED_NAMES: usize = 10;
 
 /// What to load of a checkpoint, where to, and how.
 #[must_use = "a loader does nothing before `load`"]
@@ -111,6 +111,26 @@ impl<'a> Loader<'a> {
     }
 
     /// Loads each entry to the device that the placement assigns.
+    ///
+    /// A device map by sizes, here of two devices in host memory:
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tensorlift::{Checkpoint, Device, DeviceMap, DeviceMapOptions, DeviceMemory, HostDevice};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let memory: [DeviceMemory; 2] = ["0=60KB".parse()?, "cpu=1GiB".parse()?];
+    /// let map = DeviceMap::new(checkpoint.catalog(), &memory, &DeviceMapOptions::default())?;
+    /// print!("{map}");
+    /// let host: Arc<dyn Device> = Arc::new(HostDevice::new());
+    /// let placement = map.placement(vec![Arc::clone(&host), host])?;
+    /// let loaded = checkpoint.loader().place(placement).load()?;
+    /// assert_eq!(loaded.report().groups, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn place(mut self, placement: Placement) -> Self {
         self.placement = placement;
         self
@@ -120,9 +140,38 @@ impl<'a> Loader<'a> {
 /// # How
 impl Loader<'_> {
     /// How to load: see [`LoadOptions`].
+    ///
+    /// ```
+    /// use tensorlift::{Checkpoint, Dtype, DtypePolicy, LoadOptions};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let options = LoadOptions::default().dtype(DtypePolicy::To(Dtype::BF16));
+    /// let loaded = checkpoint.loader().options(options).load()?;
+    /// assert_eq!(loaded.tensor("pooler.dense.bias")?.dtype(), Dtype::BF16);
+    /// // Integers stay as they are, and the report names them.
+    /// assert_eq!(loaded.report().kept[0].name, "embeddings.position_ids");
+    ///
+    /// // Or by a function, for each tensor.
+    /// let dtype = DtypePolicy::by(|entry| match entry.name().ends_with("weight") {
+    ///     true => Dtype::F8E4M3,
+    ///     false => entry.dtype(),
+    /// });
+    /// let loaded = checkpoint.loader().options(LoadOptions::default().dtype(dtype)).load()?;
+    /// assert_eq!(loaded.tensor("pooler.dense.weight")?.dtype(), Dtype::F8E4M3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn options(mut self, options: LoadOptions) -> Self {
         self.options = options;
         self.in_force.clear();
+        self
+    }
+
+    /// Changes the options that were given before.
+    pub fn change_options(mut self, change: impl FnOnce(LoadOptions) -> LoadOptions) -> Self {
+        self.options = change(self.options);
         self
     }
 
@@ -254,9 +303,12 @@ impl Loader<'_> {
     ///     .iter()
     ///     .map(|entry| (entry.name().to_owned(), vec![0; entry.byte_len() as usize]))
     ///     .collect();
-    /// let memory = parameters.iter_mut().map(|(name, bytes)| (name.as_str(), bytes));
-    /// let loaded = checkpoint.loader().load_into(memory)?;
-    /// assert!(loaded.missing.is_empty() && loaded.unexpected.is_empty());
+    /// // The second time, another checkpoint could take the place of the first.
+    /// for checkpoint in [&checkpoint, &checkpoint] {
+    ///     let memory = parameters.iter_mut().map(|(name, bytes)| (name.as_str(), bytes));
+    ///     let loaded = checkpoint.loader().load_into(memory)?;
+    ///     assert!(loaded.missing.is_empty() && loaded.unexpected.is_empty());
+    /// }
     /// # Ok(())
     /// # }
     /// ```
@@ -354,6 +406,28 @@ impl Loader<'_> {
 
     /// As [`load_each`](Self::load_each), for all tensors at once for which `unit_of` gives the
     /// same key, such as the number of their layer; those without a key are left out.
+    ///
+    /// ```
+    /// use tensorlift::Checkpoint;
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let number_of = |name: &str| -> Option<usize> {
+    ///     name.strip_prefix("encoder.layer.")?.split('.').next()?.parse().ok()
+    /// };
+    /// let mut tensors = Vec::new();
+    /// checkpoint.loader().load_each_unit(
+    ///     |entry| number_of(entry.name()),
+    ///     |layer| {
+    ///         tensors.push(layer.len());
+    ///         Ok(())
+    ///     },
+    /// )?;
+    /// assert_eq!(tensors, [16, 16]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The first error of `handle` or of the load.

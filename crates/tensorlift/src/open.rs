@@ -74,6 +74,20 @@ impl OpenOptions {
     ///
     /// [`Checkpoint::choice`] and reports say what was refused, and why. Opening reads what a file
     /// lists and checks that all its bytes are there; it does not read tensors.
+    ///
+    /// ```
+    /// use tensorlift::{Checkpoint, WeightFormat};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let options = Checkpoint::options().preferred_format(WeightFormat::Torch).fallback(true);
+    /// let checkpoint = options.open("fixtures/tiny-model")?;
+    /// for other in &checkpoint.choice().passed_over {
+    ///     println!("{other}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn fallback(mut self, fallback: bool) -> Self {
         self.fallback = fallback;

@@ -62,6 +62,28 @@ pub struct BundleOptions<'a> {
     components: Vec<(String, Box<Component<'a>>)>,
 }
 
+/// What failed, if several components did; the source of the error that
+/// [`BundleOptions::open`] returns then.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failures {
+    /// The error of each component, in the order in which they failed.
+    pub failures: Vec<Error>,
+}
+
+impl std::error::Error for Failures {}
+
+/// All of them, by semicolons.
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, failure) in self.failures.iter().enumerate() {
+            let semicolon = if index == 0 { "" } else { "; " };
+            write!(f, "{semicolon}{failure}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Sets up the loader of the weights.
 type Weights<'a> = dyn for<'c> Fn(Loader<'c>) -> Loader<'c> + Send + Sync + 'a;
 /// Makes a component of the files beside the weights.
@@ -214,14 +236,15 @@ impl<'a> BundleOptions<'a> {
 
     /// Loads everything.
     ///
-    /// The first component that fails stops the weights within one chunk; the other components are
-    /// dropped.
+    /// The first component that fails stops the weights within one chunk, and components that
+    /// have not begun; what the others have made is dropped.
     ///
     /// # Errors
     /// The errors of [`Checkpoint::open`] and [`Loader::load`]; [`ErrorKind::Malformed`] for a
     /// configuration that is not JSON and, with the feature `tokenizers`, for an invalid
     /// `tokenizer.json`; [`ErrorKind::Misuse`] for two components with the same name and for one
-    /// that panics; the error of a component. Each names the component or its file.
+    /// that panics; the error of a component. Each names the component or its file; if several
+    /// fail, the error lists them all as [`Failures`].
     pub fn open(&self, target: impl AsRef<Path>) -> Result<Bundle> {
         run::run(self, target.as_ref())
     }

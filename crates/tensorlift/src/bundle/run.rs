@@ -12,7 +12,9 @@ use serde_json::Value;
 use tensorlift_loader::{CancelToken, Loaded};
 use tensorlift_tensor_meta::{Error, ErrorKind, Result};
 
-use super::{Bundle, BundleFiles, BundleOptions, BundleReport, Span, TokenizerFiles, files_of};
+use super::{
+    Bundle, BundleFiles, BundleOptions, BundleReport, Failures, Span, TokenizerFiles, files_of,
+};
 use crate::Checkpoint;
 
 /// What a component is once it is loaded.
@@ -29,6 +31,8 @@ enum Made {
 struct Task<'t> {
     name: &'t str,
     make: Box<dyn Fn() -> Result<Made> + Send + Sync + 't>,
+    /// Whether it is not begun once another one has failed: it may take long.
+    is_skippable: bool,
 }
 
 /// What the threads share.
@@ -42,8 +46,8 @@ struct Shared<'t> {
 struct Done {
     made: BTreeMap<String, Made>,
     spans: Vec<Span>,
-    /// The first failure.
-    failed: Option<Error>,
+    /// In the order in which they came.
+    failures: Vec<Error>,
 }
 
 pub(super) fn run(options: &BundleOptions<'_>, target: &Path) -> Result<Bundle> {
@@ -104,10 +108,12 @@ fn tasks<'t>(
             let loaded = loader.cancel_token(cancel.clone()).load()?;
             Ok(Made::Weights(Box::new(loaded)))
         }),
+        is_skippable: true,
     };
     let json = |name: &'static str| Task {
         name,
         make: Box::new(move || Ok(Made::Json(files.read_json(name)?))),
+        is_skippable: false,
     };
     let mut tasks = vec![
         json("config.json"),
@@ -116,6 +122,7 @@ fn tasks<'t>(
         Task {
             name: "tokenizer files",
             make: Box::new(move || Ok(Made::Tokenizer(files.tokenizer()?))),
+            is_skippable: false,
         },
     ];
     #[cfg(feature = "tokenizers")]
@@ -125,20 +132,22 @@ fn tasks<'t>(
             let tokenizer = files.parse_tokenizer()?;
             Ok(Made::Parsed(tokenizer.map(Box::new)))
         }),
+        is_skippable: false,
     });
     for (name, make) in &options.components {
         tasks.push(Task {
             name,
             make: Box::new(move || Ok(Made::Other(make(files)?))),
+            is_skippable: true,
         });
     }
     (weights, tasks)
 }
 
 impl Shared<'_> {
-    /// Runs a task, unless another has failed.
+    /// Runs a task.
     fn run(&self, task: &Task<'_>) {
-        if self.cancel.is_cancelled() && task.name != "weights" {
+        if task.is_skippable && self.cancel.is_cancelled() {
             return;
         }
         let start = self.start.elapsed();
@@ -160,14 +169,14 @@ impl Shared<'_> {
             }
             Err(error) => {
                 self.cancel.cancel();
-                done.failed.get_or_insert(error);
+                done.failures.push(error);
             }
         }
     }
 }
 
 fn finish(checkpoint: Checkpoint, mut done: Done, start: Instant) -> Result<Bundle> {
-    if let Some(error) = done.failed {
+    if let Some(error) = failure(done.failures) {
         return Err(error);
     }
     let mut json = |name: &str| match done.made.remove(name) {
@@ -208,6 +217,18 @@ fn finish(checkpoint: Checkpoint, mut done: Done, start: Instant) -> Result<Bund
             wall: start.elapsed(),
         },
     })
+}
+
+/// The failures as one error, without those of components that another failure stopped.
+fn failure(mut failures: Vec<Error>) -> Option<Error> {
+    let is_cause = |error: &Error| error.kind() != ErrorKind::Cancelled;
+    if failures.iter().any(is_cause) {
+        failures.retain(is_cause);
+    }
+    match failures.len() {
+        0 | 1 => failures.pop(),
+        _ => Some(Error::new(failures[0].kind(), Failures { failures })),
+    }
 }
 
 /// Refuses two components of one name.

@@ -14,6 +14,7 @@ use tensorlift_tensor_meta::{
 
 use super::{Checkpoint, Held};
 use crate::OpenOptions;
+use crate::loader::LISTED_NAMES;
 
 /// # From parts
 impl Checkpoint {
@@ -52,6 +53,26 @@ impl Checkpoint {
 
     /// A checkpoint from a catalog and its shards; records name shards by position.
     ///
+    /// The catalog may be of any format, or describe bytes that are in none:
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tensorlift::{Catalog, Checkpoint, Dtype, Extent, MemoryStorage, Shard, ShardId};
+    /// use tensorlift::{Layout, Record, View};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bytes: Vec<u8> = [1.0f32, 2.0, 3.0].iter().flat_map(|it| it.to_le_bytes()).collect();
+    /// let shards = vec![Shard::new("in memory", Arc::new(MemoryStorage::new(bytes)))];
+    /// let mut catalog = Catalog::builder();
+    /// let record = catalog.record(Record::stored(Extent::new(ShardId::FIRST, 4, 8)))?;
+    /// catalog.entry("pair", Dtype::F32, Layout::contiguous([2])?, View::whole(record))?;
+    /// let checkpoint = Checkpoint::from_parts(catalog.finish(), shards)?;
+    /// let loaded = checkpoint.loader().load()?;
+    /// assert_eq!(loaded.tensor("pair")?.as_slice::<f32>()?, [2.0, 3.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::Misuse`] if a record lies in a missing shard, or past the end of its shard.
     pub fn from_parts(catalog: impl Into<Arc<Catalog>>, shards: Vec<Shard>) -> Result<Self> {
@@ -81,15 +102,40 @@ impl Checkpoint {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] if both have a tensor with the same name; see
-    /// [`renamed`](Self::renamed) and
-    /// [`overlaid`](Self::overlaid).
+    /// [`ErrorKind::Misuse`] if both have tensors of the same names, which the error lists; see
+    /// [`renamed`](Self::renamed) and [`overlaid`](Self::overlaid).
     pub fn joined(&self, other: &Self) -> Result<Self> {
+        let names = other.catalog.entries().iter().map(Entry::name);
+        let names = names.filter(|name| self.catalog.get(name).is_some());
+        let names: Vec<&str> = names.collect();
+        if !names.is_empty() {
+            let listed = &names[..names.len().min(LISTED_NAMES)];
+            let more = match names.len() - listed.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let found = format!("both checkpoints have the tensors {listed:?}{more}");
+            return Err(Error::new(ErrorKind::Misuse, found)
+                .with_remedy("rename the tensors of one checkpoint, or overlay it"));
+        }
         self.combined(other, |_| true)
     }
 
     /// This checkpoint with the tensors of another one on top: where both have a name, the tensor
     /// of `over` is used.
+    ///
+    /// ```
+    /// use tensorlift::Checkpoint;
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let model = Checkpoint::open("fixtures/tiny-model")?;
+    /// let of_pooler = |name: &str| name.starts_with("pooler.");
+    /// let tuned = model.renamed(|it| of_pooler(it.name()).then(|| it.name().to_owned()))?;
+    /// assert_eq!(model.overlaid(&tuned)?.catalog().len(), model.catalog().len());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If there are more tensors than a catalog can have.
@@ -98,10 +144,7 @@ impl Checkpoint {
     }
 
     fn combined(&self, other: &Self, keeps: impl Fn(&Entry) -> bool) -> Result<Self> {
-        let misuse = |error| {
-            Error::new(ErrorKind::Misuse, error)
-                .with_remedy("rename the tensors of one checkpoint, or overlay it")
-        };
+        let misuse = |error| Error::new(ErrorKind::Misuse, error);
         let base = self.catalog.renamed(|entry| {
             let kept = keeps(entry);
             kept.then(|| entry.name().to_owned())

@@ -39,6 +39,34 @@ impl Loader<'_> {
 
     /// As [`fill`](Self::fill), by rules for names and differences.
     ///
+    /// ```
+    /// use tensorlift::skeleton::{FillRules, Skeleton};
+    /// use tensorlift::{Checkpoint, Dtype};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let mut skeleton = Skeleton::new();
+    /// skeleton.add("layer.0.qkv.weight", [96, 32], Some(Dtype::BF16))?;
+    /// skeleton.add("layer.0.lower", [16, 32], None)?;
+    /// skeleton.add("layer.0.upper", [48, 32], None)?;
+    /// skeleton.add("head.weight", [91, 32], Some(Dtype::F32))?;
+    /// let qkv = ["query", "key", "value"].map(|name| format!("*.attention.self.{name}.weight"));
+    /// let rules = FillRules::new()
+    ///     .rename("encoder.*", "*")
+    ///     .fuse(qkv, "*.qkv.weight", 0)
+    ///     .split("*.intermediate.dense.weight", ["*.lower", "*.upper"], 0)
+    ///     .convert()
+    ///     .optional("head")
+    ///     .init(|_, bytes| bytes.fill(0))
+    ///     .ignore("*");
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let model = checkpoint.loader().fill_by(&skeleton, &rules)?;
+    /// assert_eq!(model.tensor("layer.0.qkv.weight")?.dtype(), Dtype::BF16);
+    /// assert_eq!(model.tensors().len(), 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`fill`](Self::fill).
     pub fn fill_by(&self, skeleton: &Skeleton, rules: &FillRules) -> Result<Loaded> {

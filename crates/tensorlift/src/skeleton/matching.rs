@@ -130,9 +130,17 @@ impl Skeleton {
     ) -> Result<HashMap<usize, Claims<'a>>> {
         let names = Names::new(self, rules)?;
         let mut claims: HashMap<usize, Claims<'a>> = HashMap::new();
+        let mut contested = Vec::new();
         for entry in catalog.entries() {
             let mut is_used = false;
-            match rules.use_of(entry.name()) {
+            let used = match rules.use_of(entry.name()) {
+                Ok(used) => used,
+                Err(why) => {
+                    contested.push(why);
+                    continue;
+                }
+            };
+            match used {
                 Use::Whole(to) => {
                     if let Some(position) = names.find(&to, rules) {
                         claims.entry(position).or_default().wholes.push(entry);
@@ -167,7 +175,14 @@ impl Skeleton {
                 problems.unexpected.push(entry.name().to_owned());
             }
         }
-        Ok(claims)
+        match contested.is_empty() {
+            true => Ok(claims),
+            false => {
+                let found = format!("several rules fuse or split {}", contested.join(", "));
+                Err(Error::new(ErrorKind::Misuse, found)
+                    .with_remedy("write patterns so that one of them matches each tensor"))
+            }
+        }
     }
 
     /// What fills a parameter, if its claims agree with it.

@@ -118,7 +118,24 @@ impl Skeleton {
         Ok(())
     }
 
-    /// Lets parameters share memory, as tied weights do.
+    /// Lets parameters share memory, as tied weights do: the checkpoint needs to have one of them.
+    ///
+    /// ```
+    /// use tensorlift::skeleton::{FillRules, Skeleton};
+    /// use tensorlift::{Checkpoint, Dtype};
+    ///
+    /// # fn main() -> tensorlift::Result<()> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let mut skeleton = Skeleton::new();
+    /// skeleton.add("embeddings.word_embeddings.weight", [91, 32], Some(Dtype::F32))?;
+    /// skeleton.add("head.weight", [91, 32], Some(Dtype::F32))?;
+    /// skeleton.tie(["head.weight", "embeddings.word_embeddings.weight"])?;
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let model = checkpoint.loader().fill_by(&skeleton, &FillRules::new().ignore("*"))?;
+    /// assert_eq!(model.tensor("head.weight")?.shape(), [91, 32]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::Misuse`] for a name that is no parameter, for one that is tied already, and

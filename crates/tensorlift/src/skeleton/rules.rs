@@ -182,31 +182,37 @@ impl FillRules {
         Ok(())
     }
 
-    /// The use of the tensor with this name.
-    pub(super) fn use_of(&self, name: &str) -> Use {
-        let name = self.renamed(name);
+    /// The use of the tensor with this name; an error says which rules compete for it.
+    pub(super) fn use_of(&self, name: &str) -> Result<Use, String> {
+        let renamed = self.renamed(name);
+        let mut uses = Vec::new();
         for Fuse { from, to, dim } in &self.fuses {
-            let found = from.iter().enumerate().find_map(|(part, from)| {
-                let captures = from.captures(&name)?;
-                Some((part, to.expand(&captures)))
-            });
-            if let Some((part, to)) = found {
-                let (parts, dim) = (from.len(), *dim);
-                return Use::Part {
+            for (part, pattern) in from.iter().enumerate() {
+                let Some(captures) = pattern.captures(&renamed) else {
+                    continue;
+                };
+                let (to, parts, dim) = (to.expand(&captures), from.len(), *dim);
+                let part = Use::Part {
                     to,
                     part,
                     parts,
                     dim,
                 };
+                uses.push((pattern, part));
             }
         }
         for Split { from, to, dim } in &self.splits {
-            if let Some(captures) = from.captures(&name) {
+            if let Some(captures) = from.captures(&renamed) {
                 let to = to.iter().map(|to| to.expand(&captures)).collect();
-                return Use::Split { to, dim: *dim };
+                uses.push((from, Use::Split { to, dim: *dim }));
             }
         }
-        Use::Whole(name)
+        if uses.len() > 1 {
+            let patterns: Vec<&str> = uses.iter().map(|(pattern, _)| pattern.as_str()).collect();
+            return Err(format!("{name} by {patterns:?}"));
+        }
+        let used = uses.pop().map(|(_, used)| used);
+        Ok(used.unwrap_or(Use::Whole(renamed)))
     }
 
     fn renamed(&self, name: &str) -> String {

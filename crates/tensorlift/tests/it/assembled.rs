@@ -112,6 +112,7 @@ fn two_checkpoints_are_one() {
     let other = CheckpointSpec::new(Format::safetensors()).tensor("b", Dtype::U8, [5]);
     let error = open(&base).joined(&open(&other)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misuse);
+    assert!(error.to_string().contains(r#"["b"]"#), "{error}");
     let overlaid = open(&base).overlaid(&open(&other)).unwrap();
     let loaded = overlaid.loader().load().unwrap();
     assert_eq!(loaded.tensor("b").unwrap().dtype(), Dtype::U8);
@@ -119,6 +120,24 @@ fn two_checkpoints_are_one() {
     let renamed = open(&other).renamed(|entry| Some(format!("other.{}", entry.name())));
     let joined = open(&base).joined(&renamed.unwrap()).unwrap();
     assert_eq!(names(&joined), ["a", "b", "other.b"]);
+}
+
+#[test]
+fn tensors_that_would_get_one_name_are_all_named() {
+    let spec = spec(&["a", "b", "c", "d"]);
+    let checkpoint = Checkpoint::from_storage("x", storage(&spec)).unwrap();
+    let error = checkpoint.renamed(|entry| match entry.name() {
+        "a" => None,
+        "c" => Some("other"),
+        _ => Some("same"),
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse);
+    let found = error.to_string();
+    assert!(
+        found.contains(r#"["b", "d"] would all be called "same""#),
+        "{found}"
+    );
 }
 
 #[test]

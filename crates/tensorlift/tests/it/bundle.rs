@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use serde::Deserialize;
-use tensorlift::bundle::Bundle;
+use tensorlift::bundle::{Bundle, Failures};
 use tensorlift::settings::Settings;
-use tensorlift::{Error, ErrorKind};
+use tensorlift::{Dtype, Error, ErrorKind, LoadOptions};
+use tensorlift_fixture_kit::{CheckpointSpec, Format};
 
 const TINY_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny-model");
 
@@ -74,6 +78,68 @@ fn a_configuration_that_is_no_json_is_named() {
     let error = Bundle::open(folder.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     assert!(error.path().unwrap().ends_with("config.json"));
+}
+
+#[test]
+fn all_components_that_fail_are_named() {
+    let folder = tiny_model();
+    fs::write(folder.path().join("config.json"), "{").unwrap();
+    fs::write(folder.path().join("generation_config.json"), "[1,").unwrap();
+    let error = Bundle::open(folder.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    let several: &Failures = error.get_ref().downcast_ref().unwrap();
+    let mut paths: Vec<_> = several
+        .failures
+        .iter()
+        .map(|it| it.path().unwrap())
+        .collect();
+    paths.sort();
+    assert!(paths[0].ends_with("config.json") && paths[1].ends_with("generation_config.json"));
+    let text = error.to_string();
+    assert!(
+        paths
+            .iter()
+            .all(|path| text.contains(path.to_str().unwrap())),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_failure_stops_weights_that_are_being_read() {
+    const CHUNKS: usize = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let spec = CheckpointSpec::new(Format::safetensors()).tensor("w", Dtype::U8, [CHUNKS * 4096]);
+    fs::write(folder.path().join("model.safetensors"), spec.to_bytes()).unwrap();
+    let is_failing = Arc::new(AtomicBool::new(false));
+    let chunks = Arc::new(AtomicUsize::new(0));
+    let (failing, seen) = (Arc::clone(&is_failing), Arc::clone(&chunks));
+    let options = Bundle::options()
+        .weights(move |loader| {
+            let (failing, seen) = (Arc::clone(&failing), Arc::clone(&seen));
+            let options = LoadOptions::default().chunk_bytes(4096).read_threads(1);
+            loader.options(options).progress(move |_| {
+                seen.fetch_add(1, Ordering::Relaxed);
+                while !failing.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+                // Long enough for the failure to be seen by one of many chunks.
+                thread::sleep(Duration::from_millis(1));
+            })
+        })
+        .component::<()>("adapter", |_| {
+            while chunks.load(Ordering::Relaxed) == 0 {
+                thread::yield_now();
+            }
+            is_failing.store(true, Ordering::Relaxed);
+            Err(Error::new(
+                ErrorKind::Unsupported,
+                "an adapter of another model",
+            ))
+        });
+    let error = options.open(folder.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let chunks = chunks.load(Ordering::Relaxed);
+    assert!((1..CHUNKS).contains(&chunks), "{chunks} chunks");
 }
 
 #[test]

@@ -271,6 +271,11 @@ fn rules_that_contradict_themselves_are_refused() {
     let two = skeleton(&[("model.a", &[2]), ("a", &[2])]);
     let error = refused(&two, FillRules::new().wrappers(["model."]));
     assert!(error.contains("model.a and a"), "{error}");
+    let rules = FillRules::new()
+        .fuse(["a", "b"], "x", 0)
+        .fuse(["*"], "*", 0);
+    let error = refused(&one, rules.split("a", ["y", "z"], 0));
+    assert!(error.contains(r#"a by ["a", "*", "a"]"#), "{error}");
     // A division that does not add up.
     let parts = skeleton(&[("x", &[1]), ("y", &[2])]);
     let rules = FillRules::new().split("a", ["x", "y"], 0);
