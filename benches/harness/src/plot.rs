@@ -199,7 +199,7 @@ fn chart(
 fn color(row: &Row) -> &'static str {
     match row {
         row if row.limit => LIMIT,
-        row if row.engine.starts_with("tensorlift") => OURS,
+        row if row.is_ours() => OURS,
         _ => PEER,
     }
 }

@@ -173,7 +173,7 @@ fn cells(case: &Measured) -> Vec<[String; COLUMNS.len()]> {
 
 /// Others' engines; the naive one reads headers as this project does.
 fn is_peer(row: &Row) -> bool {
-    let is_own = row.engine.starts_with("tensorlift") || row.engine == "naive";
+    let is_own = row.is_ours() || row.engine == "naive";
     !row.limit && row.mode == Mode::Copy && !is_own
 }
 
