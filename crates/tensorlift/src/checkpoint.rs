@@ -315,7 +315,6 @@ impl Checkpoint {
     /// use tensorlift::Checkpoint;
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let within = |name: &str| name.strip_prefix("encoder.").map(str::to_owned);
     /// let encoder = checkpoint.renamed(|entry| within(entry.name()))?;
@@ -348,7 +347,6 @@ impl Checkpoint {
     /// use tensorlift::{Checkpoint, Slice};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// // The second of two ranks: columns of what joins the heads, rows of the other matrices.
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let share = checkpoint.sliced(|entry| {

@@ -119,7 +119,6 @@ impl<'a> Loader<'a> {
     /// use tensorlift::{Checkpoint, Device, DeviceMap, DeviceMapOptions, DeviceMemory, HostDevice};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let memory: [DeviceMemory; 2] = ["0=60KB".parse()?, "cpu=1GiB".parse()?];
     /// let map = DeviceMap::new(checkpoint.catalog(), &memory, &DeviceMapOptions::default())?;
@@ -145,7 +144,6 @@ impl Loader<'_> {
     /// use tensorlift::{Checkpoint, Dtype, DtypePolicy, LoadOptions};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let options = LoadOptions::default().dtype(DtypePolicy::To(Dtype::BF16));
     /// let loaded = checkpoint.loader().options(options).load()?;
@@ -411,7 +409,6 @@ impl Loader<'_> {
     /// use tensorlift::Checkpoint;
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
     /// let number_of = |name: &str| -> Option<usize> {
     ///     name.strip_prefix("encoder.layer.")?.split('.').next()?.parse().ok()

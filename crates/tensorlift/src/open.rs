@@ -79,7 +79,6 @@ impl OpenOptions {
     /// use tensorlift::{Checkpoint, WeightFormat};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let options = Checkpoint::options().preferred_format(WeightFormat::Torch).fallback(true);
     /// let checkpoint = options.open("fixtures/tiny-model")?;
     /// for other in &checkpoint.choice().passed_over {

@@ -128,7 +128,6 @@ impl Checkpoint {
     /// use tensorlift::Checkpoint;
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let model = Checkpoint::open("fixtures/tiny-model")?;
     /// let of_pooler = |name: &str| name.starts_with("pooler.");
     /// let tuned = model.renamed(|it| of_pooler(it.name()).then(|| it.name().to_owned()))?;

@@ -44,7 +44,6 @@ impl Loader<'_> {
     /// use tensorlift::{Checkpoint, Dtype};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let mut skeleton = Skeleton::new();
     /// skeleton.add("layer.0.qkv.weight", [96, 32], Some(Dtype::BF16))?;
     /// skeleton.add("layer.0.lower", [16, 32], None)?;

@@ -125,7 +125,6 @@ impl Skeleton {
     /// use tensorlift::{Checkpoint, Dtype};
     ///
     /// # fn main() -> tensorlift::Result<()> {
-    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
     /// let mut skeleton = Skeleton::new();
     /// skeleton.add("embeddings.word_embeddings.weight", [91, 32], Some(Dtype::F32))?;
     /// skeleton.add("head.weight", [91, 32], Some(Dtype::F32))?;
