@@ -311,7 +311,7 @@ def test_dtypes_are_converted_while_they_are_read(tmp_path, dtype):
         expected = tensor.to(dtype) if tensor.is_floating_point() else tensor
         assert tensors[name].dtype == expected.dtype, name
         assert torch.equal(tensors[name], expected), name
-    with pytest.raises(tensorlift.MisuseError, match="F64, F32, F16 or BF16"):
+    with pytest.raises(tensorlift.MisuseError, match="f64 or f32 or f16 or bf16"):
         tensorlift.load(path, framework="torch", dtype=torch.float8_e4m3fn)
 
 
