@@ -18,12 +18,14 @@ pytestmark = pytest.mark.skipif(not (LIST and CLI), reason="no hostile kit is na
 def by_command_line(path: str) -> str | None:
     """Why the command line refuses a file, or nothing if it loads it."""
     command = [CLI, "load", path]
-    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    ended = subprocess.run(command, capture_output=True, check=False)
     assert ended.returncode in (0, 1), (path, ended)
     if ended.returncode == 0:
         return None
     # It names its own flag for a limit, which Python does not have.
-    return ended.stderr.strip().removeprefix("error: ").removesuffix(" (with --limit)")
+    # Decoded here: as text, a carriage return in a name would become a line feed.
+    told = ended.stderr.decode(errors="replace").strip()
+    return told.removeprefix("error: ").removesuffix(" (with --limit)")
 
 
 def here(path: str) -> str | None:
