@@ -19,12 +19,13 @@
 //! So a living tensor keeps the other tensors of its allocation in memory.
 //!
 //! [`skeleton_of`] records what a model requests, without memory: to compare it with a checkpoint,
-//! or to fill it by rules.
+//! or to [fill](Weights::fill) it by rules.
 //! [`Weights`] gives more control: it lists the names that a model requested, left unused or
-//! missed, and serves models that request the shares of a rank.
+//! missed, and [loads the shares](Weights::load_shares) that a model of one rank requests.
 //!
-//! Not supported: dtypes that candle lacks, and strided tensors without a copy.
+//! Not supported: dtypes that candle lacks.
 
+mod backend;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod memory;

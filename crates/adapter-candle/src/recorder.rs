@@ -70,13 +70,13 @@ impl SimpleBackend for Recorder {
                 .bt());
             }
             None => {
-                let parameter = memory::dtype_of(dtype)
+                let parameter = memory::of_tensorlift(dtype)
                     .ok_or_else(|| CandleError::msg(format!("{name}: no dtype {dtype:?}")))?;
                 let added = skeleton.add(name, shape.dims(), Some(parameter));
                 added.map_err(CandleError::wrap)?;
             }
         }
-        Tensor::zeros((), dtype, device)?.broadcast_as(shape)
+        memory::zeros(shape.dims(), dtype, device)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> CandleResult<Tensor> {

@@ -1,14 +1,14 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::{DType, Device, Error as CandleError, Result as CandleResult, Shape, Tensor};
-use candle_nn::var_builder::{Shard, SimpleBackend, VarBuilderArgs};
-use candle_nn::{Init, VarBuilder, var_builder::Backend};
-use tensorlift::device::Device as _;
+use candle_core::{DType, Device, Result as CandleResult, Tensor};
+use candle_nn::VarBuilder;
+use candle_nn::var_builder::{Shard, VarBuilderArgs};
+use tensorlift::skeleton::{FillRules, Skeleton};
 use tensorlift::{
-    Checkpoint, Dtype, DtypePolicy, Entry, Error, ErrorKind, HostDevice, LoadOptions, LoadReport,
-    Loader, Place, VecDevice,
+    Catalog, Checkpoint, Dtype, DtypePolicy, Error, ErrorKind, LoadOptions, LoadReport, Loaded,
+    Loader, Slice,
 };
 
 use crate::memory;
@@ -16,21 +16,40 @@ use crate::memory;
 /// The tensors of a checkpoint as candle tensors, with a record of those that a model requested.
 ///
 /// Cheap to clone; all clones record into one list.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use tensorlift_candle::Weights;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+/// let weights = Weights::load("fixtures/tiny-model", &Device::Cpu)?;
+/// let builder = weights.var_builder(DType::F32, &Device::Cpu).pp("embeddings");
+/// let norm = candle_nn::layer_norm(32, 1e-12, builder.pp("LayerNorm"))?;
+/// assert_eq!(weights.asked(), ["embeddings.LayerNorm.bias", "embeddings.LayerNorm.weight"]);
+/// println!("not used: {:?}", weights.unused());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Weights {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// A builder for models that request the share of a rank.
 pub type ShardedVarBuilder = VarBuilderArgs<'static, Weights>;
 
 #[derive(Debug)]
-struct Shared {
-    tensors: HashMap<String, Tensor>,
-    /// Tensors whose dtype candle does not have; they were not loaded.
-    unsupported: HashMap<String, Dtype>,
+pub(crate) struct Shared {
+    /// By name, or by [`name_of`] a share.
+    pub(crate) tensors: HashMap<String, Tensor>,
+    /// Those of all tensors of the checkpoint.
+    pub(crate) dtypes: HashMap<String, Dtype>,
+    /// Whether the tensors are zeros without memory, there to record what a model requests.
+    pub(crate) is_recorder: bool,
     report: LoadReport,
-    asked: Mutex<BTreeSet<String>>,
+    /// What was requested of each tensor.
+    asked: Mutex<BTreeMap<String, Vec<Shard>>>,
 }
 
 /// # Loading
@@ -44,8 +63,7 @@ impl Weights {
     /// As [`Checkpoint::open`] and [`Loader::load`]; [`ErrorKind::Unsupported`] for a device that
     /// this build cannot load to.
     pub fn load(target: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::open(target)?;
-        Self::from_loader(&checkpoint, checkpoint.loader(), device)
+        Self::from_loader(Checkpoint::open(target)?.loader(), device)
     }
 
     /// The same in a dtype: floating-point tensors are converted while they are loaded, all others
@@ -54,70 +72,142 @@ impl Weights {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_as(target: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::open(target)?;
-        let policy = match memory::dtype_of(dtype) {
-            Some(dtype @ (Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)) => {
-                DtypePolicy::To(dtype)
-            }
-            _ => DtypePolicy::Keep,
-        };
-        let options = LoadOptions::default().dtype(policy);
-        Self::from_loader(&checkpoint, checkpoint.loader().options(options), device)
+        let options = LoadOptions::default().dtype(floats_as(dtype));
+        Self::from_loader(Checkpoint::open(target)?.loader().options(options), device)
     }
 
-    /// Loads with options of your own; the loader's placement is replaced.
+    /// Loads what a loader of your own selects, by its options; its placement is replaced.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn from_loader<'a>(
-        checkpoint: &'a Checkpoint,
-        loader: Loader<'a>,
+    pub fn from_loader(loader: Loader<'_>, device: &Device) -> Result<Self, Error> {
+        let loaded = memory::placed(loader, device)?.load()?;
+        let catalog = Arc::clone(loaded.catalog());
+        Self::from_loaded(&catalog, loaded, device)
+    }
+
+    /// Fills the parameters of a skeleton, such as [`skeleton_of`](crate::skeleton_of) records, by
+    /// rules for names, shapes and dtypes.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{VarBuilder, linear};
+    /// use tensorlift::{Checkpoint, skeleton::FillRules};
+    /// use tensorlift_candle::{Weights, skeleton_of};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let build = |weights: VarBuilder<'static>| linear(32, 96, weights.pp("attention.qkv"));
+    /// let skeleton = skeleton_of(DType::F32, build)?;
+    /// let parts = |kind: &str| ["query", "key", "value"].map(|it| format!("*.self.{it}.{kind}"));
+    /// let rules = FillRules::new()
+    ///     .rename("encoder.layer.0.*", "*")
+    ///     .fuse(parts("weight"), "*.qkv.weight", 0)
+    ///     .fuse(parts("bias"), "*.qkv.bias", 0)
+    ///     .ignore("*");
+    /// let checkpoint = Checkpoint::open("fixtures/tiny-model")?;
+    /// let weights = Weights::fill(checkpoint.loader(), &skeleton, &rules, &Device::Cpu)?;
+    /// let layer = build(weights.var_builder(DType::F32, &Device::Cpu))?;
+    /// assert_eq!(layer.weight().dims(), [96, 32]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Loader::fill_by`] and [`load`](Self::load).
+    pub fn fill(
+        loader: Loader<'_>,
+        skeleton: &Skeleton,
+        rules: &FillRules,
         device: &Device,
     ) -> Result<Self, Error> {
-        let is_supported = |entry: &Entry| memory::is_supported(entry.dtype());
-        let loader = loader.select(is_supported);
-        let loaded = match device {
-            Device::Cpu => loader.place_on(VecDevice::new()),
-            #[cfg(feature = "cuda")]
-            Device::Cuda(device) => loader.place_on(crate::cuda::device(device)?),
-            _ => return Err(no_device(device)),
-        }
-        .load()?;
+        let loaded = memory::placed(loader, device)?.fill_by(skeleton, rules)?;
+        let catalog = Arc::clone(loaded.catalog());
+        Self::from_loaded(&catalog, loaded, device)
+    }
+
+    /// Loads what a model of one rank requests and nothing else: shares are cut while they are
+    /// read, so that neither memory nor the bus to a device carries what other ranks have.
+    ///
+    /// `build` builds the model, here from zeros that take no memory, to learn what it requests;
+    /// build it again from the [builder](Self::sharded_var_builder) of what is returned.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::var_builder::Shard;
+    /// use tensorlift_candle::{ShardedVarBuilder, Weights};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    /// let build = |weights: ShardedVarBuilder| {
+    ///     let rows = Shard { dim: 0, rank: 1, world_size: 2 };
+    ///     weights.get_with_hints((), "encoder.layer.0.intermediate.dense.weight", rows)
+    /// };
+    /// let weights = Weights::load_shares("fixtures/tiny-model", DType::F32, &Device::Cpu, build)?;
+    /// let matrix = build(weights.sharded_var_builder(DType::F32, &Device::Cpu))?;
+    /// assert_eq!(weights.report().bytes_wanted as usize, matrix.elem_count() * 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`load_as`](Self::load_as), and those of `build`.
+    pub fn load_shares<M>(
+        target: impl AsRef<Path>,
+        dtype: DType,
+        device: &Device,
+        build: impl FnOnce(ShardedVarBuilder) -> CandleResult<M>,
+    ) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::open(target)?;
+        let catalog = checkpoint.catalog();
+        let failed = |error| Error::new(ErrorKind::Misuse, error);
+        let zeros = memory::zeros_of(catalog, dtype, device).map_err(failed)?;
+        let recorder = Self::new(catalog, zeros, true, LoadReport::default());
+        build(recorder.sharded_var_builder(dtype, device)).map_err(failed)?;
+        let asked = recorder.asked_mut();
+
+        let shares = checkpoint.divided(|entry| {
+            let shards = asked.get(entry.name())?;
+            let is_whole = shards.iter().all(|shard| shard.world_size == 1);
+            let share = |shard: &Shard| {
+                let slice = Slice::rank(shard.dim, shard.rank, shard.world_size);
+                (name_of(entry.name(), *shard), slice)
+            };
+            (!is_whole).then(|| shards.iter().map(share).collect::<Vec<_>>())
+        })?;
+        let wanted = asked
+            .iter()
+            .flat_map(|(name, shards)| shards.iter().map(|shard| name_of(name, *shard)));
+        let wanted: BTreeSet<String> = wanted.collect();
+        let options = LoadOptions::default().dtype(floats_as(dtype));
+        let loader = shares.loader().options(options);
+        let loaded = load(loader.select(|entry| wanted.contains(entry.name())), device)?;
         let report = loaded.report().clone();
-        let (groups, places) = loaded.into_groups();
-        let dtypes: HashMap<usize, Dtype> = (places.iter())
-            .map(|place| (place.group, place.dtype))
-            .collect();
-        let flat = |(position, group)| match dtypes.get(&position) {
-            Some(dtype) => memory::flat(group, *dtype, device),
-            None => Ok(None),
-        };
-        let flats = groups.into_iter().enumerate().map(flat);
-        let flats = flats.collect::<Result<Vec<_>, Error>>()?;
-        let entries = checkpoint.catalog().entries();
-        let tensors = places.iter().map(|place| {
-            let entry = &entries[place.entry];
-            let tensor = view(flats[place.group].as_ref(), place, entry);
-            let named = |error| Error::new(ErrorKind::Unsupported, error).with_tensor(entry.name());
-            Ok((entry.name().to_owned(), tensor.map_err(named)?))
-        });
-        let tensors = tensors.collect::<Result<_, Error>>()?;
-        let entries = entries.iter();
-        let unsupported = entries
-            .filter(|entry| !is_supported(entry))
-            .map(|entry| (entry.name().to_owned(), entry.dtype()));
-        Ok(Self {
+        let tensors = memory::tensors(loaded, device)?;
+        Ok(Self::new(catalog, tensors, false, report))
+    }
+
+    fn new(
+        catalog: &Catalog,
+        tensors: HashMap<String, Tensor>,
+        is_recorder: bool,
+        report: LoadReport,
+    ) -> Self {
+        let dtypes = catalog.entries().iter();
+        let dtypes = dtypes.map(|entry| (entry.name().to_owned(), entry.dtype()));
+        Self {
             shared: Arc::new(Shared {
                 tensors,
-                unsupported: unsupported.collect(),
+                dtypes: dtypes.collect(),
+                is_recorder,
                 report,
                 asked: Mutex::default(),
             }),
-        })
+        }
     }
 }
 
-/// # Tensors
+/// # Building models
 impl Weights {
     /// A builder for candle models.
     #[must_use]
@@ -125,31 +215,12 @@ impl Weights {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
     }
 
-    /// A builder for models that request shares, as candle's tensor-parallel layers do.
+    /// A builder for models that request shares, as tensor-parallel layers do.
+    ///
+    /// Of tensors that were loaded whole, shares are copies.
     #[must_use]
     pub fn sharded_var_builder(&self, dtype: DType, device: &Device) -> ShardedVarBuilder {
         VarBuilderArgs::new_with_args(self.clone(), dtype, device)
-    }
-
-    /// The tensor of this name, recorded as requested.
-    ///
-    /// # Errors
-    /// If it is not in the checkpoint, or has a dtype that candle does not have.
-    pub fn tensor(&self, name: &str) -> CandleResult<&Tensor> {
-        self.asked_mut().insert(name.to_owned());
-        if let Some(dtype) = self.shared.unsupported.get(name) {
-            let error = Error::new(
-                ErrorKind::Unsupported,
-                format!("candle has no dtype {dtype}"),
-            )
-            .with_tensor(name)
-            .with_remedy("convert the checkpoint to a dtype that candle has");
-            return Err(CandleError::wrap(error));
-        }
-        self.shared.tensors.get(name).ok_or_else(|| {
-            let path = name.to_owned();
-            CandleError::CannotFindTensor { path }.bt()
-        })
     }
 }
 
@@ -158,26 +229,24 @@ impl Weights {
     /// The requested names, sorted.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
-        self.asked_mut().iter().cloned().collect()
+        self.asked_mut().keys().cloned().collect()
     }
 
     /// The names of the checkpoint that were not requested, sorted.
     #[must_use]
     pub fn unused(&self) -> Vec<String> {
         let asked = self.asked_mut();
-        let names = self.names().filter(|name| !asked.contains(*name));
-        names
-            .cloned()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+        let names = self.shared.dtypes.keys();
+        let unused = names.filter(|name| !asked.contains_key(*name));
+        let unused: BTreeSet<&String> = unused.collect();
+        unused.into_iter().cloned().collect()
     }
 
     /// The requested names that the checkpoint lacks, sorted.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let mut asked = self.asked();
-        asked.retain(|name| !self.contains(name));
+        asked.retain(|name| !self.shared.dtypes.contains_key(name));
         asked
     }
 
@@ -187,134 +256,39 @@ impl Weights {
         &self.shared.report
     }
 
-    fn names(&self) -> impl Iterator<Item = &String> {
-        (self.shared.tensors.keys()).chain(self.shared.unsupported.keys())
-    }
-
-    fn contains(&self, name: &str) -> bool {
-        self.shared.tensors.contains_key(name) || self.shared.unsupported.contains_key(name)
-    }
-
-    fn asked_mut(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.shared
-            .asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl SimpleBackend for Weights {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        _init: Init,
-        dtype: DType,
-        device: &Device,
-    ) -> CandleResult<Tensor> {
-        let tensor = self.tensor(name)?;
-        if tensor.shape() != &shape {
-            return Err(CandleError::UnexpectedShape {
-                msg: format!("shape mismatch for {name}"),
-                expected: shape,
-                got: tensor.shape().clone(),
-            }
-            .bt());
+    pub(crate) fn record(&self, name: &str, shard: Shard) {
+        let mut asked = self.asked_mut();
+        let shards = asked.entry(name.to_owned()).or_default();
+        if !shards.contains(&shard) {
+            shards.push(shard);
         }
-        tensor.to_device(device)?.to_dtype(dtype)
     }
 
-    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> CandleResult<Tensor> {
-        self.tensor(name)?.to_device(device)?.to_dtype(dtype)
-    }
-
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.contains(name)
+    fn asked_mut(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Shard>>> {
+        let asked = self.shared.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Backend for Weights {
-    type Hints = Shard;
+/// The name under which a share is kept; a whole tensor has its own.
+pub(crate) fn name_of(tensor: &str, shard: Shard) -> String {
+    let Shard {
+        dim,
+        rank,
+        world_size,
+    } = shard;
+    match world_size {
+        1 => tensor.to_owned(),
+        _ => format!("{tensor} (rank {rank} of {world_size}, dimension {dim})"),
+    }
+}
 
-    /// As candle's own: the shape is checked where there is one rank, and a share is an even part
-    /// of its dimension.
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        shard: Shard,
-        dtype: DType,
-        device: &Device,
-    ) -> CandleResult<Tensor> {
-        let Shard {
-            dim,
-            rank,
-            world_size,
-        } = shard;
-        if world_size == 1 {
-            return SimpleBackend::get(self, shape, name, Init::Const(0.), dtype, device);
+/// Floats in a dtype, if it is one that they are converted to while they are loaded.
+fn floats_as(dtype: DType) -> DtypePolicy {
+    match memory::of_tensorlift(dtype) {
+        Some(dtype @ (Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)) => {
+            DtypePolicy::To(dtype)
         }
-        let tensor = self.tensor(name)?;
-        let size = tensor.dim(dim)?;
-        if world_size == 0 || rank >= world_size || size % world_size != 0 {
-            return Err(CandleError::ShapeMismatchSplit {
-                shape: tensor.shape().clone(),
-                dim,
-                n_parts: world_size,
-            }
-            .bt());
-        }
-        let len = size / world_size;
-        let share = tensor.narrow(dim, rank * len, len)?;
-        // A copy, so that the whole allocation can be freed.
-        share.force_contiguous()?.to_device(device)?.to_dtype(dtype)
+        _ => DtypePolicy::Keep,
     }
-
-    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> CandleResult<Tensor> {
-        SimpleBackend::get_unchecked(self, name, dtype, device)
-    }
-
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.contains(name)
-    }
-}
-
-/// The part of its group's flat tensor that a loaded tensor is; nothing is copied unless it is
-/// strided.
-fn view(flat: Option<&Tensor>, place: &Place, entry: &Entry) -> CandleResult<Tensor> {
-    let flat = flat.ok_or_else(|| CandleError::msg("the group is none of candle's"))?;
-    let start = place.offset as usize / flat.dtype().size_in_bytes();
-    let (shape, layout) = (entry.shape(), entry.layout());
-    if place.row_major {
-        return flat.narrow(0, start, layout.elements())?.reshape(shape);
-    }
-    // A view with stride 0 may be far larger than its bytes.
-    let bytes = (layout.elements() as u64).saturating_mul(2 * size_of::<i64>() as u64);
-    let reserved = HostDevice::new().reserve(bytes);
-    reserved.map_err(CandleError::wrap)?;
-    gather(flat, start, shape, &layout.element_strides())
-}
-
-/// The elements of a strided tensor in row-major order.
-fn gather(flat: &Tensor, start: usize, shape: &[usize], strides: &[usize]) -> CandleResult<Tensor> {
-    let mut positions = vec![start as i64];
-    for (&size, &stride) in shape.iter().zip(strides) {
-        let steps = (0..size).map(|index| (index * stride) as i64);
-        let steps: Vec<i64> = steps.collect();
-        positions = positions
-            .iter()
-            .flat_map(|position| steps.iter().map(move |step| position + step))
-            .collect();
-    }
-    let positions = Tensor::new(positions, flat.device())?;
-    flat.index_select(&positions, 0)?.reshape(shape)
-}
-
-fn no_device(device: &Device) -> Error {
-    let found = format!(
-        "tensors cannot be loaded to {:?} by this build",
-        device.location()
-    );
-    Error::new(ErrorKind::Unsupported, found)
-        .with_remedy("load to the CPU, or build tensorlift-candle with the feature of the device")
 }

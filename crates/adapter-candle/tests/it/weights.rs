@@ -2,9 +2,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use candle_nn::VarBuilder;
 use candle_nn::var_builder::Shard;
 use safetensors::tensor::TensorView;
-use tensorlift_candle::{Weights, var_builder};
+use tensorlift::Checkpoint;
+use tensorlift::skeleton::FillRules;
+use tensorlift_candle::{ShardedVarBuilder, Weights, skeleton_of, var_builder};
 
 use crate::fixture;
 
@@ -246,6 +249,139 @@ fn shares_of_ranks_are_even_parts() {
     for (dim, rank, world) in [(0, 0, 3), (2, 0, 2), (0, 2, 2), (0, 0, 0)] {
         assert!(get(dim, rank, world).is_err(), "{dim} {rank} {world}");
     }
+}
+
+#[test]
+fn shares_are_cut_while_they_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let f32 = safetensors::Dtype::F32;
+    let tensors = [
+        ("rows", f32, vec![4, 6]),
+        ("columns", f32, vec![4, 6]),
+        ("tied", f32, vec![6, 2]),
+        ("norm", f32, vec![6]),
+        ("not used", f32, vec![1000]),
+        ("u16", safetensors::Dtype::U16, vec![2]),
+    ];
+    write(&path, &tensors);
+    let whole = Weights::load(&path, &Device::Cpu).unwrap();
+    for rank in 0..2 {
+        let build = |weights: ShardedVarBuilder| {
+            let share = |name, dim| {
+                let shard = Shard {
+                    dim,
+                    rank,
+                    world_size: 2,
+                };
+                weights.get_with_hints((), name, shard)
+            };
+            assert!(weights.contains_tensor("not used"));
+            assert!(!weights.contains_tensor("none"));
+            Ok([
+                share("rows", 0)?,
+                share("columns", 1)?,
+                share("tied", 0)?,
+                weights.get((6, 2), "tied")?,
+                weights.get(6, "norm")?,
+            ])
+        };
+        let weights = Weights::load_shares(&path, DType::F32, &Device::Cpu, build).unwrap();
+        let builder = weights.sharded_var_builder(DType::F32, &Device::Cpu);
+        let found = build(builder.clone()).unwrap();
+        let part = |name: &str, dim: usize| {
+            let tensor = whole.tensor(name).unwrap();
+            let len = tensor.dims()[dim] / 2;
+            tensor.narrow(dim, rank * len, len).unwrap()
+        };
+        let expected = [
+            part("rows", 0),
+            part("columns", 1),
+            part("tied", 0),
+            whole.tensor("tied").unwrap().clone(),
+            whole.tensor("norm").unwrap().clone(),
+        ];
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.dims(), expected.dims());
+            assert_eq!(bytes(found), bytes(expected));
+            assert!(found.is_contiguous());
+        }
+        // The share of `tied` lies within the whole.
+        let elements = 2 * 6 + 4 * 3 + 6 * 2 + 6;
+        assert!(weights.report().bytes_wanted <= 4 * (elements + 3 * 2));
+        assert_eq!(weights.unused(), ["not used", "u16"]);
+        // What was not requested at first is not there later.
+        let error = builder.get(1000, "not used").unwrap_err().to_string();
+        assert!(error.contains("not used"), "{error}");
+    }
+}
+
+#[test]
+fn skeletons_are_filled_by_rules() {
+    let build = |weights: VarBuilder<'static>| {
+        assert_eq!(weights.dtype(), DType::BF16);
+        candle_nn::linear(32, 96, weights.pp("qkv"))
+    };
+    let skeleton = skeleton_of(DType::BF16, build).unwrap();
+    let parts = |kind: &str| ["query", "key", "value"].map(|part| format!("{part}.{kind}"));
+    let rules = FillRules::new()
+        .rename("encoder.layer.0.attention.self.*", "*")
+        .fuse(parts("weight"), "qkv.weight", 0)
+        .fuse(parts("bias"), "qkv.bias", 0)
+        .ignore("*")
+        .convert();
+    let folder = fixture("tiny-model");
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let weights = Weights::fill(checkpoint.loader(), &skeleton, &rules, &Device::Cpu).unwrap();
+    let layer = build(weights.var_builder(DType::BF16, &Device::Cpu)).unwrap();
+    let whole = Weights::load(&folder, &Device::Cpu).unwrap();
+    let joined = |kind: &str| {
+        let part = |name| {
+            let name = format!("encoder.layer.0.attention.self.{name}.{kind}");
+            whole.tensor(&name).unwrap().clone()
+        };
+        let joined = Tensor::cat(&["query", "key", "value"].map(part), 0).unwrap();
+        joined.to_dtype(DType::BF16).unwrap()
+    };
+    assert_eq!(bytes(layer.weight()), bytes(&joined("weight")));
+    assert_eq!(bytes(layer.bias().unwrap()), bytes(&joined("bias")));
+    assert_eq!(weights.asked(), ["qkv.bias", "qkv.weight"]);
+}
+
+#[test]
+fn a_model_that_cannot_be_built_is_refused_before_anything_is_read() {
+    let load = |name: &'static str, shard| {
+        let folder = fixture("tiny-model");
+        let build = |weights: ShardedVarBuilder| weights.get_with_hints((), name, shard);
+        Weights::load_shares(folder, DType::F32, &Device::Cpu, build).unwrap_err()
+    };
+    let shard = |rank, world_size| Shard {
+        dim: 0,
+        rank,
+        world_size,
+    };
+    let error = load("no.such.tensor", shard(0, 2));
+    assert_eq!(error.kind(), tensorlift::ErrorKind::Misuse);
+    assert!(error.to_string().contains("no.such.tensor"), "{error}");
+    // 32 elements among three ranks; the third of two ranks.
+    load("embeddings.LayerNorm.weight", shard(0, 3));
+    load("embeddings.LayerNorm.weight", shard(2, 2));
+}
+
+#[test]
+fn tensors_without_elements_and_scalars_are_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let tensors = [
+        ("empty", safetensors::Dtype::F16, vec![0, 3]),
+        ("scalar", safetensors::Dtype::F32, vec![]),
+    ];
+    write(&path, &tensors);
+    let weights = Weights::load(&path, &Device::Cpu).unwrap();
+    let empty = weights.tensor("empty").unwrap();
+    assert_eq!((empty.dtype(), empty.dims()), (DType::F16, &[0, 3][..]));
+    let scalar = weights.tensor("scalar").unwrap();
+    assert_eq!((scalar.rank(), bytes(scalar)), (0, vec![0, 1, 2, 3]));
 }
 
 #[test]
