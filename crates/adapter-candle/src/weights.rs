@@ -181,7 +181,11 @@ impl Weights {
         let wanted: BTreeSet<String> = wanted.collect();
         let options = LoadOptions::default().dtype(floats_as(dtype));
         let loader = shares.loader().options(options);
-        let loaded = load(loader.select(|entry| wanted.contains(entry.name())), device)?;
+        let loader = loader.select(|entry| wanted.contains(entry.name()));
+        Self::from_loaded(catalog, memory::placed(loader, device)?.load()?, device)
+    }
+
+    fn from_loaded(catalog: &Catalog, loaded: Loaded, device: &Device) -> Result<Self, Error> {
         let report = loaded.report().clone();
         let tensors = memory::tensors(loaded, device)?;
         Ok(Self::new(catalog, tensors, false, report))
