@@ -32,7 +32,9 @@ pub(crate) fn safetensors(request: &Request) -> Result<()> {
             let data = &bytes[header.header_size + 8..];
             for tensor in header.tensors {
                 let (start, end) = tensor.data_offsets;
-                let tensor_bytes = data.get(start..end).ok_or("a tensor ends behind the file")?;
+                let tensor_bytes = data
+                    .get(start..end)
+                    .ok_or("a tensor ends behind the file")?;
                 tensors.push((tensor.name, tensor_bytes.to_vec()));
             }
         }
