@@ -48,7 +48,8 @@ pub(crate) fn loader<'a>(
     let placement = placement(checkpoint, request, gds(settings.gds()))?;
     let mut loader = checkpoint.loader().place(placement).settings(&settings);
     if let Some(dtype_of) = &request.dtype_of {
-        loader = loader.options(settings.options().dtype(dtypes(dtype_of)?));
+        let dtypes = dtypes(dtype_of)?;
+        loader = loader.change_options(|options| options.dtype(dtypes));
     }
     if let Some(names) = &request.names {
         loader = loader.select_names(names.iter().map(String::as_str));

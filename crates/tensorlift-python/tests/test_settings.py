@@ -78,6 +78,18 @@ def test_a_call_comes_before_the_program_and_the_program_before_nothing(many):
     assert tensorlift.settings()["threads"] == "2"
 
 
+def test_reports_of_load_into_list_the_settings(many):
+    path, arrays = many
+    tensorlift.configure(reader="buffered")
+    # One is filled in place, and one from a load.
+    row_major = {name: array.copy() for name, array in arrays.items()}
+    strided = {name: array.T.copy().T for name, array in arrays.items()}
+    for target in (row_major, strided):
+        report = tensorlift.open(path).load_into(target, threads=2).report
+        named = {it["name"]: (it["value"], it["source"]) for it in report["settings"]}
+        assert named == {"reader": ("buffered", "reader"), "threads": ("2", "threads")}
+
+
 def load_report(path, **options):
     return tensorlift.load(path, **options).report
 
