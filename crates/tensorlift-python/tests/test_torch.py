@@ -133,6 +133,16 @@ def test_map_locations(tmp_path, where, caplog):
     assert "goes to the original" not in caplog.text
 
 
+def test_nothing_is_read_of_a_file_that_the_original_is_to_serve(tmp_path, counters):
+    _, read_bytes = counters
+    path = tmp_path / "own.pt"
+    torch.save({"own": Own(), "weight": torch.ones(1 << 20)}, path)
+    before = read_bytes()
+    with pytest.raises(pickle.UnpicklingError):
+        tensorlift.torch.load(path, weights_only=True)
+    assert read_bytes() - before < 1 << 20
+
+
 def test_what_the_original_serves(tmp_path, caplog):
     path = tmp_path / "file.pt"
     torch.save({"a": torch.ones(2)}, path)

@@ -83,8 +83,17 @@ class PlainMaker:
         return Inert(cls, args, states, items, pairs) if encoded is None else encoded
 
 
-class TorchMaker:
-    """Makes what `torch.load(weights_only=True)` makes; `UnsupportedError` for all else."""
+#: What makes tensors, and the most arguments that it is known with.
+_TENSOR_ARGUMENTS = {
+    "torch._utils._rebuild_parameter": 3,
+    "torch._utils._rebuild_tensor_v2": 6,
+    "torch._utils._rebuild_tensor_v3": 7,
+}
+
+
+class TorchCheck:
+    """Makes what `torch.load(weights_only=True)` makes, with stand-ins for tensors, so that nothing
+    is read of a file that is refused: `UnsupportedError` for what it does not make."""
 
     def __init__(self) -> None:
         import torch
@@ -120,14 +129,9 @@ class TorchMaker:
     ) -> Any:
         if states:
             raise _refused("a tensor with attributes")
-        match cls:
-            case "torch._utils._rebuild_parameter" if count <= 3:
-                return self.torch.nn.Parameter(tensor, bool(rest and rest[0]))
-            case "torch._utils._rebuild_tensor_v2" if count <= 6:
-                return tensor.requires_grad_(grad)
-            case "torch._utils._rebuild_tensor_v3" if count <= 7 and rest == [tensor.dtype]:
-                return tensor.requires_grad_(grad)
-        raise _refused(cls)
+        if count > _TENSOR_ARGUMENTS.get(cls, 0):
+            raise _refused(cls)
+        return tensor
 
     def call(
         self,
@@ -147,6 +151,20 @@ class TorchMaker:
             if encoded is not None:
                 return encoded
         raise _refused(cls)
+
+
+class TorchMaker(TorchCheck):
+    """Makes the same with tensors."""
+
+    def tensor(
+        self, cls: str, tensor: Any, count: int, rest: list[Any], states: list[Any], grad: bool
+    ) -> Any:
+        super().tensor(cls, tensor, count, rest, states, grad)
+        if cls == "torch._utils._rebuild_parameter":
+            return self.torch.nn.Parameter(tensor, bool(rest and rest[0]))
+        if cls == "torch._utils._rebuild_tensor_v3" and rest != [tensor.dtype]:
+            raise _refused(cls)
+        return tensor.requires_grad_(grad)
 
 
 def _mapping(cls: str) -> Any:

@@ -82,6 +82,7 @@ def _load(path: str, map_location: Any) -> Any:
     if device == "meta":
         tensors = _meta_tensors(native.entries())
     elif len(native):
+        native.rebuild({name: name for name in native.keys()}, _rebuild.TorchCheck())
         request = _request.request(None, [device], **_request.as_stored())
         dtypes = _dtypes.torch_dtypes()
         if any(row[1].startswith("Q") for row in native.entries()):
