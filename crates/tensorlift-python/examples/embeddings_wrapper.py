@@ -1,12 +1,15 @@
 """A service's embeddings wrapper: what loading a model looks like with tensorlift.
 
     python embeddings_wrapper.py MODEL_FOLDER "a text" "another text"
-    python embeddings_wrapper.py MODEL_FOLDER --bench
+    python embeddings_wrapper.py MODEL_FOLDER --metrics
 
 Configuration, tokenizer and weights are read side by side. The model is made without memory for
 its weights, so nothing is initialised only to be overwritten, and its parameters are the loaded
 memory. safetensors files are preferred; what was passed over, or fallen back to, is reported.
 Each step has a switch, in the environment too, and the metrics say what it was worth.
+
+Importing transformers takes longer than loading a small model, and it imports a model's modules
+only when they are asked for. So imports are a step of their own, before the others.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import argparse
 import json
 import logging
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,17 +25,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tensorlift
-
 log = logging.getLogger("embeddings")
+
+#: transformers alone, transformers through tensorlift, tensorlift into an empty model.
+LOADERS = ("plain", "patched", "native")
 
 
 @dataclass(frozen=True)
 class Switches:
     """How models are loaded; `EMBEDDINGS_…` in the environment sets each."""
 
-    #: `native` (tensorlift fills an empty model), `patched` (transformers loads through
-    #: tensorlift), or `plain` (transformers alone).
+    #: One of `LOADERS`.
     loader: str = "native"
     #: The dtype of the weights; that of the file without one.
     dtype: str | None = None
@@ -55,16 +57,47 @@ class Switches:
 
 
 @dataclass
+class Memory:
+    """What this process has in memory, in bytes."""
+
+    #: Memory of its own: what was read into it, and what was computed.
+    anonymous_bytes: int
+    #: Pages of mapped files that were touched: libraries, and weights that are not copied.
+    file_bytes: int
+    #: The most that both together took so far.
+    peak_bytes: int
+
+    @classmethod
+    def now(cls) -> Memory:
+        """As the kernel counts it; zeros where there is no /proc."""
+        status = Path("/proc/self/status")
+        lines = status.read_text().splitlines() if status.exists() else []
+        found = {line.partition(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
+        return cls(*(int(found.get(name, 0)) << 10 for name in ("RssAnon", "RssFile", "VmHWM")))
+
+
+@dataclass
 class Metrics:
     """What loading took, in seconds and bytes."""
 
     loader: str
-    seconds: float = 0.0
-    weights_seconds: float = 0.0
-    tokenizer_seconds: float = 0.0
+    #: Modules of Python that every later step needs.
+    imports_seconds: float = 0.0
     config_seconds: float = 0.0
+    tokenizer_seconds: float = 0.0
+    #: Making the empty model, and reading its weights; `from_pretrained` does both in one step.
+    empty_model_seconds: float | None = None
+    weights_seconds: float | None = None
+    #: From the configuration to a model with its weights.
+    model_seconds: float = 0.0
+    #: All but the imports. Steps run side by side, so this is less than their sum.
+    ready_seconds: float = 0.0
     weights_bytes: int = 0
-    peak_bytes: int = 0
+    #: Modules that a later step imported nevertheless.
+    late_imports: int = 0
+    #: Memory once all is imported, and once the model is ready.
+    imported: Memory = field(default_factory=Memory.now)
+    ready: Memory = field(default_factory=Memory.now)
     #: Files that were tried and not used, each with the reason.
     passed_over: list[str] = field(default_factory=list)
 
@@ -73,18 +106,19 @@ class Embeddings:
     """Turns texts into normalised vectors: mean pooling over the last hidden state."""
 
     def __init__(self, folder: Path, switches: Switches) -> None:
-        started = time.perf_counter()
         self.metrics = Metrics(switches.loader)
+        self._timed("imports_seconds", _import, folder, switches.loader)
+        self.metrics.imported, modules = Memory.now(), len(sys.modules)
+        started = time.perf_counter()
         with ThreadPoolExecutor(2) as pool:
             tokenizer = pool.submit(self._timed, "tokenizer_seconds", _tokenizer, folder)
-            if switches.loader == "native":
-                self.model = self._native(folder, switches, pool)
-            else:
-                self.model = self._transformers(folder, switches)
+            load = self._native if switches.loader == "native" else self._transformers
+            self.model = self._timed("model_seconds", load, folder, switches, pool)
             self.tokenizer = tokenizer.result()
         self.model.eval()
-        self.metrics.seconds = time.perf_counter() - started
-        self.metrics.peak_bytes = _peak_bytes()
+        self.metrics.ready_seconds = time.perf_counter() - started
+        self.metrics.ready = Memory.now()
+        self.metrics.late_imports = len(sys.modules) - modules
         log.info("loaded: %s", self.metrics)
 
     def embed(self, texts: list[str]) -> Any:
@@ -103,11 +137,7 @@ class Embeddings:
         """Weights and configuration at once, and a model whose parameters are the weights."""
         weights = pool.submit(self._timed, "weights_seconds", self._weights, folder, switches)
         config = self._timed("config_seconds", _config, folder)
-        import torch
-        from transformers import AutoModel
-
-        with torch.device("meta"):
-            model = AutoModel.from_config(config)
+        model = self._timed("empty_model_seconds", _empty_model, config)
         tensors = weights.result()
         prefix = f"{model.base_model_prefix}."
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -119,6 +149,8 @@ class Embeddings:
 
     def _weights(self, folder: Path, switches: Switches) -> dict[str, Any]:
         """The weights, from the format that is preferred and can be loaded."""
+        import tensorlift
+
         errors = []
         for path in _candidates(folder):
             try:
@@ -137,20 +169,23 @@ class Embeddings:
             return tensors
         raise errors[0] if errors else FileNotFoundError(f"no weights in {folder}")
 
-    def _transformers(self, folder: Path, switches: Switches) -> Any:
+    def _transformers(self, folder: Path, switches: Switches, _: ThreadPoolExecutor) -> Any:
         """The usual way, through tensorlift or not."""
         from transformers import AutoModel
 
+        config = self._timed("config_seconds", _config, folder)
+
         def load() -> Any:
             dtype = switches.dtype or "auto"
-            return AutoModel.from_pretrained(folder, dtype=dtype).to(switches.device)
+            model = AutoModel.from_pretrained(folder, config=config, dtype=dtype)
+            return model.to(switches.device)
 
         if switches.loader == "plain":
-            return self._timed("weights_seconds", load)
-        if switches.loader != "patched":
-            raise ValueError(f"EMBEDDINGS_LOADER: native, patched or plain, not {switches.loader}")
+            return load()
+        import tensorlift
+
         with tensorlift.patch() as patched:
-            model = self._timed("weights_seconds", load)
+            model = load()
         log.info("%r", patched)
         return model
 
@@ -173,6 +208,21 @@ def _candidates(folder: Path) -> list[Path]:
     return [folder / name for name in names if (folder / name).exists()]
 
 
+def _import(folder: Path, loader: str) -> None:
+    """Imports all modules that the later steps need, those of the model and its tokenizer too."""
+    if loader not in LOADERS:
+        raise ValueError(f"EMBEDDINGS_LOADER={loader} (expected one of {', '.join(LOADERS)})")
+    import torch  # noqa: F401
+    from transformers import CONFIG_MAPPING, MODEL_MAPPING, TOKENIZER_MAPPING
+
+    if loader != "plain":
+        import tensorlift  # noqa: F401
+    kind = json.loads((folder / "config.json").read_text())["model_type"]
+    # Looking a class up imports its module.
+    MODEL_MAPPING[CONFIG_MAPPING[kind]]
+    TOKENIZER_MAPPING[CONFIG_MAPPING[kind]]
+
+
 def _config(folder: Path) -> Any:
     from transformers import AutoConfig
 
@@ -185,9 +235,16 @@ def _tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
+def _empty_model(config: Any) -> Any:
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        return AutoModel.from_config(config)
+
+
 def _complete(model: Any, missing: list[str], device: str) -> None:
-    """Makes what no file holds: buffers that the model computes, and a warning for
-    weights."""
+    """Makes what no file holds: buffers that the model computes. Weights must be there."""
     import torch
 
     parameters = {name for name, _ in model.named_parameters()}
@@ -206,34 +263,14 @@ def _complete(model: Any, missing: list[str], device: str) -> None:
             module._buffers[name] = value.clone()
 
 
-def _peak_bytes() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def bench(folder: Path, rounds: int) -> None:
-    """Each loader in processes of its own, alternating, so that all meet the same machine."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("plain", "patched", "native")}
-    for _ in range(rounds):
-        for name, results in found.items():
-            command = [sys.executable, __file__, str(folder), "--metrics"]
-            environment = {**os.environ, "EMBEDDINGS_LOADER": name}
-            output = subprocess.run(command, env=environment, capture_output=True, check=True)
-            results.append(json.loads(output.stdout.splitlines()[-1]))
-    print("| loader | seconds | weights, seconds | peak MB |")
-    print("| --- | --- | --- | --- |")
-    for name, results in found.items():
-        seconds = sorted(result["seconds"] for result in results)
-        weights = sorted(result["weights_seconds"] for result in results)
-        peak = sorted(result["peak_bytes"] for result in results)
-        middle = rounds // 2
-        print(
-            f"| {name} | {seconds[middle]:.3f} ({seconds[0]:.3f} to {seconds[-1]:.3f}) "
-            f"| {weights[middle]:.3f} ({weights[0]:.3f} to {weights[-1]:.3f}) "
-            f"| {peak[middle] / 1e6:.0f} |"
-        )
+def measure(folder: Path) -> dict[str, Any]:
+    """The metrics, and what the first text takes: it reads weights that are only mapped."""
+    embeddings = Embeddings(folder, Switches.from_environment())
+    started = time.perf_counter()
+    embeddings.embed(["a text"])
+    seconds = time.perf_counter() - started
+    text = {"text_seconds": seconds, "text": asdict(Memory.now())}
+    return asdict(embeddings.metrics) | text
 
 
 def main() -> None:
@@ -242,21 +279,12 @@ def main() -> None:
     parser.add_argument("texts", nargs="*")
     parser.add_argument("--json", action="store_true", help="embeddings as JSON")
     parser.add_argument("--metrics", action="store_true", help="what loading took, as JSON")
-    parser.add_argument("--bench", action="store_true", help="all loaders side by side")
-    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     logging.basicConfig(level=os.environ.get("LOGLEVEL", "WARNING"))
-    if arguments.bench:
-        bench(arguments.folder, arguments.rounds)
-        return
-    # Imported before the clock runs: every loader needs both.
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
-
-    embeddings = Embeddings(arguments.folder, Switches.from_environment())
     if arguments.metrics:
-        print(json.dumps(asdict(embeddings.metrics)))
+        print(json.dumps(measure(arguments.folder)))
         return
+    embeddings = Embeddings(arguments.folder, Switches.from_environment())
     vectors = embeddings.embed(arguments.texts)
     if arguments.json:
         rows = zip(arguments.texts, vectors.tolist(), strict=True)

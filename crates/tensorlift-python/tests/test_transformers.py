@@ -3,7 +3,11 @@
 `TENSORLIFT_MINILM` names a folder with all-MiniLM-L6-v2 for the test of a real model.
 """
 
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -160,3 +164,22 @@ def test_sentence_transformers():
         assert served(patched, "safe_open") > before
     texts = ["a text", "another one"]
     assert (ours.encode(texts) == theirs.encode(texts)).all()
+
+
+@pytest.mark.skipif("TENSORLIFT_MINILM" not in os.environ, reason="names no folder")
+def test_the_example_of_a_service_gives_the_same_by_every_loader():
+    example = Path(__file__).resolve().parents[1] / "examples/embeddings_wrapper.py"
+    command = [sys.executable, str(example), os.environ["TENSORLIFT_MINILM"]]
+
+    def run(loader, *arguments):
+        environment = {**os.environ, "EMBEDDINGS_LOADER": loader}
+        return json.loads(subprocess.check_output([*command, *arguments], env=environment))
+
+    plain = run("plain", "a text", "another one", "--json")
+    assert run("patched", "a text", "another one", "--json") == plain
+    assert run("native", "a text", "another one", "--json") == plain
+    metrics = run("native", "--metrics")
+    assert metrics["passed_over"] == []
+    # One copy of the weights, and nothing beside it that counts.
+    added = metrics["ready"]["anonymous_bytes"] - metrics["imported"]["anonymous_bytes"]
+    assert metrics["weights_bytes"] < added < 1.5 * metrics["weights_bytes"]

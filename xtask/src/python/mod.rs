@@ -50,9 +50,8 @@ pub(crate) fn bench(flags: &flags::PythonBench) -> Result<()> {
             .arg(package.join("benches/objects.py"))
             .arg("--floor"),
         flags::PythonWork::Service => script
-            .arg(package.join("examples/embeddings_wrapper.py"))
+            .arg(package.join("benches/service.py"))
             .arg(real_files::minilm()?)
-            .arg("--bench")
             .env("HF_HUB_OFFLINE", "1"),
     };
     run_command(&mut script)
