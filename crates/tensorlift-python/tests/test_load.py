@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorlift
 from conftest import write_safetensors
+from tensorlift import _dtypes
 
 
 def test_every_byte_is_there_in_file_order(many):
@@ -370,3 +371,42 @@ def test_load_into_refuses_other_shapes_before_it_writes(many):
     with pytest.raises(tensorlift.MisuseError, match="layers.2.weight"):
         tensorlift.open(path).load_into(target)
     assert not target["layers.0.weight"].any()
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        ({"device": "gpu"}, "expected the name of a device, found 'gpu'"),
+        ({"device": 1.5}, "expected the name of a device, found '1.5'"),
+        ({"dtype": "int4"}, "expected F64, F32, F16 or BF16"),
+        ({"dtype": "int8"}, "expected keep or f64 or f32"),
+        ({"framework": "jax"}, "expected framework 'numpy' or 'torch'"),
+        ({"max_memory": "lots"}, 'max_memory="lots" \\(expected a size'),
+        ({"progress": 3}, "expected True, False or a function"),
+        ({"reader": "mmap"}, "expected auto or buffered or direct or uring"),
+        ({"select": 3}, "expected a pattern, a list of names"),
+        ({"select": [3]}, "expected a pattern, a list of names"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(many, arguments, told):
+    path, _ = many
+    with pytest.raises(tensorlift.MisuseError, match=told):
+        tensorlift.load(path, **arguments)
+
+
+def test_load_into_refuses_what_is_no_array(many):
+    path, arrays = many
+    with pytest.raises(tensorlift.MisuseError, match=r"'layers.0.weight', found list"):
+        tensorlift.open(path).load_into({"step": 3, "layers.0.weight": [1.0]})
+    target = {"step": 3, "layers.0.bias": np.zeros((1, 7), np.float32)[0, ::1]}
+    assert tensorlift.open(path).load_into(target).missing == ["step"]
+    np.testing.assert_array_equal(target["layers.0.bias"], arrays["layers.0.bias"])
+
+
+def test_without_torch_an_error_says_what_needs_it(many, monkeypatch):
+    path, _ = many
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(_dtypes, "torch_dtypes", _dtypes.torch_dtypes.__wrapped__)
+    with pytest.raises(ModuleNotFoundError, match="need the package torch.*framework='numpy'"):
+        tensorlift.load(path, framework="torch")
+    assert isinstance(tensorlift.load(path, "auto")["layers.0.bias"], np.ndarray)

@@ -126,3 +126,9 @@ def test_several_files_are_one_checkpoint(tmp_path):
         tensorlift.open([one, one])
     with pytest.raises(tensorlift.MisuseError):
         tensorlift.open([])
+
+
+@pytest.mark.parametrize("path", [3, None, b"model.safetensors", ["model.safetensors", 3]])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(tensorlift.MisuseError, match="expected a path"):
+        tensorlift.open(path)

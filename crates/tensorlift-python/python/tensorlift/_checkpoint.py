@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
 from . import _dtypes, _native
@@ -47,18 +47,22 @@ def open(
     as inert data. `limits` raises or lowers ceilings for untrusted files by name, as in
     `{"name_bytes": 1_000_000}`; the error for an unknown name lists them all.
 
+    Raises `tensorlift.Error`: `NotFoundError`, `MalformedError`, and one class for each other kind.
+
     >>> import tensorlift
     >>> checkpoint = tensorlift.open("fixtures/tiny-model")
     >>> len(checkpoint)
     40
     """
-    paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    if not paths:
-        raise MisuseError("expected a path or several, found none")
+    paths = [path] if isinstance(path, (str, os.PathLike)) else path
+    if not _are(paths, str, os.PathLike) or not paths:
+        raise MisuseError(
+            f"expected a path, the name of a model, or a list of them, found {path!r}"
+        )
     request = open_request(
         variant=variant, root=root, hub_cache=hub_cache, strict=strict, limits=limits
     )
-    return Checkpoint(_native.Checkpoint.open(paths, request))
+    return Checkpoint(_native.Checkpoint.open(list(paths), request))
 
 
 def load(
@@ -74,10 +78,17 @@ def load(
     return open(path).load(device, **arguments)
 
 
+def _are(found: object, *types: type) -> bool:
+    """Whether a list, or another sequence, has members of these types alone."""
+    if not isinstance(found, Sequence) or isinstance(found, bytes):
+        return False
+    return all(isinstance(one, types) for one in found)
+
+
 class Checkpoint(Mapping[str, Entry]):
     """An open checkpoint: a mapping from the names of its tensors to what is known of them.
 
-    `load` returns the tensors themselves.
+    `load` returns the tensors themselves; `tensorlift.open` makes a checkpoint.
     """
 
     def __init__(self, native: _native.Checkpoint) -> None:
@@ -181,7 +192,7 @@ class Checkpoint(Mapping[str, Entry]):
             threads=threads,
             reader=reader,
             mode=mode,
-            memory_bytes=max_memory,
+            max_memory=max_memory,
             verify=verify,
         )
         return self._load(request, framework, progress)
@@ -289,7 +300,12 @@ class Checkpoint(Mapping[str, Entry]):
             return fnmatch.filter(self._native.keys(), select)
         if callable(select):
             return [entry.name for entry in self.entries() if select(entry)]
-        return list(select)
+        names = list(select) if isinstance(select, Iterable) else select
+        if not _are(names, str):
+            raise MisuseError(
+                f"select={select!r} (expected a pattern, a list of names, or a function of an entry)"
+            )
+        return names
 
     def _request(
         self, device: Any, dtype: Any, select: Select | None, **changes: object

@@ -83,7 +83,14 @@ def of_framework(framework: str) -> dict[str, Any]:
         case "numpy":
             return numpy_dtypes()
         case "torch":
-            return torch_dtypes()
+            try:
+                return torch_dtypes()
+            except ModuleNotFoundError as error:
+                raise ModuleNotFoundError(
+                    f"torch's tensors need the package torch ({error}); install it, or ask for "
+                    "framework='numpy' and device='cpu'",
+                    name=error.name,
+                ) from error
     raise MisuseError(f"expected framework 'numpy' or 'torch', found {framework!r}")
 
 
@@ -97,4 +104,6 @@ def name_of(dtype: Any) -> str:
     for name, (own, _) in _OWN.items():
         if own == text:
             return name
-    raise MisuseError(f"{dtype!r} is no dtype that tensorlift knows")
+    raise MisuseError(
+        f"{dtype!r} is no dtype that tensorlift knows (expected F64, F32, F16 or BF16)"
+    )

@@ -97,3 +97,7 @@ BY_KIND: dict[str, type[Error]] = {
     "misuse": MisuseError,
     "cancelled": CancelledError,
 }
+
+for _class in (Error, *BY_KIND.values()):
+    # Tracebacks name it as people do.
+    _class.__module__ = "tensorlift"

@@ -44,8 +44,8 @@ def fill(
     if memory is not None:
         report = checkpoint._load_into(request, memory, progress)
         return Filled(wanted, missing, unexpected, report)
-    on_torch = not _is_numpy(next(iter(slots.values()), None))
-    tensors = checkpoint._load(request, "torch" if on_torch else "numpy", progress)
+    framework = "numpy" if all(_is_numpy(slots[name]) for name in wanted) else "torch"
+    tensors = checkpoint._load(request, framework, progress)
     report = tensors.report
     for name in wanted:
         # Each goes as soon as it is in place, and its memory with it.
@@ -67,6 +67,11 @@ def _slots(target: Any) -> dict[str, Any]:
 def _check_shapes(checkpoint: Checkpoint, slots: dict[str, Any], names: list[str]) -> None:
     wrong = []
     for name in names:
+        if not hasattr(slots[name], "shape"):
+            raise MisuseError(
+                f"expected a tensor or an array named {name!r}, found {type(slots[name]).__name__}",
+                tensor=name,
+            )
         expected, found = tuple(slots[name].shape), checkpoint.entry(name).shape
         if expected != found:
             wrong.append(f"{name}: the model has {list(expected)}, the checkpoint {list(found)}")

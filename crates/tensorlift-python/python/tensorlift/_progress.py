@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from ._errors import MisuseError
+
 Progress = bool | Callable[[int, int], object]
 
 
@@ -12,6 +14,8 @@ class Bar:
     """The callback for progress: the caller's, a bar on stderr, or none."""
 
     def __init__(self, progress: Progress) -> None:
+        if not (isinstance(progress, bool) or callable(progress)):
+            raise MisuseError(f"progress={progress!r} (expected True, False or a function)")
         self._progress = progress
         self._drawn = False
 

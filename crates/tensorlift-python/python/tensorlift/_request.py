@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
@@ -75,6 +77,9 @@ def device_name(device: Any) -> str:
         return f"cuda:{device}"
     text = str(device)
     if text == "auto":
+        # Tensors on a GPU are torch's.
+        if importlib.util.find_spec("torch") is None:
+            return "cpu"
         import torch
 
         return "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -82,9 +87,12 @@ def device_name(device: Any) -> str:
         import torch
 
         return f"cuda:{torch.cuda.current_device()}"
-    if text == "null":
-        raise MisuseError("tensors are loaded to the host or to a GPU, found the device 'null'")
-    return "cpu" if text in ("host", "cpu:0") else text
+    if text in ("cpu", "host", "cpu:0"):
+        return "cpu"
+    if not re.fullmatch(r"cuda:\d+", text):
+        remedy = "name `cpu` or a GPU such as `cuda:0`"
+        raise MisuseError(f"expected the name of a device, found {text!r}; {remedy}", remedy=remedy)
+    return text
 
 
 def pattern_of(name: str, patterns: Mapping[str, int]) -> str:

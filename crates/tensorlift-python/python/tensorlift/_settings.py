@@ -51,6 +51,8 @@ def _name(name: str) -> str:
 
 #: The name in the table of each setting of loads.
 _IN_TABLE = {_name(name): name for name, *_ in _native.InForce.switches()}
+#: The arguments of calls that have another name than their setting.
+_ARGUMENTS = {"max_memory": "memory_bytes"}
 #: Every setting, by name.
 SWITCHES: dict[str, Switch] = {
     **{_name(name): Switch(_name(name), *rest) for name, *rest in _native.InForce.switches()},
@@ -136,7 +138,11 @@ def as_text(value: object) -> str | None:
 def changes_of(arguments: Mapping[str, object]) -> list[tuple[str, str, str]]:
     """Settings that a call makes, for the native part: name, value, and the argument."""
     texts = ((name, as_text(value)) for name, value in arguments.items())
-    return [(_IN_TABLE[name], text, name) for name, text in texts if text is not None]
+    return [
+        (_IN_TABLE[_ARGUMENTS.get(name, name)], text, name)
+        for name, text in texts
+        if text is not None
+    ]
 
 
 def _make(changes: dict[str, str]) -> Settings:
