@@ -79,7 +79,7 @@ mod tensors;
 pub mod write;
 
 pub use catalog::roots::Root;
-pub use catalog::{Tie, model_wrappers, ties, without_wrappers, wrapper_prefix};
+pub use catalog::{Tie, ties};
 pub use container::LayoutProblem;
 pub use container::detect::detect;
 pub use container::names::{archive_names, bytes_before_zip, ends_like_zip};

@@ -29,6 +29,7 @@ mod extent;
 mod layout;
 mod limits;
 mod name_index;
+pub mod names;
 mod slice;
 
 pub use catalog::{Catalog, CatalogBuilder, CatalogError, Entry, Record, RecordId, Source, View};

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_pickle::{HashableValue, Value};
-use tensorlift_format_torchzip as torch;
 use tensorlift_loader::{Phases, Shard};
 use tensorlift_shard_index::{Choice, Companions};
 use tensorlift_storage::{MemoryStorage, Storage};
-use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Result, Slice};
+use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Result, Slice, names};
 
 use crate::OpenOptions;
-use crate::formats::Extras;
+use crate::formats::{Extras, torch};
 use crate::loader::Loader;
 
 /// An open checkpoint: its files and what they list, without a tensor's bytes.
@@ -129,7 +128,7 @@ impl Checkpoint {
             });
             return Ok(Value::Dict(lines.collect()));
         }
-        let value = self.torch_state()?.value();
+        let value = self.pickled_state()?.value();
         value.map_err(|error| Error::from(error).with_path(self.choice.chosen.clone()))
     }
 
@@ -138,7 +137,12 @@ impl Checkpoint {
     /// # Errors
     /// [`ErrorKind::NotFound`] for safetensors files; [`ErrorKind::Misuse`] for checkpoints of
     /// several files.
+    #[cfg(feature = "torch")]
     pub fn torch_state(&self) -> Result<&crate::torch::State> {
+        self.pickled_state()
+    }
+
+    fn pickled_state(&self) -> Result<&torch::State> {
         let refused = |kind, found: &str| {
             Err(Error::new(kind, found.to_owned()).with_path(self.choice.chosen.clone()))
         };
@@ -207,7 +211,7 @@ impl Checkpoint {
             [extras] if !extras.automatic_root.0.is_empty() => extras.automatic_root.0.clone(),
             _ => {
                 let entries = self.catalog.entries().iter();
-                torch::model_wrappers(entries.map(|entry| (entry.name(), entry)))
+                names::model_wrappers(entries.map(|entry| (entry.name(), entry)))
             }
         }
     }
@@ -299,7 +303,7 @@ impl Checkpoint {
     /// As [`root`](Self::root).
     pub fn model(&self) -> Result<Self> {
         let rooted = self.root(&self.automatic_root())?;
-        let own_name = |entry: &Entry| torch::without_wrappers(entry.name()).into_owned();
+        let own_name = |entry: &Entry| names::without_wrappers(entry.name()).into_owned();
         let mut entries = rooted.catalog.entries().iter();
         if entries.all(|entry| own_name(entry) == entry.name()) {
             return Ok(rooted);

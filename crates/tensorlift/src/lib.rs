@@ -43,7 +43,15 @@ pub mod bundle;
 mod checkpoint;
 #[cfg(feature = "cuda-unversioned")]
 pub mod cuda;
+#[cfg_attr(
+    not(feature = "torch"),
+    expect(dead_code, reason = "for PyTorch files")
+)]
 mod foreign;
+#[cfg_attr(
+    not(feature = "torch"),
+    expect(dead_code, reason = "for PyTorch files")
+)]
 mod formats;
 mod free_memory;
 mod loader;
@@ -71,6 +79,7 @@ pub mod state {
 }
 
 /// The non-tensor contents of a PyTorch file, object by object.
+#[cfg(feature = "torch")]
 pub mod torch {
     pub use tensorlift_format_torchzip::{CallPart, ObjectId, Part, State};
 }
@@ -80,6 +89,7 @@ pub use tensorlift_device as device;
 pub use tensorlift_device::{
     Device, DeviceError, HostDevice, HostPool, NullDevice, VecDevice, VecGroup, take_group,
 };
+#[cfg(feature = "torch")]
 pub use tensorlift_format_torchzip::Policy;
 pub use tensorlift_loader::{
     Alternative, Budget, BudgetLimits, Bytes, CancelToken, Cast, Control, DeviceKey, DeviceMap,

@@ -2,7 +2,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tensorlift_format_torchzip::Policy;
 use tensorlift_loader::{Phases, Shard};
 use tensorlift_shard_index::{
     Choice, Companions, HeldTensor, IndexUse, Merged, ResolveOptions, Resolved, WeightFormat,
@@ -13,6 +12,7 @@ use tensorlift_tensor_meta::{Catalog, Error, ErrorKind, Limits, Result};
 use tracing::{debug_span, info_span};
 
 use crate::checkpoint::{Checkpoint, Held};
+use crate::formats::torch::Policy;
 use crate::formats::{self, Extras, ParseOptions, Parsed};
 use crate::{aliases, foreign, parallel};
 
@@ -48,6 +48,7 @@ impl OpenOptions {
 
     /// How classes that are not plain data in PyTorch files are treated. Default:
     /// [`Policy::Inert`]: their objects become data, and nothing is run.
+    #[cfg(feature = "torch")]
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;

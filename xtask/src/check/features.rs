@@ -19,14 +19,18 @@ pub(super) fn run() -> Result<Outcome> {
         }
     }
     // What the tests of the workspace leave out.
-    let mut test = cargo();
-    test.args([
-        "test",
-        "--quiet",
-        "--package=tensorlift",
-        "--features=metrics",
-    ]);
-    test.arg("--test=observed");
-    run_command(&mut test)?;
+    let tests: [&[&str]; 2] = [
+        &["--features=metrics", "--test=observed"],
+        &[
+            "--no-default-features",
+            "--features=uring",
+            "--test=without_torch",
+        ],
+    ];
+    for test in tests {
+        let mut run = cargo();
+        run.args(["test", "--quiet", "--package=tensorlift"]);
+        run_command(run.args(test))?;
+    }
     Ok(Outcome::Passed)
 }

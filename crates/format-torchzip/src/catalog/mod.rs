@@ -9,7 +9,6 @@ pub(crate) mod roots;
 mod shape;
 mod ties;
 mod tree;
-mod wrappers;
 
 use tensorlift_tensor_meta::{Catalog, Limits};
 
@@ -23,7 +22,6 @@ use roots::Root;
 pub(crate) use tree::Tree;
 
 pub use ties::{Tie, ties};
-pub use wrappers::{model_wrappers, without_wrappers, wrapper_prefix};
 
 /// What a file lists.
 pub(crate) struct FileCatalog {

@@ -1,8 +1,7 @@
 //! Mappings within a file that a model's own names could begin at.
 
 use tensorlift_tensor_meta::Catalog;
-
-use super::wrappers::model_wrappers;
+use tensorlift_tensor_meta::names::{is_average, is_training_state, model_wrappers};
 
 /// A dict or object that holds tensors, by its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,47 +207,6 @@ fn is_key(path: &str) -> bool {
 
 fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// The words of a key, in lower case.
-fn words(key: &str) -> impl Iterator<Item = String> {
-    key.split(|character: char| !character.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_ascii_lowercase)
-}
-
-/// Whether a key holds a moving average of weights.
-fn is_average(key: &str) -> bool {
-    words(key).any(|word| matches!(word.as_str(), "ema" | "swa" | "averaged" | "shadow"))
-}
-
-/// Whether a key holds state to resume a training run, not weights.
-pub(super) fn is_training_state(key: &str) -> bool {
-    let words: Vec<String> = words(key).collect();
-    let has = |set: &[&str]| words.iter().any(|word| set.contains(&word.as_str()));
-    let begins = |starts: &[&str]| {
-        let mut words = words.iter();
-        words.any(|word| starts.iter().any(|start| word.starts_with(start)))
-    };
-    if begins(&[
-        "optim", "sched", "rng", "random", "callback", "loop", "hyper", "hparam",
-    ]) || has(&["opt", "lr", "scaler", "amp"])
-    {
-        return true;
-    }
-    !has(&[
-        "model", "net", "network", "module", "weights", "params", "state", "dict",
-    ]) && (begins(&[
-        "step", "epoch", "iter", "loss", "acc", "metric", "config", "meta", "log",
-    ]) || has(&[
-        "best",
-        "args",
-        "cfg",
-        "dims",
-        "history",
-        "criterion",
-        "seed",
-    ]))
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use tensorlift_format_safetensors as safetensors;
-use tensorlift_format_torchzip as torch;
 use tensorlift_shard_index::Sniffed;
 use tensorlift_storage::{FileStorage, Storage};
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
 use super::identify::{by_prefix, prefix, zeros};
 use super::{Foreign, has_weights_in};
+use crate::formats::{Archive, Beginning, torch};
 
 /// The fewest zeros at the end of a file that count as damage.
 const TAIL_BYTES: u64 = 64;
@@ -21,10 +21,10 @@ pub(crate) fn explain(storage: &dyn Storage, path: &Path, error: Error) -> Error
         return error;
     }
     let is_piece = path.extension().is_some_and(|end| end == "distcp");
-    let found = match torch::archive_names(storage) {
+    let found = match torch::archive(storage) {
         _ if is_piece => Some(Foreign::Distributed),
         // The reader's error describes a damaged PyTorch archive better.
-        Some((format, names)) => of_archive(format, names),
+        Some(archive) => of_archive(archive),
         None => Some(zeros(storage, true))
             .filter(|&zeros| zeros >= TAIL_BYTES)
             .map(Foreign::ZerosLast),
@@ -35,14 +35,14 @@ pub(crate) fn explain(storage: &dyn Storage, path: &Path, error: Error) -> Error
     }
 }
 
-fn of_archive(format: torch::Format, names: Vec<String>) -> Option<Foreign> {
+fn of_archive(archive: Archive) -> Option<Foreign> {
     let ends = |names: &[String], end: &str| names.iter().any(|name| name.ends_with(end));
-    match format {
-        torch::Format::Tar => {
+    match archive {
+        Archive::Tar(names) => {
             let of_torch = |name: &String| name == "storages" || name == "pickle";
             (!names.iter().any(of_torch)).then_some(Foreign::Tar(names))
         }
-        _ => Some(match &names[..] {
+        Archive::Zip(names) => Some(match &names[..] {
             names if ends(names, "/archive_format") || ends(names, "exported_program.json") => {
                 Foreign::Export
             }
@@ -73,9 +73,9 @@ pub(crate) fn sniff(path: &Path) -> Sniffed {
         false => Sniffed::Other,
     };
     match torch::detect(&prefix) {
-        Some(torch::Format::Zip | torch::Format::Tar) => match torch::archive_names(&storage) {
+        Some(Beginning::Archive) => match torch::archive(&storage) {
             None => Sniffed::Torch,
-            Some((format, names)) => match of_archive(format, names) {
+            Some(archive) => match of_archive(archive) {
                 None => Sniffed::Torch,
                 Some(Foreign::Zip(names) | Foreign::Tar(names)) => {
                     match names.iter().any(|name| has_weights_in(name)) {
@@ -86,7 +86,7 @@ pub(crate) fn sniff(path: &Path) -> Sniffed {
                 Some(_) => Sniffed::Unsupported,
             },
         },
-        Some(torch::Format::Legacy) => Sniffed::Torch,
+        Some(Beginning::Legacy) => Sniffed::Torch,
         // Without a protocol mark, it may be a text as well.
         Some(_) if prefix.first() == Some(&0x80) || promises => Sniffed::Torch,
         _ => match by_prefix(&prefix) {

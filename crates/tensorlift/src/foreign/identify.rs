@@ -1,10 +1,10 @@
 //! Formats by the bytes at the beginning and the end of a file.
 
-use tensorlift_format_torchzip as torch;
 use tensorlift_storage::{Storage, StorageExt};
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
 use super::Foreign;
+use crate::formats::torch;
 
 /// The bytes at the beginning of a file that every format is recognised by.
 const PREFIX_BYTES: usize = 1024;

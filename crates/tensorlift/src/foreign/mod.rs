@@ -11,7 +11,9 @@ use std::path::Path;
 
 use tensorlift_tensor_meta::{Error, ErrorKind};
 
-pub(crate) use explain::{explain, sniff};
+#[cfg(feature = "torch")]
+pub(crate) use explain::explain;
+pub(crate) use explain::sniff;
 pub(crate) use identify::{identify, prefix};
 
 /// Names that a message shows of an archive.

@@ -1,10 +1,12 @@
 //! Recognises the format of a shard by its bytes, and reads its catalog.
 
+#[cfg_attr(not(feature = "torch"), path = "torch_left_out.rs")]
+pub(crate) mod torch;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use tensorlift_format_safetensors as safetensors;
-use tensorlift_format_torchzip as torch;
 use tensorlift_storage::Storage;
 use tensorlift_tensor_meta::{Catalog, Error, Limits};
 
@@ -40,6 +42,23 @@ pub(crate) struct ParseOptions<'a> {
     pub(crate) policy: torch::Policy,
 }
 
+/// What the first bytes of a file may begin of PyTorch's formats.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// A zip or tar archive, of a checkpoint or of other files.
+    Archive,
+    /// A legacy file: several pickles, then storages.
+    Legacy,
+    /// One pickle.
+    Pickle,
+}
+
+/// An archive, by the names of its entries.
+pub(crate) enum Archive {
+    Tar(Vec<String>),
+    Zip(Vec<String>),
+}
+
 /// Reads the description of a shard; errors name it `path`.
 pub(crate) fn parse(
     storage: &dyn Storage,
@@ -55,7 +74,6 @@ fn parse_unnamed(
     options: &ParseOptions<'_>,
 ) -> Result<Parsed, Error> {
     let prefix = foreign::prefix(storage)?;
-    let is_torch = torch::detect(&prefix).is_some();
     if safetensors::is_safetensors(&prefix) {
         let catalog = safetensors::read(storage, options.limits)?;
         return Ok(Parsed {
@@ -64,54 +82,14 @@ fn parse_unnamed(
             extras: None,
         });
     }
-    if !is_torch {
-        let found = foreign::identify(&prefix, storage);
-        // If the bytes are unknown, the error of the format that the name promises says more.
-        let promised = path.extension().is_some_and(|end| end == "safetensors");
-        return Err(match safetensors::read(storage, options.limits) {
-            Err(error) if promised && found == foreign::Foreign::Unknown => error.into(),
-            _ => found.error(path),
-        });
+    if torch::detect(&prefix).is_some() {
+        return torch::parse(storage, path, options);
     }
-    let mut read = torch::ReadOptions::default();
-    read.limits = options.limits.clone();
-    read.policy = options.policy;
-    let file = torch::read(storage, &read)
-        .map_err(|error| foreign::explain(storage, path, error.into()))?;
-    let format = match file.format() {
-        torch::Format::Zip => "torch zip",
-        torch::Format::Legacy => "torch legacy",
-        torch::Format::Tar => "torch tar",
-        torch::Format::TorchScript => "torchscript",
-        torch::Format::Pickle => "pickle",
-        _ => "torch",
-    };
-    let counted = |root: &torch::Root| (root.prefix().to_owned(), root.tensors());
-    let roots = file.roots().iter().map(counted).collect();
-    let automatic_root = counted(file.automatic_root());
-    let other_models = file.other_models().iter().map(counted).collect();
-    let mut notes = Vec::new();
-    if !file.unclaimed().is_empty() {
-        let unclaimed = file.unclaimed().iter().map(ToString::to_string);
-        notes.push(Note::Unclaimed {
-            file: path.to_owned(),
-            bytes: unclaimed.collect(),
-        });
-    }
-    if file.aliases_omitted() {
-        let file = path.to_owned();
-        notes.push(Note::AliasesOmitted(file));
-    }
-    let (catalog, state) = file.into_parts();
-    Ok(Parsed {
-        catalog,
-        format,
-        extras: Some(Extras {
-            state: Some(state),
-            roots,
-            automatic_root,
-            other_models,
-            notes,
-        }),
+    let found = foreign::identify(&prefix, storage);
+    // If the bytes are unknown, the error of the format that the name promises says more.
+    let promised = path.extension().is_some_and(|end| end == "safetensors");
+    Err(match safetensors::read(storage, options.limits) {
+        Err(error) if promised && found == foreign::Foreign::Unknown => error.into(),
+        _ => found.error(path),
     })
 }

@@ -1,10 +1,8 @@
-//! Prefixes that wrappers of a model add to its names.
+//! What the names of tensors say: what wrapped their model, and what is beside it.
 
 use std::borrow::Cow;
 
-use tensorlift_tensor_meta::Entry;
-
-use super::roots::is_training_state;
+use crate::Entry;
 
 /// Prefixes of data-parallel training and `torch.compile`: `DataParallel` and
 /// `DistributedDataParallel`, `torch.compile`, fully sharded training,
@@ -23,7 +21,7 @@ const WRAPPERS: [&str; 5] = [
 /// It works on the names of any format; names below an inner root are passed without its prefix.
 ///
 /// ```
-/// use tensorlift_format_torchzip::wrapper_prefix;
+/// use tensorlift_tensor_meta::names::wrapper_prefix;
 ///
 /// let names = ["module._orig_mod.a.weight", "module._orig_mod.b.weight"];
 /// assert_eq!(wrapper_prefix(names.into_iter()), "module._orig_mod");
@@ -73,7 +71,7 @@ pub fn model_wrappers<'n>(named: impl Iterator<Item = (&'n str, &'n Entry)>) -> 
 /// `torch.compile` and fully sharded training can wrap single layers:
 ///
 /// ```
-/// use tensorlift_format_torchzip::without_wrappers;
+/// use tensorlift_tensor_meta::names::without_wrappers;
 ///
 /// assert_eq!(without_wrappers("layers.0._orig_mod.weight"), "layers.0.weight");
 /// assert_eq!(without_wrappers("layers.0.module.weight"), "layers.0.module.weight");
@@ -86,6 +84,64 @@ pub fn without_wrappers(name: &str) -> Cow<'_, str> {
     }
     let parts: Vec<&str> = name.split('.').filter(|part| !is_wrapper(part)).collect();
     Cow::Owned(parts.join("."))
+}
+
+/// The words of a key, in lower case.
+fn words(key: &str) -> impl Iterator<Item = String> {
+    key.split(|character: char| !character.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+}
+
+/// Whether a key holds a moving average of weights.
+///
+/// ```
+/// use tensorlift_tensor_meta::names::is_average;
+///
+/// assert!(is_average("model_ema"));
+/// assert!(!is_average("schema"));
+/// ```
+#[must_use]
+pub fn is_average(key: &str) -> bool {
+    words(key).any(|word| matches!(word.as_str(), "ema" | "swa" | "averaged" | "shadow"))
+}
+
+/// Whether a key holds state to resume a training run, not weights.
+///
+/// ```
+/// use tensorlift_tensor_meta::names::is_training_state;
+///
+/// assert!(is_training_state("optimizer_states"));
+/// assert!(is_training_state("epoch"));
+/// assert!(!is_training_state("state_dict"));
+/// ```
+#[must_use]
+pub fn is_training_state(key: &str) -> bool {
+    let words: Vec<String> = words(key).collect();
+    let has = |set: &[&str]| words.iter().any(|word| set.contains(&word.as_str()));
+    let begins = |starts: &[&str]| {
+        let mut words = words.iter();
+        words.any(|word| starts.iter().any(|start| word.starts_with(start)))
+    };
+    if begins(&[
+        "optim", "sched", "rng", "random", "callback", "loop", "hyper", "hparam",
+    ]) || has(&["opt", "lr", "scaler", "amp"])
+    {
+        return true;
+    }
+    !has(&[
+        "model", "net", "network", "module", "weights", "params", "state", "dict",
+    ]) && (begins(&[
+        "step", "epoch", "iter", "loss", "acc", "metric", "config", "meta", "log",
+    ]) || has(&[
+        "best",
+        "args",
+        "cfg",
+        "dims",
+        "history",
+        "criterion",
+        "seed",
+    ]))
 }
 
 #[cfg(test)]
