@@ -159,7 +159,7 @@ pub enum Error {
 }
 
 fn shown_char(found: Option<char>) -> String {
-    found.map_or_else(|| "its end".into(), |it| format!("{it:?}"))
+    found.map_or_else(|| "the header's end".into(), |it| format!("{it:?}"))
 }
 
 fn shown(byte: Option<u8>) -> String {

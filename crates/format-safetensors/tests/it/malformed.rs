@@ -199,7 +199,7 @@ fn syntax_errors_say_where_and_what() {
         ),
         (
             r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#,
-            "byte 53 of the header: expected ',' or '}', found its end",
+            "byte 53 of the header: expected ',' or '}', found the header's end",
         ),
         (
             r#"{"a":{"dtype":"F32","shape":[02],"data_offsets":[0,8]}}"#,
