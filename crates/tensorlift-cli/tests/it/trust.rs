@@ -48,6 +48,27 @@ fn verified(arguments: &[&str]) -> (Option<i32>, Vec<(String, String)>) {
     (run.status.code(), files.collect())
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_manifest_replaces_another_whole_or_not_at_all() {
+    let model = model();
+    let folder = text(model.path());
+    let kept = tempfile::tempdir().unwrap();
+    let (list, link) = (kept.path().join("list.json"), kept.path().join("link"));
+    fs::write(&list, "an older manifest, which is much longer").unwrap();
+    std::os::unix::fs::symlink("list.json", &link).unwrap();
+    output(&["manifest", folder, "--out", text(&link)]);
+    let read: Value = serde_json::from_slice(&fs::read(&list).unwrap()).unwrap();
+    assert_eq!(read["tensorlift_manifest"], 1);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_dir(kept.path()).unwrap().count(), 2);
+    // A device is written to, never replaced.
+    let refused = tensorlift(&["manifest", folder, "--out", "/dev/full"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("/dev/full"));
+    assert!(Path::new("/dev/full").exists());
+}
+
 #[test]
 fn a_manifest_finds_what_was_altered() {
     let model = model();
