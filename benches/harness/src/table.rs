@@ -80,11 +80,13 @@ pub(crate) fn summary(results: &Results) -> String {
             };
             let limit = case.limit(mode);
             let peer = |programs: &[Program]| {
-                if mode == Mode::Map {
-                    return String::new();
-                }
                 let peers = case.best().into_iter();
-                let peers = peers.filter(|row| programs.contains(&row.program) && is_peer(row));
+                let peers = peers.filter(|row| {
+                    programs.contains(&row.program)
+                        && row.mode == mode
+                        && is_peer(row)
+                        && is_resident(case, row)
+                });
                 let timed = peers.filter_map(|row| Some((row.times(ours)?, row.seconds()?, row)));
                 let best = timed.min_by(|one, other| one.1.median.total_cmp(&other.1.median));
                 best.map_or_else(String::new, |(times, _, row)| {
@@ -174,7 +176,13 @@ fn cells(case: &Measured) -> Vec<[String; COLUMNS.len()]> {
 /// Others' engines; the naive one reads headers as this project does.
 fn is_peer(row: &Row) -> bool {
     let is_own = row.is_ours() || row.engine == "naive";
-    !row.limit && row.mode == Mode::Copy && !is_own
+    !row.limit && !is_own
+}
+
+/// Whether all bytes were in memory at the end, which few engines see to that hand out mappings.
+fn is_resident(case: &Measured, row: &Row) -> bool {
+    let growth = row.growth().unwrap_or(0.0);
+    row.mode == Mode::Copy || growth >= 0.99 * case.bytes as f64
 }
 
 /// GB/s over all runs.
@@ -297,5 +305,29 @@ mod tests {
         // Its parser is this project's.
         assert!(!summary.contains("naive"), "{summary}");
         assert!(details(&results).contains("naive"));
+    }
+
+    #[test]
+    fn a_mapped_peer_counts_if_all_its_bytes_are_in_memory() {
+        let mapped = |name: &str, seconds, growth| {
+            let mut row = row(name, name, &[seconds]);
+            row.mode = Mode::Map;
+            row.runs
+                .iter_mut()
+                .for_each(|run| run.outcome.resident_peak = growth);
+            row
+        };
+        let mut case = measured(vec![]);
+        let whole = case.bytes;
+        case.rows = vec![
+            mapped("tensorlift-map", 1.0, whole),
+            mapped("lazy", 0.1, whole / 100),
+            mapped("eager", 6.0, whole),
+        ];
+        let mut results = Results::new(Path::new("test"));
+        results.put(case);
+        let summary = summary(&results);
+        assert!(summary.contains("eager: 6.00 times as long"), "{summary}");
+        assert!(!summary.contains("lazy"), "{summary}");
     }
 }

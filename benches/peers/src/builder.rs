@@ -34,13 +34,16 @@ pub(crate) fn mapped(request: &Request, floats: Option<DType>) -> Result<()> {
         ask(&builder, &asked, floats)
     };
     measure(request, load, |tensors, checksum, _| {
-        let mut loaded = tensors.iter();
+        let mut loaded = asked.iter().zip(tensors);
         for file in &files {
             let map = MapStorage::open(file)?;
             let header = SliceSafetensors::new(map.as_slice().ok_or("a mapping is a slice")?)?;
-            for ((name, stored), tensor) in header.tensors().iter().zip(&mut loaded) {
+            for (asked, tensor) in loaded.by_ref().take(header.tensors().len()) {
+                // By name: each call of `tensors` has its own order.
+                let stored = header.get(&asked.name)?;
                 let bytes = tensor.data();
-                checksum.tensor(name, &as_stored(&bytes, tensor.dtype(), stored.data()));
+                let bytes = as_stored(&bytes, tensor.dtype(), stored.data());
+                checksum.tensor(&asked.name, &bytes);
             }
         }
         Ok(())
