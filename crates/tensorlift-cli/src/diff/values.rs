@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use tensorlift::{Checkpoint, Entry, Error, Loaded, Result, Slice, Tensor};
+use tensorlift::{Checkpoint, Entry, Error, HostDevice, HostPool, Loaded, Result, Slice, Tensor};
 
 use super::numbers::{Distance, Tolerance};
 use crate::batches::{has_bytes, split};
@@ -15,6 +15,9 @@ use crate::progress::Bar;
 /// The most bytes of one checkpoint that are compared at once; two such batches of each are in
 /// memory, one that is compared and one that is read.
 const BATCH_BYTES: u64 = 64 << 20;
+/// Memory of batches that were compared, for those that are read next: fresh memory would take
+/// longer to clear than to fill.
+const KEPT_BYTES: usize = 4 * BATCH_BYTES as usize;
 /// Tensors beyond this are compared in parts, as far as rows allow.
 const PART_BYTES: u64 = 16 << 20;
 
@@ -90,12 +93,13 @@ pub(super) fn compare(a: &Checkpoint, b: &Checkpoint, tolerance: Tolerance) -> R
         Ok::<_, Error>(())
     };
     let (one, other, batches) = (&one, &other, &batches);
+    let device = &HostDevice::new().with_pool(HostPool::new(KEPT_BYTES));
     std::thread::scope(|scope| {
         // One batch waits while the next is read.
         let (sender, receiver) = sync_channel(0);
         let read_all = move || {
             for batch in batches {
-                let read = load_both(one, other, batch);
+                let read = load_both(one, other, batch, device);
                 let failed = read.is_err();
                 if sender.send(read).is_err() || failed {
                     return;
@@ -107,7 +111,7 @@ pub(super) fn compare(a: &Checkpoint, b: &Checkpoint, tolerance: Tolerance) -> R
             // The system refuses a thread: reading and comparing take turns.
             Err(_) => batches
                 .iter()
-                .try_for_each(|batch| add(load_both(one, other, batch)?)),
+                .try_for_each(|batch| add(load_both(one, other, batch, device)?)),
         }
     })?;
     Ok(Values {
@@ -178,8 +182,16 @@ fn batches(a: &Checkpoint, b: &Checkpoint) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn load_both(a: &Checkpoint, b: &Checkpoint, names: &[String]) -> Result<(Loaded, Loaded)> {
-    let load = |checkpoint: &Checkpoint| checkpoint.loader().select_names(names).load();
+fn load_both(
+    a: &Checkpoint,
+    b: &Checkpoint,
+    names: &[String],
+    device: &HostDevice,
+) -> Result<(Loaded, Loaded)> {
+    let load = |checkpoint: &Checkpoint| {
+        let loader = checkpoint.loader().place_on(device.clone());
+        loader.select_names(names).load()
+    };
     std::thread::scope(|scope| {
         let other = std::thread::Builder::new().spawn_scoped(scope, || load(b));
         let one = load(a);
