@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -100,8 +100,7 @@ def patch(
         for name, (module, _) in TARGETS.items():
             if module in sys.modules:
                 _replace(name)
-        for name in _state.enabled & _state.replaced.keys():
-            _rebind(name)
+        _rebind(_state.enabled & _state.replaced.keys())
     return Patch()
 
 
@@ -134,17 +133,20 @@ def _replace(name: str) -> None:
     _state.replaced[name] = (original, make[name](original))
 
 
-def _rebind(name: str) -> None:
-    """Puts the replacement wherever a module has the original."""
-    original, replacement = _state.replaced[name]
+def _rebind(names: Iterable[str]) -> None:
+    """Puts the replacements wherever modules have the originals, in one pass: programs have
+    thousands of modules.
+    """
+    name_of = {id(_state.replaced[name][0]): name for name in names}
     for module in list(sys.modules.values()):
         if not isinstance(module, ModuleType) or module.__name__ in _HOMES:
             continue
         if module.__name__.partition(".")[0] == "tensorlift":
             continue
         for key, value in list(vars(module).items()):
-            if value is original:
-                setattr(module, key, replacement)
+            name = name_of.get(id(value))
+            if name is not None:
+                setattr(module, key, _state.replaced[name][1])
                 _state.bound.append((module, key, name))
 
 
@@ -316,11 +318,10 @@ class _Loader(importlib.abc.Loader):
         with _lock:
             if not _state.depth:
                 return
-            for name, (home, _) in TARGETS.items():
-                if home == module.__name__:
-                    _replace(name)
-                    if name in _state.enabled:
-                        _rebind(name)
+            here = {name for name, (home, _) in TARGETS.items() if home == module.__name__}
+            for name in here:
+                _replace(name)
+            _rebind(here & _state.enabled)
 
 
 _hook = _Hook()
