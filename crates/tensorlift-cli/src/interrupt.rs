@@ -35,9 +35,14 @@ pub(crate) fn token() -> CancelToken {
 pub(crate) fn check(token: &CancelToken) -> Result<()> {
     match token.is_cancelled() {
         false => Ok(()),
-        true => Err(Error::new(
-            ErrorKind::Cancelled,
-            "interrupted; what was begun is removed",
-        )),
+        true => Err(interrupted()),
     }
+}
+
+/// The error of a command that was interrupted.
+pub(crate) fn interrupted() -> Error {
+    Error::new(
+        ErrorKind::Cancelled,
+        "interrupted; what was begun is removed",
+    )
 }

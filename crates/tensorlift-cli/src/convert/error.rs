@@ -30,6 +30,10 @@ pub(super) enum ConvertError {
     ShardsInFile(PathBuf),
     #[error("it is a file of the checkpoint that is converted")]
     Input(PathBuf),
+    #[error("there is no such folder to write into")]
+    NoFolder(PathBuf),
+    #[error("--rename: no name matches {0}")]
+    NoMatch(String),
     #[error("these names to keep are not in the checkpoint: {}", listed(.0, |name| format!("{name:?}")))]
     NoSuchNames(Vec<String>),
     #[error("these tensors have no bytes: {}", listed(.0, |name| format!("{name:?}")))]
@@ -87,6 +91,10 @@ impl From<ConvertError> for Error {
                 ErrorKind::Misuse,
                 "name a folder, or leave out --shard-size",
             ),
+            ConvertError::NoFolder(_) => (ErrorKind::NotFound, "make the folder first"),
+            ConvertError::NoMatch(_) => {
+                (ErrorKind::NotFound, "`tensorlift inspect` lists the names")
+            }
             ConvertError::NoSuchNames(_) => (
                 ErrorKind::NotFound,
                 "`tensorlift inspect` lists those that are",
@@ -111,6 +119,7 @@ impl From<ConvertError> for Error {
             | ConvertError::Foreign(path)
             | ConvertError::NearMiss { path, .. }
             | ConvertError::ShardsInFile(path)
+            | ConvertError::NoFolder(path)
             | ConvertError::Input(path) => Some(path.clone()),
             _ => None,
         };

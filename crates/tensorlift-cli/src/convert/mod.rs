@@ -16,11 +16,15 @@ use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use serde::Serialize;
-use tensorlift::{Bytes, Checkpoint, DtypePolicy, Entry, Error, ErrorKind, Pattern, parse_size};
+use tensorlift::{
+    Bytes, Checkpoint, DtypePolicy, Entry, Error, ErrorKind, LoadOptions, Pattern, Verify,
+    parse_size,
+};
 
 use self::contents::{Contents, Ties};
+use self::error::ConvertError;
 use self::output::{Format, Output};
 use self::shards::Shard;
 use self::staging::Staging;
@@ -59,6 +63,18 @@ pub(crate) struct Convert {
     /// takes space
     #[arg(long)]
     keep_all: bool,
+    /// Check the CRC-32 of archive entries while reading; --verify=false converts files that have
+    /// wrong ones
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        action = ArgAction::Set
+    )]
+    verify: bool,
     /// Replace OUT if it exists; of a folder, the weights that a conversion writes
     #[arg(long)]
     force: bool,
@@ -89,6 +105,16 @@ pub(crate) struct Written<'a> {
 
 impl Convert {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+        self.convert(out).map_err(|failure| match failure {
+            // A load that is cancelled knows nothing of files that are written.
+            Failure::Checkpoint(error) if error.kind() == ErrorKind::Cancelled => {
+                interrupt::interrupted().into()
+            }
+            other => other,
+        })
+    }
+
+    fn convert(&self, out: &mut impl Write) -> Result<(), Failure> {
         let output = Output::choose(&self.out, self.to, self.shard_size.is_some())?;
         output.check_free(self.force)?;
         let checkpoint = self.renamed(self.target.open()?)?;
@@ -107,7 +133,7 @@ impl Convert {
 
         let cancel = interrupt::token();
         let staging = Staging::begin(&output)?;
-        let writing = Writing::new(contents.bytes, cancel, self.dtype.clone());
+        let writing = Writing::new(contents.bytes, cancel, self.options());
         for shard in &shards {
             let path = staging.path(&shard.name);
             match output.format() {
@@ -123,8 +149,9 @@ impl Convert {
         }
         let mut companions = Vec::new();
         if !output.is_file() {
-            for file in companions::companions(&checkpoint) {
-                companions.extend(staging.take_along(&file, &output)?);
+            let folder = checkpoint.folder();
+            for name in companions::companions(&checkpoint)? {
+                companions.extend(staging.take_along(&folder, &name, &output)?);
             }
         }
         writing.wrote(0)?;
@@ -157,6 +184,13 @@ impl Convert {
         if self.rename.is_empty() {
             return Ok(checkpoint);
         }
+        let matches_none = |rename: &&Rename| {
+            let mut names = checkpoint.catalog().entries().iter().map(Entry::name);
+            !names.any(|name| rename.apply(name).is_some())
+        };
+        if let Some(rename) = self.rename.iter().find(matches_none) {
+            return Err(ConvertError::NoMatch(rename.from.as_str().to_owned()).into());
+        }
         let new_name = |entry: &Entry| {
             let name = entry.name();
             let renamed = self.rename.iter().find_map(|rename| rename.apply(name));
@@ -164,6 +198,15 @@ impl Convert {
         };
         let renamed = checkpoint.renamed(new_name);
         renamed.map_err(|error| error.with_remedy("give each tensor another name"))
+    }
+
+    fn options(&self) -> LoadOptions {
+        let verify = match self.verify {
+            true => Verify::Crc32,
+            false => Verify::Nothing,
+        };
+        let options = LoadOptions::default().dtype(self.dtype.clone());
+        options.verify(verify)
     }
 
     fn ties(&self) -> Ties<'_> {

@@ -145,8 +145,19 @@ impl Output {
         self.is_file
     }
 
+    /// The folder that the path is in.
+    pub(super) fn parent(&self) -> &Path {
+        match self.path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        }
+    }
+
     /// Refuses what exists, or what cannot be replaced by what is written.
     pub(super) fn check_free(&self, force: bool) -> Result<()> {
+        if !self.parent().is_dir() {
+            return Err(ConvertError::NoFolder(self.parent().to_owned()))?;
+        }
         // A link counts as what it leads to; one that leads nowhere is there all the same.
         if fs::symlink_metadata(&self.path).is_err() {
             return Ok(());

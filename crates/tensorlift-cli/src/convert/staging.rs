@@ -18,10 +18,7 @@ pub(super) struct Staging {
 
 impl Staging {
     pub(super) fn begin(output: &Output) -> Result<Self> {
-        let parent = match output.path().parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
+        let parent = output.parent();
         let fail = |error| on_disk(error, parent);
         let scratch = tempfile::Builder::new()
             .prefix(".tensorlift-")
@@ -42,17 +39,20 @@ impl Staging {
         fs::write(&path, text).map_err(|error| on_disk(error, &path))
     }
 
-    /// Copies a file that goes with the weights, unless the output has one of its name.
-    pub(super) fn take_along(&self, file: &Path, output: &Output) -> Result<Option<PathBuf>> {
-        let Some(name) = file.file_name().and_then(|name| name.to_str()) else {
-            return Ok(None);
-        };
+    /// Copies a file of `folder` that goes with the weights, unless the output has one of its name.
+    pub(super) fn take_along(
+        &self,
+        folder: &Path,
+        name: &str,
+        output: &Output,
+    ) -> Result<Option<PathBuf>> {
         let place = output.place_of(name);
         if fs::symlink_metadata(&place).is_ok() {
             return Ok(None);
         }
-        let copied = fs::read(file).and_then(|bytes| fs::write(self.path(name), bytes));
-        copied.map_err(|error| on_disk(error, file))?;
+        let (from, to) = (folder.join(name), self.path(name));
+        let copied = make_parent(&to).and_then(|()| fs::copy(&from, &to));
+        copied.map_err(|error| on_disk(error, &from))?;
         Ok(Some(place))
     }
 
@@ -68,7 +68,9 @@ impl Staging {
         } else {
             // The index comes last, when all files that it names exist.
             for name in &names {
-                fs::rename(self.path(name), output.place_of(name)).map_err(fail)?;
+                let place = output.place_of(name);
+                make_parent(&place).map_err(fail)?;
+                fs::rename(self.path(name), place).map_err(fail)?;
             }
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             for path in output.stale(&names) {
@@ -80,11 +82,11 @@ impl Staging {
         Ok(names.iter().map(|name| output.place_of(name)).collect())
     }
 
-    /// The names of all files: weights in order, then the index, which their dots put last.
+    /// The names of all files, with the folders that some are in: weights in order, then the
+    /// index, which their dots put last.
     fn names(&self) -> io::Result<Vec<String>> {
-        let entries = fs::read_dir(&self.folder)?;
-        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        let mut names: Vec<String> = names.collect::<io::Result<_>>()?;
+        let mut names = Vec::new();
+        add_names(&self.folder, "", &mut names)?;
         names.sort();
         Ok(names)
     }
@@ -99,4 +101,22 @@ impl Staging {
         }
         Ok(())
     }
+}
+
+/// Adds the names of all files in a folder and below it.
+fn add_names(folder: &Path, prefix: &str, names: &mut Vec<String>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        match entry.file_type()?.is_dir() {
+            true => add_names(&entry.path(), &format!("{name}/"), names)?,
+            false => names.push(name),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folder that a file is to be in.
+fn make_parent(file: &Path) -> io::Result<()> {
+    file.parent().map_or(Ok(()), fs::create_dir_all)
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use tensorlift::{CancelToken, DtypePolicy, LoadOptions, Loader, Result};
+use tensorlift::{CancelToken, LoadOptions, Loader, Result};
 
 use crate::interrupt;
 use crate::progress::Bar;
@@ -12,24 +12,24 @@ pub(super) struct Writing {
     bar: Bar,
     written: Cell<u64>,
     cancel: CancelToken,
-    dtype: DtypePolicy,
+    options: LoadOptions,
 }
 
 impl Writing {
     /// A conversion that writes `bytes` bytes of tensors.
-    pub(super) fn new(bytes: u64, cancel: CancelToken, dtype: DtypePolicy) -> Self {
+    pub(super) fn new(bytes: u64, cancel: CancelToken, options: LoadOptions) -> Self {
         Self {
             bar: Bar::of(bytes),
             written: Cell::new(0),
             cancel,
-            dtype,
+            options,
         }
     }
 
     /// The loader of the next tensors.
     pub(super) fn loader<'c>(&self, loader: Loader<'c>) -> Loader<'c> {
-        let options = LoadOptions::default().dtype(self.dtype.clone());
-        loader.options(options).cancel_token(self.cancel.clone())
+        let loader = loader.options(self.options.clone());
+        loader.cancel_token(self.cancel.clone())
     }
 
     /// Counts bytes that were written; an error if the conversion is to stop.
