@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::table::{Table, counted, printable};
 use crate::target::{open_path, selected};
 
-/// Tensors of a table before the rest is counted.
+/// Names of a table or a list before the rest is counted.
 const SHOWN: usize = 20;
 
 #[derive(Args)]
@@ -35,7 +35,9 @@ pub(crate) struct Diff {
         long,
         value_name = "NUMBER",
         default_value_t = 0.0,
-        requires = "values"
+        requires = "values",
+        allow_negative_numbers = true,
+        value_parser = tolerance
     )]
     atol: f64,
     /// Take values for equal that differ by no more than this share of the one of B
@@ -43,7 +45,9 @@ pub(crate) struct Diff {
         long,
         value_name = "NUMBER",
         default_value_t = 0.0,
-        requires = "values"
+        requires = "values",
+        allow_negative_numbers = true,
+        value_parser = tolerance
     )]
     rtol: f64,
     /// Compare only tensors whose names match; may be given several times
@@ -68,6 +72,14 @@ pub(crate) struct Difference {
     headers: Headers,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<Values>,
+    #[serde(skip)]
+    tolerance: Tolerance,
+}
+
+/// A distance, which cannot be negative.
+fn tolerance(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..).contains(number));
+    number.ok_or_else(|| "expected a number from 0 on, as in 1e-5".to_owned())
 }
 
 impl Diff {
@@ -87,6 +99,7 @@ impl Diff {
             equal: headers.is_empty() && values.as_ref().is_none_or(Values::is_equal),
             headers,
             values,
+            tolerance,
         };
         match self.json {
             true => {
@@ -113,28 +126,29 @@ impl Difference {
         write_names(out, "only in A", only_in_a)?;
         write_names(out, "only in B", only_in_b)?;
         if !changed.is_empty() {
-            let mut table = Table::new(&["differ in form", "A", "B"], &[]);
-            for Changed { name, a, b } in changed {
+            let mut table = Table::new(&["differ in dtype or shape", "A", "B"], &[]);
+            for Changed { name, a, b } in changed.iter().take(SHOWN) {
                 table.row(vec![printable(name), a.to_string(), b.to_string()]);
             }
             table.write(out)?;
+            write_rest(out, changed.len())?;
         }
         writeln!(
             out,
-            "{} of one form in both, {} of another, {} only in A, {} only in B",
+            "{} with the same dtype and shape, {} with others, {} only in A, {} only in B",
             counted(*same, "tensor"),
             changed.len(),
             only_in_a.len(),
             only_in_b.len()
         )?;
         if let Some(values) = &self.values {
-            describe_values(values, out)?;
+            describe_values(values, self.tolerance, out)?;
         }
         Ok(())
     }
 }
 
-fn describe_values(values: &Values, out: &mut impl Write) -> io::Result<()> {
+fn describe_values(values: &Values, tolerance: Tolerance, out: &mut impl Write) -> io::Result<()> {
     let differing = &values.differing;
     if !differing.is_empty() {
         let heads = [
@@ -157,13 +171,11 @@ fn describe_values(values: &Values, out: &mut impl Write) -> io::Result<()> {
             ]);
         }
         table.write(out)?;
-        if differing.len() > SHOWN {
-            writeln!(out, "and {} more", differing.len() - SHOWN)?;
-        }
+        write_rest(out, differing.len())?;
     }
     writeln!(
         out,
-        "values of {} ({}) compared: {} equal, {} not",
+        "values of {} ({}) compared: {} equal{tolerance}, {} not",
         counted(values.compared, "tensor"),
         Bytes(values.bytes),
         values.compared - differing.len(),
@@ -171,12 +183,17 @@ fn describe_values(values: &Values, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
+/// How many lines of a table are not shown.
+fn write_rest(out: &mut impl Write, all: usize) -> io::Result<()> {
+    match all.saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => writeln!(out, "and {more} more; --json lists all"),
+    }
+}
+
 fn write_names(out: &mut impl Write, what: &str, names: &[String]) -> io::Result<()> {
     for name in names.iter().take(SHOWN) {
         writeln!(out, "{what}: {}", printable(name))?;
     }
-    match names.len().saturating_sub(SHOWN) {
-        0 => Ok(()),
-        more => writeln!(out, "{what}: and {more} more"),
-    }
+    write_rest(out, names.len())
 }

@@ -1,5 +1,7 @@
 //! Comparing elements as numbers.
 
+use std::fmt;
+
 use tensorlift::{Cast, Dtype};
 
 /// Elements that are decoded at once.
@@ -11,6 +13,19 @@ pub(super) struct Tolerance {
     pub(super) absolute: f64,
     /// Of the second value.
     pub(super) relative: f64,
+}
+
+/// What counts as equal beyond equal values: ` within --atol 1e-5`; nothing where nothing does.
+impl fmt::Display for Tolerance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let given = [("--atol", self.absolute), ("--rtol", self.relative)];
+        let given = given.into_iter().filter(|&(_, number)| number > 0.0);
+        for (position, (option, number)) in given.enumerate() {
+            let word = if position == 0 { "within" } else { "and" };
+            write!(f, " {word} {option} {number:e}")?;
+        }
+        Ok(())
+    }
 }
 
 /// How far the elements of two tensors are apart.
