@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use tensorlift::Bytes;
-use tensorlift::{DirectStorage, os};
+use tensorlift::{Bytes, DirectStorage, Error, ErrorKind, os};
 
 use crate::failure::Failure;
 
@@ -69,6 +68,13 @@ impl Finding {
 
 impl Doctor {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
+        if let Err(error) = std::fs::metadata(&self.path) {
+            let remedy = "name a file or a folder that is there";
+            return Err(Error::new(ErrorKind::NotFound, error)
+                .with_path(&self.path)
+                .with_remedy(remedy)
+                .into());
+        }
         let mut findings = of_host(&self.path);
         findings.extend(cuda());
         if !self.json {
@@ -88,8 +94,14 @@ pub(crate) fn of_host(path: &Path) -> Vec<Finding> {
     #[cfg(target_os = "linux")]
     findings.push(page_size());
     findings.extend(huge_pages());
-    findings.push(direct(path));
-    findings.push(page_cache(path));
+    match some_file(path) {
+        Ok((path, file)) => findings.extend([page_cache(&file), direct(&path, file)]),
+        Err(error) => findings.push(Finding::lacking(
+            "files",
+            format!("direct reads and the page cache are not checked: {error}"),
+            "name a file of the disk in question",
+        )),
+    }
     findings.push(Finding::of(
         "io_uring",
         os::probe_uring(),
@@ -155,20 +167,23 @@ fn huge_pages() -> Option<Finding> {
     })
 }
 
-/// A regular file at or below a path.
-fn some_file(path: &Path) -> std::io::Result<File> {
+/// A regular file at a path or in a folder.
+fn some_file(path: &Path) -> std::io::Result<(PathBuf, File)> {
     if path.is_file() {
-        return File::open(path);
+        return Ok((path.to_owned(), File::open(path)?));
     }
     let mut files = std::fs::read_dir(path)?.flatten().map(|entry| entry.path());
     match files.find(|path| path.is_file()) {
-        Some(path) => File::open(path),
-        None => Err(std::io::Error::other("the folder has no file to check")),
+        Some(path) => File::open(&path).map(|file| (path, file)),
+        None => {
+            let found = format!("{} has no file to try", path.display());
+            Err(std::io::Error::other(found))
+        }
     }
 }
 
-fn direct(path: &Path) -> Finding {
-    let asked = some_file(path).and_then(|file| DirectStorage::probe(Arc::new(file)));
+fn direct(path: &Path, file: File) -> Finding {
+    let asked = DirectStorage::probe(Arc::new(file));
     let show = |io: os::DirectIo| {
         format!(
             "{}: offsets to {} bytes, memory to {}",
@@ -181,12 +196,9 @@ fn direct(path: &Path) -> Finding {
     Finding::of("direct reads", asked, show, remedy)
 }
 
-fn page_cache(path: &Path) -> Finding {
+fn page_cache(file: &File) -> Finding {
     let what = "page cache";
-    let residency = some_file(path)
-        .ok()
-        .and_then(|file| os::residency(&file, 1));
-    match residency {
+    match os::residency(file, 1) {
         Some(_) => Finding::good(what, "the kernel reports which pages of a file are cached"),
         None => Finding::lacking(
             what,
