@@ -8,6 +8,8 @@ use tensorlift::{
     Pattern, free_memory,
 };
 
+use crate::failure::Failure;
+
 #[derive(Args)]
 pub(crate) struct DeviceMapArgs {
     /// Show which tensors go to which device, instead of the plan; fails if they do not fit:
@@ -40,11 +42,11 @@ impl DeviceMapArgs {
         &self,
         checkpoint: &Checkpoint,
         dtype: &DtypePolicy,
-    ) -> tensorlift::Result<Option<DeviceMap>> {
+    ) -> Result<Option<DeviceMap>, Failure> {
         let Some(map) = &self.device_map else {
             return Ok(None);
         };
-        let mut options = rules(map)?;
+        let mut options = rules(map).map_err(Failure::Usage)?;
         for pattern in &self.no_split {
             options = options.unsplit(pattern.as_str());
         }
@@ -55,7 +57,12 @@ impl DeviceMapArgs {
             let is_converted = dtype != entry.dtype();
             is_converted.then(|| entry.layout().span_bytes(dtype).unwrap_or(u64::MAX))
         });
-        DeviceMap::new(checkpoint.catalog(), &self.memory()?, &options).map(Some)
+        let memory = self.memory().map_err(Failure::Usage)?;
+        Ok(Some(DeviceMap::new(
+            checkpoint.catalog(),
+            &memory,
+            &options,
+        )?))
     }
 
     fn memory(&self) -> tensorlift::Result<Vec<DeviceMemory>> {

@@ -77,11 +77,7 @@ impl Failure {
             Failure::Differs => {}
             Failure::Output(error) => eprintln!("error: cannot write the output: {error}"),
             Failure::Checkpoint(error) | Failure::Usage(error) => {
-                let hint = match error.kind() {
-                    ErrorKind::LimitExceeded if raises_limit(error) => " (with --limit)",
-                    _ => "",
-                };
-                eprintln!("error: {error:#}{hint}");
+                eprintln!("error: {error:#}{}", option_of_limit(error));
                 if json {
                     // A failure here cannot be reported.
                     let _ = write_error(out, error);
@@ -98,11 +94,15 @@ impl Failure {
     }
 }
 
-/// Whether the remedy is to raise one of the ceilings for untrusted files.
-fn raises_limit(error: &tensorlift::Error) -> bool {
-    error
-        .remedy()
-        .is_some_and(|remedy| remedy.starts_with("raise the limit"))
+/// Where the remedy is to raise a limit: the option that does.
+fn option_of_limit(error: &tensorlift::Error) -> &'static str {
+    match error.remedy() {
+        _ if error.kind() != ErrorKind::LimitExceeded => "",
+        // The ceilings for untrusted files.
+        Some(remedy) if remedy.starts_with("raise the limit if") => " (with --limit)",
+        Some(remedy) if remedy.starts_with("raise the limit") => " (with --memory-bytes)",
+        _ => "",
+    }
 }
 
 fn write_error(out: &mut impl Write, error: &tensorlift::Error) -> io::Result<()> {

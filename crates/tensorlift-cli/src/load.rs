@@ -125,10 +125,10 @@ fn write_report(
     if let (Some(hashed), Some(expected)) = (&report.hashed, expected) {
         let (matched, bytes) = (hashed.matched, Bytes(hashed.bytes));
         match matched {
-            1 => write!(out, "1 hash ({bytes}) is")?,
-            _ => write!(out, "{matched} hashes ({bytes}) are")?,
+            1 => write!(out, "1 hash ({bytes}) matches")?,
+            _ => write!(out, "{matched} hashes ({bytes}) match")?,
         }
-        writeln!(out, " as {} says", expected.source())?;
+        writeln!(out, " {}", expected.source())?;
     }
     if let Some(verified) = report.verified {
         let (records, bytes) = (verified.records, Bytes(verified.bytes));
@@ -142,7 +142,8 @@ fn write_report(
             write!(out, "; records read in part and not checked: {part}")?;
         }
         match verified.without_sums {
-            true => writeln!(out, "; some files store no checksums")?,
+            true if records == 0 => writeln!(out, ": the files store none")?,
+            true => writeln!(out, "; some files store none")?,
             false => writeln!(out)?,
         }
     }

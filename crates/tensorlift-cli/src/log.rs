@@ -9,16 +9,30 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 /// The variable that is used where the option is not given.
 const VARIABLE: &str = "TENSORLIFT_LOG";
+/// Its options come after those of the command.
+const HEADING: &str = "Logging";
 
 /// What to log.
 #[derive(Args)]
 pub(crate) struct LogArgs {
     /// Log to standard error: off, warn, info, debug or trace, and json for a JSON object a line,
     /// such as `debug,json` [env: TENSORLIFT_LOG]
-    #[arg(long, global = true, value_name = "LEVEL", conflicts_with = "verbose")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        conflicts_with = "verbose",
+        help_heading = HEADING
+    )]
     log: Option<Log>,
     /// Short for --log info; given twice, for --log debug
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(
+        short,
+        long,
+        action = ArgAction::Count,
+        global = true,
+        help_heading = HEADING
+    )]
     verbose: u8,
 }
 

@@ -28,10 +28,13 @@ impl ShowPlan {
         let options = settings.options();
         if let Some(map) = self.device_map.map(&checkpoint, &options.dtype)? {
             match self.json {
-                true => serde_json::to_writer(&mut *out, &map)?,
+                true => {
+                    serde_json::to_writer(&mut *out, &map)?;
+                    writeln!(out)?;
+                }
                 false => write!(out, "{map}")?,
             }
-            return Ok(writeln!(out)?);
+            return Ok(());
         }
         let plan = checkpoint.loader().options(options).plan()?;
         if self.json {

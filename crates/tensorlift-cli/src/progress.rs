@@ -60,13 +60,12 @@ impl Bar {
             None => Control::default(),
             Some(shared) => Control::default().progress(move |progress| {
                 shared.bar.set_length(progress.bytes_total);
-                shared.bar.set_message(format!(
-                    "({}/{} tensors, {}/{} files)",
-                    progress.tensors_done,
-                    progress.tensors_total,
-                    progress.files_done,
-                    progress.files_total
-                ));
+                let files = format!("{}/{} files", progress.files_done, progress.files_total);
+                // Where files alone are hashed, no tensors are known.
+                shared.bar.set_message(match progress.tensors_total {
+                    0 => format!("({files})"),
+                    all => format!("({}/{all} tensors, {files})", progress.tensors_done),
+                });
                 shared.set(progress.bytes_done);
             }),
         }

@@ -111,7 +111,10 @@ fn unknown(folder: &Path) -> Error {
                  blob of the Hugging Face cache";
     Error::new(ErrorKind::NotFound, found)
         .with_path(folder)
-        .with_remedy("give --manifest, or --signature and --key")
+        .with_remedy(
+            "write a manifest of a copy that you trust (tensorlift manifest COPY --out FILE) and \
+             give it with --manifest, or give --signature and --key",
+        )
 }
 
 /// All files in a folder and below, without hidden ones, by name.

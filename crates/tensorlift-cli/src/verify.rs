@@ -48,7 +48,7 @@ impl VerifyFiles {
             .count();
         if !self.json {
             let all = counted(checked.len(), "file");
-            writeln!(out, "{right} of {all} as {} says", expected.source())?;
+            writeln!(out, "{right} of {all} match {}", expected.source())?;
         }
         match checked.iter().find_map(CheckedFile::error) {
             None => Ok(()),

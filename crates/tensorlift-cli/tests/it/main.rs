@@ -16,6 +16,7 @@ mod limits;
 mod log;
 mod options;
 mod refusals;
+mod remedies;
 mod schemas;
 mod trust;
 

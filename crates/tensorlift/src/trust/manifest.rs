@@ -327,7 +327,11 @@ fn name_within(folder: &Path, shard: &Shard) -> Result<String> {
 
 /// The text of a manifest, a list of sums or a signature.
 pub(super) fn read_text(path: &Path) -> Result<String> {
-    let fail = |error| Error::new(ErrorKind::Storage, error).with_path(path);
+    let fail = |error| {
+        Error::new(ErrorKind::Storage, error)
+            .with_path(path)
+            .with_remedy("check the path and the permissions")
+    };
     let file = std::fs::File::open(path).map_err(fail)?;
     let mut text = String::new();
     let mut limited = file.take(MANIFEST_BYTES + 1);
