@@ -15,8 +15,8 @@ use tensorlift_tensor_meta::{
 use crate::Error;
 use crate::tokens::Tokens;
 
-/// The usual length of a tensor's description; an estimate that only saves reallocation.
-const ENTRY_BYTES: usize = 100;
+/// The length of a short description of a tensor; an estimate that only saves reallocation.
+const ENTRY_BYTES: usize = 80;
 
 /// The entries of a header that is being read.
 pub(crate) struct Entries<'a> {

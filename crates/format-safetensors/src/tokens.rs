@@ -74,35 +74,39 @@ impl<'h> Tokens<'h> {
     }
 
     /// Reads a text; borrowed unless it has escapes.
+    #[inline]
     pub(crate) fn text(&mut self) -> Result<Cow<'h, str>, Error> {
         self.expect(b'"', "a text")?;
+        let rest = &self.header[self.at..];
+        if self.is_plain
+            && let Some(len) = memchr::memchr(b'"', rest.as_bytes())
+        {
+            self.at += len + 1;
+            return Ok(Cow::Borrowed(&rest[..len]));
+        }
+        self.unusual_text()
+    }
+
+    /// Reads a text that may have escapes, or no end.
+    #[cold]
+    fn unusual_text(&mut self) -> Result<Cow<'h, str>, Error> {
         let (header, start) = (self.header, self.at);
-        let bytes = &header.as_bytes()[start..];
-        let mut end = memchr::memchr(b'"', bytes).unwrap_or(bytes.len());
         let mut has_escapes = false;
-        if !self.is_plain {
-            end = 0;
-            loop {
-                match bytes.get(end) {
-                    Some(b'"') | None => break,
-                    Some(b'\\') => {
-                        has_escapes = true;
-                        end = (end + 2).min(bytes.len());
-                    }
-                    Some(0..b' ') => {
-                        self.at += end;
-                        return Err(self.wrong("a control character in its escaped form"));
-                    }
-                    Some(_) => end += 1,
+        loop {
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    has_escapes = true;
+                    self.at = (self.at + 2).min(header.len());
                 }
+                Some(0..b' ') => return Err(self.wrong("a control character in its escaped form")),
+                Some(_) => self.at += 1,
+                None => return Err(self.wrong("the end of a text")),
             }
         }
-        self.at += end;
-        if !self.take_here(b'"') {
-            return Err(self.wrong("the end of a text"));
-        }
+        self.at += 1;
         if !has_escapes {
-            return Ok(Cow::Borrowed(&header[start..start + end]));
+            return Ok(Cow::Borrowed(&header[start..self.at - 1]));
         }
         serde_json::from_str(&header[start - 1..self.at])
             .map(Cow::Owned)
@@ -110,22 +114,26 @@ impl<'h> Tokens<'h> {
     }
 
     /// Reads a whole number.
+    #[inline]
     pub(crate) fn number(&mut self) -> Result<u64, Error> {
-        const EXPECTED: &str = "a whole number below 2^64";
         self.space();
         let start = self.at;
-        let mut number = Some(0u64);
-        while let Some(digit) = self.peek().filter(u8::is_ascii_digit) {
-            let digit = u64::from(digit - b'0');
-            number = number.and_then(|number| number.checked_mul(10)?.checked_add(digit));
-            self.at += 1;
+        let rest = &self.header.as_bytes()[start..];
+        let (mut number, mut len) = (0u64, 0);
+        while let Some(digit @ 0..=9) = rest.get(len).map(|byte| byte.wrapping_sub(b'0')) {
+            number = number.wrapping_mul(10).wrapping_add(digit.into());
+            len += 1;
         }
-        let digits = &self.header.as_bytes()[start..self.at];
-        match (digits, number) {
-            // JSON has no leading zeros.
-            ([] | [b'0', _, ..], _) | (_, None) => Err(self.wrong_at(start, EXPECTED)),
-            (_, Some(number)) => Ok(number),
-        }
+        self.at += len;
+        let number = match len {
+            // So many digits cannot overflow.
+            1..=19 => Some(number),
+            _ => self.header[start..self.at].parse().ok(),
+        };
+        // JSON has no leading zeros.
+        number
+            .filter(|_| len == 1 || rest[0] != b'0')
+            .ok_or_else(|| self.wrong_at(start, "a whole number below 2^64"))
     }
 
     /// Reads a null, if there is one.
@@ -198,8 +206,11 @@ impl<'h> Tokens<'h> {
 
     #[inline]
     fn take(&mut self, byte: u8) -> bool {
-        self.space();
-        self.take_here(byte)
+        // Nearly every header has no space between its tokens.
+        self.take_here(byte) || {
+            self.space();
+            self.take_here(byte)
+        }
     }
 
     #[inline]
