@@ -202,18 +202,11 @@ impl Load<'_> {
         )?;
         let mut of_batch = filled.outcome.report(&plan, self.catalog);
         of_batch.phases = filled.outcome.phases;
-        let loaded = Loaded::new(
-            Arc::clone(self.catalog),
-            &plan,
-            filled,
-            LoadReport::default(),
-        );
-        let mut by_entry: HashMap<usize, Tensor> = plan
-            .places
-            .iter()
-            .map(|place| place.entry)
-            .zip(loaded)
-            .collect();
+        let catalog = Arc::clone(self.catalog);
+        let loaded = Loaded::new(catalog, plan, filled, LoadReport::default());
+        let tensors = loaded.into_iter();
+        let mut by_entry: HashMap<usize, Tensor> =
+            tensors.map(|tensor| (tensor.position(), tensor)).collect();
         let mut of_unit = |unit: &TensorUnit| -> Vec<Tensor> {
             let tensors = unit.entries.iter();
             tensors.filter_map(|entry| by_entry.remove(entry)).collect()

@@ -22,7 +22,7 @@
 //! let options = LoadOptions::default();
 //! let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options)?;
 //! let filled = execute(&plan, &catalog, &[shard], &[host], &options, &Control::default())?;
-//! let loaded = Loaded::new(catalog, &plan, filled, LoadReport::default());
+//! let loaded = Loaded::new(catalog, plan, filled, LoadReport::default());
 //! assert_eq!(loaded.tensor("pair")?.as_slice::<f32>()?, [1.0, 2.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

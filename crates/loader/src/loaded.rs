@@ -28,9 +28,9 @@ pub struct Loaded {
 impl Loaded {
     /// The tensors of a plan whose groups are filled.
     #[must_use]
-    pub fn new(catalog: Arc<Catalog>, plan: &Plan, filled: Filled, report: LoadReport) -> Self {
+    pub fn new(catalog: Arc<Catalog>, plan: Plan, filled: Filled, report: LoadReport) -> Self {
         let groups: Vec<Arc<dyn Group>> = filled.groups.into_iter().map(Arc::from).collect();
-        let places = plan.places.clone();
+        let places = plan.places;
         let tensor = |place: &Place| {
             let group = Arc::clone(&groups[place.group]);
             Tensor::new(Arc::clone(&catalog), place, group)
@@ -71,7 +71,7 @@ impl Loaded {
     /// # let options = LoadOptions::default();
     /// # let plan = plan(&catalog, |_| Some(0), &[host.rules()], &options)?;
     /// # let filled = execute(&plan, &catalog, &[shard], &[host], &options, &Control::default())?;
-    /// # let loaded = Loaded::new(catalog.clone(), &plan, filled, LoadReport::default());
+    /// # let loaded = Loaded::new(catalog.clone(), plan, filled, LoadReport::default());
     /// let (groups, places) = loaded.into_groups();
     /// for place in places {
     ///     let entry = &catalog.entries()[place.entry];

@@ -40,10 +40,15 @@ impl Tensor {
         }
     }
 
+    /// The position of its entry in the catalog.
+    pub(crate) const fn position(&self) -> usize {
+        self.entry as usize
+    }
+
     /// The entry that describes it in its checkpoint.
     #[must_use]
     pub fn entry(&self) -> &Entry {
-        &self.catalog.entries()[self.entry as usize]
+        &self.catalog.entries()[self.position()]
     }
 
     /// The name.

@@ -276,7 +276,7 @@ impl Loader<'_> {
         phases.allocate = executed.allocate;
         phases.read = executed.read;
         phases.finish = executed.finish;
-        let mut loaded = Loaded::new(Arc::clone(catalog), &plan, filled, report);
+        let mut loaded = Loaded::new(Arc::clone(catalog), plan, filled, report);
         phases.finish += lap();
         loaded.close_report(phases, os::memory());
         Ok(loaded)

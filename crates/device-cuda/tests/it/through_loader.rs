@@ -93,7 +93,7 @@ impl Checkpoint {
         let mut report = LoadReport::default();
         report.threads = filled.outcome.counts.threads;
         report.peak_staging_bytes = filled.outcome.counts.peak_staging_bytes;
-        Ok(Loaded::new(catalog, &plan, filled, report))
+        Ok(Loaded::new(catalog, plan, filled, report))
     }
 
     /// Compares every tensor with the file's own bytes.

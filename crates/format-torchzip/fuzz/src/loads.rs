@@ -61,7 +61,7 @@ fn load(
     let filled = execute(&plan, catalog, &[shard], &[host], &options, &control)?;
     Ok(Loaded::new(
         Arc::clone(catalog),
-        &plan,
+        plan,
         filled,
         LoadReport::default(),
     ))

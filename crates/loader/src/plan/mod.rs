@@ -178,7 +178,7 @@ pub(crate) fn plan_positions(
 ) -> Result<Plan, Error> {
     let mut plan = Plan::default();
     let casts = options.dtype.casts(catalog)?;
-    let mut wanted = Vec::new();
+    let mut wanted = Vec::with_capacity(catalog.len());
     for (position, entry) in catalog.entries().iter().enumerate() {
         let Some(device) = assign(position, entry) else {
             continue;

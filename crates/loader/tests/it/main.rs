@@ -73,7 +73,7 @@ impl Sample {
         let filled = execute(&plan, &self.catalog, shards, &[device], options, control)?;
         let catalog = Arc::new(self.catalog.clone());
         let report = filled.outcome.report(&plan, &self.catalog);
-        Ok(Loaded::new(catalog, &plan, filled, report))
+        Ok(Loaded::new(catalog, plan, filled, report))
     }
 }
 

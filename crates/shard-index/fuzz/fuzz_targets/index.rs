@@ -175,7 +175,7 @@ fn merges_and_loads(index: &Index) {
             return;
         }
     };
-    let loaded = Loaded::new(catalog, &plan, filled, LoadReport::default());
+    let loaded = Loaded::new(catalog, plan, filled, LoadReport::default());
     for tensor in loaded.tensors() {
         let extent = tensor.entry().extent();
         assert_eq!(index.shard_of(tensor.entry().name()), Some(extent.shard));

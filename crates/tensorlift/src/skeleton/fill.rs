@@ -138,7 +138,7 @@ impl Loader<'_> {
         phases.plan = planned;
         let executed = filled.outcome.phases;
         (phases.allocate, phases.read) = (executed.allocate, executed.read);
-        let mut loaded = Loaded::new(Arc::new(catalog), &plan, filled, report);
+        let mut loaded = Loaded::new(Arc::new(catalog), plan, filled, report);
         phases.finish = clock.elapsed() - planned - executed.allocate - executed.read;
         loaded.close_report(phases, os::memory());
         Ok(loaded)
