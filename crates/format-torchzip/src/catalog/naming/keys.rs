@@ -1,9 +1,10 @@
 //! Equal keys of a dict, as Python compares them.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher;
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::pickle::{Arena, Id, Node};
 use crate::tensors::objects::Objects;
@@ -23,23 +24,30 @@ impl<'a> Walk<'a> {
         if pairs.len() <= 2 {
             return Cow::Borrowed(pairs);
         }
-        // The position of each key's pair among those that are kept.
-        let mut seen: HashMap<Key<'a>, usize> = HashMap::with_capacity(pairs.len() / 2);
+        // Positions of keys in what is kept; the keys are not held a second time.
+        let mut seen: HashTable<u32> = HashTable::with_capacity(pairs.len() / 2);
+        let hasher = DefaultHashBuilder::default();
         let mut kept: Option<Vec<Id>> = None;
         let (mut key_bytes, mut dropped) = (0, 0);
         for (number, pair) in pairs.chunks_exact(2).enumerate() {
-            let mut items_left = MAX_KEY_ITEMS;
-            let key = Key::of(&self.objects, pair[0], &mut items_left);
+            let key = Key::of(&self.objects, pair[0]);
             key_bytes += key.byte_len();
             let at = kept.as_ref().map_or(2 * number, Vec::len);
-            match seen.entry(key) {
+            let hash = hasher.hash_one(&key);
+            let is_equal = |&other: &u32| {
+                let kept = kept.as_deref().unwrap_or(pairs);
+                Key::of(&self.objects, kept[other as usize]) == key
+            };
+            // The table never grows, so no key is hashed twice.
+            match seen.entry(hash, is_equal, |_| hash) {
                 Entry::Occupied(before) => {
                     dropped += 1;
                     let kept = kept.get_or_insert_with(|| pairs[..2 * number].to_vec());
-                    kept[before.get() + 1] = pair[1];
+                    kept[*before.get() as usize + 1] = pair[1];
                 }
                 Entry::Vacant(free) => {
-                    free.insert(at);
+                    // A pickle is shorter than 4 GiB, and each key takes a byte of it.
+                    free.insert(at as u32);
                     if let Some(kept) = &mut kept {
                         kept.extend_from_slice(pair);
                     }
@@ -69,7 +77,11 @@ enum Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn of(objects: &Objects<'a>, id: Id, items_left: &mut usize) -> Self {
+    fn of(objects: &Objects<'a>, id: Id) -> Self {
+        Self::within(objects, id, &mut { MAX_KEY_ITEMS })
+    }
+
+    fn within(objects: &Objects<'a>, id: Id, items_left: &mut usize) -> Self {
         let (arena, pickle): (&'a Arena, _) = (objects.arena, objects.pickle);
         match arena.node(id) {
             Node::Text(span) | Node::Str8(span) => Key::Text(arena.bytes(pickle, span)),
@@ -89,7 +101,7 @@ impl<'a> Key<'a> {
                 let items = arena.members(start, len).iter();
                 Key::Tuple(
                     items
-                        .map(|&item| Key::of(objects, item, items_left))
+                        .map(|&item| Key::within(objects, item, items_left))
                         .collect(),
                 )
             }
