@@ -1,6 +1,6 @@
 //! The directory of an archive: one header for each entry, APPNOTE.TXT 6.3.10, section 4.3.12.
 
-use tensorlift_storage::{Storage, StorageExt};
+use tensorlift_storage::{Anonymous, Storage, StorageExt};
 
 use super::end::Location;
 use super::fields::{DIRECTORY_ENTRY, FLAGS_ENCRYPTED, u16_at, u32_at, u64_at};
@@ -16,7 +16,7 @@ const UNICODE_PATH_FIELD: u16 = 0x7075;
 
 /// The bytes of a directory.
 pub(super) struct Directory {
-    bytes: Vec<u8>,
+    bytes: Anonymous,
     /// Where it begins in the file.
     pub(super) start: u64,
     entries: usize,
@@ -43,11 +43,7 @@ impl Directory {
     /// Reads the directory that the end records name.
     pub(super) fn read(storage: &dyn Storage, location: &Location) -> Result<Self> {
         let io = |source| Error::io("the archive's directory", source);
-        let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(location.byte_len as usize)
-            .map_err(|_| io(std::io::ErrorKind::OutOfMemory.into()))?;
-        bytes.resize(location.byte_len as usize, 0);
+        let mut bytes = Anonymous::in_huge_pages(location.byte_len as usize).map_err(io)?;
         storage
             .read_exact_at(location.start, &mut bytes)
             .map_err(io)?;
@@ -89,8 +85,8 @@ impl Directory {
             .split_first_chunk::<ENTRY_BYTES>()
             .filter(|(fixed, _)| fixed.starts_with(DIRECTORY_ENTRY))
             .ok_or_else(none)?;
-        let [name_len, extra_len, comment_len] =
-            [28, 30, 32].map(|field| usize::from(u16_at(fixed, field)));
+        let len_at = |field| usize::from(u16_at(fixed, field));
+        let (name_len, extra_len, comment_len) = (len_at(28), len_at(30), len_at(32));
         let variable = name_len + extra_len + comment_len;
         let extra = rest.get(..variable).ok_or_else(none)?;
         let extra = &extra[name_len..][..extra_len];
@@ -127,7 +123,7 @@ impl Directory {
             return Err(EntryProblem::Escapes);
         }
         // Python's zipfile ends the name there.
-        if name.contains(&0) {
+        if memchr::memchr(0, name).is_some() {
             return Err(EntryProblem::ZeroInName);
         }
         if !matches!(disk, 0 | u16::MAX) {
@@ -204,7 +200,7 @@ impl<'a> Iterator for ExtraFields<'a> {
 /// Whether a name climbs out of its folder. Nothing is extracted, so it could do no harm, but no
 /// archive of PyTorch has one.
 fn has_parent_component(name: &[u8]) -> bool {
-    name.windows(2).any(|pair| pair == b"..")
+    memchr::memmem::find(name, b"..").is_some()
         && name
             .split(|&byte| matches!(byte, b'/' | b'\\'))
             .any(|component| component == b"..")

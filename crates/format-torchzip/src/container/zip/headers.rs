@@ -87,8 +87,10 @@ impl<'a> Headers<'a> {
             return Err(self.other_name(entry, fixed_end, name_len));
         }
         let flags = u16_at(fixed, 6);
-        let local = [u16_at(fixed, 8).into(), u32_at(fixed, 14).into()];
-        let mut sizes = [22, 18].map(|field| u64::from(u32_at(fixed, field)));
+        let method = u64::from(u16_at(fixed, 8));
+        let crc32 = u64::from(u32_at(fixed, 14));
+        let mut size = u64::from(u32_at(fixed, 22));
+        let mut compressed = u64::from(u32_at(fixed, 18));
         let one_field = u16_at(rest, name.len() + 2).checked_add(FIELD_HEAD_BYTES as u16);
         let extra_start = fixed_end + u64::from(name_len);
         let data = extra_start + u64::from(extra_len);
@@ -104,12 +106,9 @@ impl<'a> Headers<'a> {
                 field.map_err(wrong)?;
             }
             if !has_descriptor {
-                let [size, compressed] = &mut sizes;
-                widen(&mut [size, compressed], extra).map_err(wrong)?;
+                widen(&mut [&mut size, &mut compressed], extra).map_err(wrong)?;
             }
         }
-        let [method, crc32] = local;
-        let [size, compressed] = sizes;
         for (what, found, expected, counts) in [
             ("compression method", method, listed.method.into(), true),
             ("CRC-32", crc32, listed.crc32.into(), !has_descriptor),
@@ -192,8 +191,8 @@ fn descriptor_len(bytes: &[u8], listed: &ListedEntry) -> Option<usize> {
     let wanted = (listed.crc32, listed.compressed, listed.size);
     let wide = || (u32_at(fields, 0), u64_at(fields, 4), u64_at(fields, 12));
     let narrow = || {
-        let [compressed, size] = [4, 8].map(|at| u64::from(u32_at(fields, at)));
-        (u32_at(fields, 0), compressed, size)
+        let size_at = |at| u64::from(u32_at(fields, at));
+        (u32_at(fields, 0), size_at(4), size_at(8))
     };
     if fields.len() >= 20 && wide() == wanted {
         return Some(signature + 20);
