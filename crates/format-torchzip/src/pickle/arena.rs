@@ -22,8 +22,8 @@ pub(crate) struct Arena {
     global_numbers: HashMap<(Box<str>, Box<str>), u32>,
     /// States that BUILD sets on containers.
     attributes: HashMap<Id, Id>,
-    /// The class and the arguments of containers that a call made.
-    origins: HashMap<Id, (Id, Id)>,
+    /// Containers that a call made, in the order of their ids, with the class and the arguments.
+    origins: Vec<(Id, Id, Id)>,
     /// Text that had to be decoded.
     text: Vec<u8>,
     /// Where the arena's own text begins: the length of the pickle's bytes.
@@ -77,8 +77,8 @@ impl Arena {
         // member in 5, longer ones in 14 and 8. Unused memory is never touched.
         self.budget.reserve(&mut self.nodes, len / 8)?;
         self.budget.reserve(&mut self.members, len / 4)?;
-        // A tensor takes at least 80 bytes.
-        self.budget.reserve(&mut self.objects, len / 80)
+        // A tensor takes about 80 bytes or more.
+        self.budget.reserve(&mut self.objects, len / 72)
     }
 
     pub(crate) fn push(&mut self, node: Node) -> Result<Id, OutOfBudget> {
@@ -183,15 +183,18 @@ impl Arena {
         &mut self.objects[number as usize]
     }
 
-    /// Keeps what a container was made by.
+    /// Keeps what the newest container was made by.
     pub(crate) fn set_origin(
         &mut self,
         container: Id,
         class: Id,
         args: Id,
     ) -> Result<(), OutOfBudget> {
-        self.budget.charge(4 * size_of::<(Id, (Id, Id))>() as u64)?;
-        self.origins.insert(container, (class, args));
+        // The empty tuple is one object, whatever made it.
+        if container != Id::EMPTY_TUPLE {
+            self.budget.reserve(&mut self.origins, 1)?;
+            self.origins.push((container, class, args));
+        }
         Ok(())
     }
 
@@ -242,7 +245,10 @@ impl Arena {
 
     /// The class and the arguments of a container that a call made.
     pub(crate) fn origin(&self, container: Id) -> Option<(Id, Id)> {
-        self.origins.get(&container).copied()
+        let origins = &self.origins;
+        let found = origins.binary_search_by_key(&container, |&(made, ..)| made);
+        let (_, class, args) = origins[found.ok()?];
+        Some((class, args))
     }
 
     pub(crate) fn global_at(&self, number: u32) -> &Global {
