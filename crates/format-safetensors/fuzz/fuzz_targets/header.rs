@@ -151,7 +151,7 @@ fn loads(catalog: Catalog, file: &[u8]) {
             return;
         }
     };
-    let loaded = Loaded::new(catalog, &plan, filled, LoadReport::default());
+    let loaded = Loaded::new(catalog, plan, filled, LoadReport::default());
     for tensor in loaded.tensors() {
         let extent = tensor.entry().extent();
         let expected = &file[extent.offset as usize..extent.end() as usize];

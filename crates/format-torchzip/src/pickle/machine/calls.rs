@@ -9,6 +9,7 @@ use super::{Machine, Step, target};
 
 /// # Calls
 impl Machine<'_> {
+    #[inline(always)]
     pub(super) fn call_opcode(&mut self, opcode: u8) -> Step<()> {
         match opcode {
             op::REDUCE => {

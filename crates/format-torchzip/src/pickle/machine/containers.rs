@@ -7,6 +7,7 @@ use super::{Machine, Step, target};
 
 /// # Containers
 impl Machine<'_> {
+    #[inline(always)]
     pub(super) fn container_opcode(&mut self, opcode: u8) -> Step<()> {
         match opcode {
             op::EMPTY_TUPLE => self.push(Id::EMPTY_TUPLE),
@@ -70,7 +71,7 @@ impl Machine<'_> {
         let below = start
             .checked_sub(1)
             .filter(|&below| below >= floor)
-            .ok_or(PickleProblem::Underflow(op::name(opcode)))?;
+            .ok_or_else(|| PickleProblem::Underflow(op::name(opcode)))?;
         let (container, members) = (self.stack[below], &self.stack[start..]);
         let are_pairs = matches!(opcode, op::SETITEM | op::SETITEMS);
         if are_pairs && !members.len().is_multiple_of(2) {

@@ -11,6 +11,7 @@ const MEMO_GAP: usize = 1024;
 /// # Stack and memo
 impl Machine<'_> {
     /// Opcodes of the stack and the memo, and the marks of a protocol.
+    #[inline(always)]
     pub(super) fn stack_opcode(&mut self, opcode: u8) -> Step<()> {
         match opcode {
             op::BINPUT => {
@@ -88,14 +89,14 @@ impl Machine<'_> {
             .len()
             .checked_sub(count)
             .filter(|&start| start >= floor)
-            .ok_or(PickleProblem::Underflow(op::name(opcode)))
+            .ok_or_else(|| PickleProblem::Underflow(op::name(opcode)))
     }
 
     /// The `N` topmost objects and where they begin.
     pub(super) fn topmost<const N: usize>(&self, opcode: u8) -> Step<(usize, [Id; N])> {
         let start = self.top(N, opcode)?;
         let ids = self.stack[start..].first_chunk::<N>();
-        let ids = *ids.ok_or(PickleProblem::Underflow(op::name(opcode)))?;
+        let ids = *ids.ok_or_else(|| PickleProblem::Underflow(op::name(opcode)))?;
         Ok((start, ids))
     }
 
@@ -104,7 +105,7 @@ impl Machine<'_> {
         self.marks
             .pop()
             .map(|mark| mark as usize)
-            .ok_or(PickleProblem::NoMark(op::name(opcode)))
+            .ok_or_else(|| PickleProblem::NoMark(op::name(opcode)))
     }
 
     /// Drops a mark or the topmost object.
@@ -114,7 +115,7 @@ impl Machine<'_> {
             return Ok(());
         }
         let dropped = self.stack.pop();
-        let dropped = dropped.ok_or(PickleProblem::Underflow(op::name(op::POP)))?;
+        let dropped = dropped.ok_or_else(|| PickleProblem::Underflow(op::name(op::POP)))?;
         self.arena.set_state(dropped)
     }
 

@@ -8,6 +8,7 @@ use super::{Machine, Step, limit, literal};
 
 /// # Values
 impl<'a> Machine<'a> {
+    #[inline(always)]
     pub(super) fn value_opcode(&mut self, opcode: u8) -> Step<()> {
         match opcode {
             op::NONE => self.push(Id::NONE),
