@@ -203,4 +203,18 @@ mod tests {
         assert!(matches!(state.part(attributes), Part::Dict(pairs) if pairs.len() == 1));
         assert_eq!(state.class_of(attributes), None);
     }
+    #[test]
+    fn one_empty_tuple_has_no_class_whatever_made_it() {
+        // (tuple(), ()), of which the first is the result of a call.
+        let pickle: &[u8] = b"\x80\x02c__builtin__\ntuple\n)R)\x86.";
+        let storage = MemoryStorage::new(pickle);
+        let (_, state) = read(&storage, &ReadOptions::default())
+            .unwrap()
+            .into_parts();
+        let Part::Tuple(items) = state.part(state.root()) else {
+            panic!("no tuple");
+        };
+        assert_eq!(items[0], items[1]);
+        assert_eq!(state.class_of(items[0]), None);
+    }
 }
