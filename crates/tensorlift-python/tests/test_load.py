@@ -407,6 +407,7 @@ def test_without_torch_an_error_says_what_needs_it(many, monkeypatch):
     path, _ = many
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(_dtypes, "torch_dtypes", _dtypes.torch_dtypes.__wrapped__)
-    with pytest.raises(ModuleNotFoundError, match="need the package torch.*framework='numpy'"):
-        tensorlift.load(path, framework="torch")
+    for asked in ({"framework": "torch"}, {"device": "cuda"}, {"device": "cuda:1"}):
+        with pytest.raises(ModuleNotFoundError, match="need the package torch.*framework='numpy'"):
+            tensorlift.load(path, **asked)
     assert isinstance(tensorlift.load(path, "auto")["layers.0.bias"], np.ndarray)

@@ -77,22 +77,24 @@ def device_name(device: Any) -> str:
         return f"cuda:{device}"
     text = str(device)
     if text == "auto":
-        # Tensors on a GPU are torch's.
-        if importlib.util.find_spec("torch") is None:
-            return "cpu"
-        import torch
-
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        return _gpu() or "cpu"
     if text == "cuda":
-        import torch
-
-        return f"cuda:{torch.cuda.current_device()}"
+        return _gpu() or "cuda:0"
     if text in ("cpu", "host", "cpu:0"):
         return "cpu"
     if not re.fullmatch(r"cuda:\d+", text):
         remedy = "name `cpu` or a GPU such as `cuda:0`"
         raise MisuseError(f"expected the name of a device, found {text!r}; {remedy}", remedy=remedy)
     return text
+
+
+def _gpu() -> str | None:
+    """The GPU that torch works on; none without torch, whose tensors those on a GPU are."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else None
 
 
 def pattern_of(name: str, patterns: Mapping[str, int]) -> str:
