@@ -1,8 +1,11 @@
 """Opening, entries, plans, errors: no tensor is loaded."""
 
+import doctest
+import importlib
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -132,3 +135,21 @@ def test_several_files_are_one_checkpoint(tmp_path):
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(tensorlift.MisuseError, match="expected a path"):
         tensorlift.open(path)
+
+
+@pytest.mark.parametrize("module", ["_checkpoint", "_patch", "_settings"])
+def test_the_examples_of_the_pages_run(module, fixtures, monkeypatch):
+    monkeypatch.chdir(fixtures.parent)
+    found = doctest.testmod(importlib.import_module(f"tensorlift.{module}"))
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_the_example_of_the_readme_runs(fixtures, monkeypatch):
+    monkeypatch.chdir(fixtures.parent)
+    page = (fixtures.parent / "crates/tensorlift-python/README.md").read_text()
+    example = re.search(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[1]
+    lines = [line for line in example.splitlines() if not line.endswith("# needs torch")]
+    assert len(lines) == len(example.splitlines()) - 1
+    names = {}
+    exec("\n".join(lines), names)
+    assert len(names["tensors"]) == 40 and len(names["half"]) > 0
