@@ -24,7 +24,7 @@ def names(tmp_path, monkeypatch):
     import accelerate
     import safetensors.numpy
     import safetensors.torch
-    import tensorlift.torch
+    import tensorlift
     import transformers
 
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,7 @@
 """`tensorlift.safetensors` with numpy alone; safetensors' own tests are run by
 `cargo xtask python-tests safetensors`."""
 
+import sys
 import threading
 
 import numpy as np
@@ -138,3 +139,10 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path, fixtures):
     with pytest.raises(SafetensorError, match="framework"):
         safe_open(torch_file, framework="none")
     assert tensorlift.safetensors.__version__ == "0.8.0"
+
+
+def test_the_package_has_it_without_an_import_of_its_own(monkeypatch):
+    monkeypatch.delattr(tensorlift, "safetensors")
+    assert tensorlift.safetensors is sys.modules["tensorlift.safetensors"]
+    with pytest.raises(AttributeError, match="module 'tensorlift' has no attribute 'nothing'"):
+        tensorlift.nothing  # noqa: B018

@@ -5,6 +5,7 @@ import gc
 import io
 import logging
 import pickle
+import sys
 import warnings
 import weakref
 
@@ -410,3 +411,8 @@ def test_weak_references(tmp_path):
     del tensors
     gc.collect()
     assert reference() is None
+
+
+def test_the_package_has_torch_load_without_an_import_of_its_own(monkeypatch):
+    monkeypatch.delattr(tensorlift, "torch")
+    assert tensorlift.torch is sys.modules["tensorlift.torch"]

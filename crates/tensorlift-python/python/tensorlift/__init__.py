@@ -14,6 +14,9 @@ It reads safetensors and PyTorch files, single and sharded, without running any 
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ._checkpoint import Checkpoint, load, open
 from ._errors import (
     CancelledError,
@@ -58,6 +61,17 @@ __all__ = [
     "settings",
     "unpatch",
 ]
+
+if TYPE_CHECKING:
+    from . import safetensors, torch
+else:
+
+    def __getattr__(name: str) -> Any:
+        # Imported when they are asked for: the drop-in for torch imports torch.
+        if name in ("safetensors", "torch"):
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 if settings().is_on("patch"):
     patch()
