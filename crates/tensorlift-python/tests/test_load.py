@@ -396,11 +396,23 @@ def test_wrong_arguments_are_refused_by_name(many, arguments, told):
 
 def test_load_into_refuses_what_is_no_array(many):
     path, arrays = many
-    with pytest.raises(tensorlift.MisuseError, match=r"'layers.0.weight', found list"):
+    with pytest.raises(tensorlift.MisuseError, match=r"layers.0.weight: .* found list"):
         tensorlift.open(path).load_into({"step": 3, "layers.0.weight": [1.0]})
     target = {"step": 3, "layers.0.bias": np.zeros((1, 7), np.float32)[0, ::1]}
     assert tensorlift.open(path).load_into(target).missing == ["step"]
     np.testing.assert_array_equal(target["layers.0.bias"], arrays["layers.0.bias"])
+
+
+def test_load_into_refuses_what_cannot_take_the_values(many):
+    path, arrays = many
+    target = {name: np.zeros_like(array) for name, array in arrays.items()}
+    locked = np.zeros(7, np.float32)
+    locked.flags.writeable = False
+    for array, told in ((np.zeros(7, np.int64), "the model has int64"), (locked, "is read-only")):
+        target["layers.2.bias"] = array
+        with pytest.raises(tensorlift.MisuseError, match=rf"layers.2.bias: .*{told}"):
+            tensorlift.open(path).load_into(target)
+        assert not target["layers.0.weight"].any()
 
 
 def test_without_torch_an_error_says_what_needs_it(many, monkeypatch):

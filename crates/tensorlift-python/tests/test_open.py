@@ -153,3 +153,19 @@ def test_the_example_of_the_readme_runs(fixtures, monkeypatch):
     names = {}
     exec("\n".join(lines), names)
     assert len(names["tensors"]) == 40 and len(names["half"]) > 0
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        ({"root": 3}, "root=3 \\(expected a text"),
+        ({"variant": 3}, "variant=3 \\(expected a text"),
+        ({"strict": "yes"}, "strict='yes' \\(expected True or False"),
+        ({"limits": 3}, "limits=3 \\(expected a dict"),
+        ({"limits": {"tensors": -3}}, "expected a dict from names to numbers"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(many, arguments, told):
+    path, _ = many
+    with pytest.raises(tensorlift.MisuseError, match=told):
+        tensorlift.open(path, **arguments)

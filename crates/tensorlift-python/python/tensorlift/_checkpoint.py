@@ -59,6 +59,7 @@ def open(
         raise MisuseError(
             f"expected a path, the name of a model, or a list of them, found {path!r}"
         )
+    _check_options(variant=variant, root=root, strict=strict, limits=limits)
     request = open_request(
         variant=variant, root=root, hub_cache=hub_cache, strict=strict, limits=limits
     )
@@ -76,6 +77,17 @@ def load(
     'float16'
     """
     return open(path).load(device, **arguments)
+
+
+def _check_options(variant: object, root: object, strict: object, limits: object) -> None:
+    for name, value in (("variant", variant), ("root", root)):
+        if not (value is None or isinstance(value, str)):
+            raise MisuseError(f"{name}={value!r} (expected a text)")
+    if not isinstance(strict, bool):
+        raise MisuseError(f"strict={strict!r} (expected True or False)")
+    numbers = limits.values() if isinstance(limits, Mapping) else [None]
+    if limits is not None and not all(isinstance(it, int) and it >= 0 for it in numbers):
+        raise MisuseError(f"limits={limits!r} (expected a dict from names to numbers from 0 on)")
 
 
 def _are(found: object, *types: type) -> bool:
@@ -270,7 +282,7 @@ class Checkpoint(Mapping[str, Entry]):
         """Loads into a `torch.nn.Module`, or a dict of tensors or arrays.
 
         Parameters and buffers that have memory are refilled where they are, and those on `meta`
-        get memory of their own. Shapes are compared before the first byte is read; floats
+        get memory of their own. What does not fit is refused before the first byte is read; floats
         are converted to the target's dtypes while they are read. Where all memory is the host's,
         bytes are read straight into place, and nothing else may write to it meanwhile.
         `strict` makes an error of missing and unexpected names, which the result lists otherwise.

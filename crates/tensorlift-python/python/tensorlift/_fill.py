@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _dtypes
 from ._errors import MisuseError, NotFoundError
-from ._results import Filled
+from ._results import Entry, Filled
 
 if TYPE_CHECKING:
     from ._checkpoint import Checkpoint
@@ -31,7 +31,7 @@ def fill(
     wanted = [name for name in checkpoint if name in slots]
     missing = [name for name in slots if name not in checkpoint]
     unexpected = [name for name in checkpoint if name not in slots]
-    _check_shapes(checkpoint, slots, wanted)
+    _check(checkpoint, slots, wanted)
     if strict and (missing or unexpected):
         raise NotFoundError(
             f"missing from the checkpoint: {missing[:_LISTED]}; "
@@ -64,24 +64,39 @@ def _slots(target: Any) -> dict[str, Any]:
     )
 
 
-def _check_shapes(checkpoint: Checkpoint, slots: dict[str, Any], names: list[str]) -> None:
-    wrong = []
-    for name in names:
-        if not hasattr(slots[name], "shape"):
-            raise MisuseError(
-                f"expected a tensor or an array named {name!r}, found {type(slots[name]).__name__}",
-                tensor=name,
-            )
-        expected, found = tuple(slots[name].shape), checkpoint.entry(name).shape
-        if expected != found:
-            wrong.append(f"{name}: the model has {list(expected)}, the checkpoint {list(found)}")
+def _check(checkpoint: Checkpoint, slots: dict[str, Any], names: list[str]) -> None:
+    """Refuses what does not fit, before a byte is written."""
+    found = ((name, _difference(slots[name], checkpoint.entry(name))) for name in names)
+    wrong = [(name, why) for name, why in found if why]
     if wrong:
+        listed = "; ".join(f"{name}: {why}" for name, why in wrong[:_LISTED])
         more = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
         raise MisuseError(
-            f"shapes differ, and nothing was written: {'; '.join(wrong[:_LISTED])}{more}",
+            f"the checkpoint does not fit, and nothing was written: {listed}{more}",
             path=checkpoint.files[0] if checkpoint.files else None,
-            tensor=wrong[0].split(":")[0],
+            tensor=wrong[0][0],
         )
+
+
+def _difference(slot: Any, entry: Entry) -> str | None:
+    """Why a slot cannot take a tensor, if it cannot."""
+    if not hasattr(slot, "shape"):
+        return f"expected a tensor or an array, found {type(slot).__name__}"
+    if tuple(slot.shape) != entry.shape:
+        return f"the model has {list(slot.shape)}, the checkpoint {list(entry.shape)}"
+    if _is_numpy(slot) and not slot.flags.writeable:
+        return "the array is read-only"
+    with contextlib.suppress(MisuseError):
+        if _rank(entry.dtype) > _rank(_dtypes.name_of(slot.dtype)):
+            return f"the model has {slot.dtype}, the checkpoint {entry.dtype}"
+    return None
+
+
+def _rank(dtype: str) -> int:
+    """Integers, floats, complex numbers: none is read as one of a lower rank, which would lose what
+    it is.
+    """
+    return 2 if dtype.lstrip("B").startswith("C") else int(dtype.startswith(("F", "BF")))
 
 
 def _conversions(slots: dict[str, Any], dtypes: dict[str, str]) -> dict[str, str]:
