@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::resolve::not_found;
 use crate::{Error, Index, IndexError, ResolveOptions};
 
 /// Reads an index file whole.
@@ -13,9 +14,12 @@ pub(crate) fn read(path: &Path, options: &ResolveOptions) -> Result<Index, Error
         error,
     };
     let io = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Error::DanglingLink {
-            path: path.to_owned(),
-            to: fs::read_link(path).unwrap_or_default(),
+        io::ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(to) => Error::DanglingLink {
+                path: path.to_owned(),
+                to,
+            },
+            Err(_) => not_found(path, None),
         },
         _ => Error::Io {
             path: path.to_owned(),

@@ -159,7 +159,8 @@ fn at_no_path(target: &Path, options: &ResolveOptions) -> Result<Resolved, Error
     Err(not_found(target, miss))
 }
 
-fn not_found(target: &Path, hub: Option<Box<HubMiss>>) -> Error {
+/// The error of a path that does not exist, with names that are near.
+pub(crate) fn not_found(target: &Path, hub: Option<Box<HubMiss>>) -> Error {
     let Near { folder, paths } = near(target);
     Error::NotFound {
         target: target.to_owned(),

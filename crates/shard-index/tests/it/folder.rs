@@ -518,7 +518,7 @@ fn an_index_that_is_named_is_taken() {
     };
     assert_eq!(chosen("other.index.json").unwrap(), ["model.safetensors"]);
     assert_eq!(chosen("elsewhere/my.json").unwrap(), ["b.bin"]);
-    assert!(chosen("none.json").is_err());
+    assert!(matches!(chosen("none.json"), Err(Error::NotFound { .. })));
     let options = options().index(IndexUse::File("other.index.json".into()));
     let file = resolve(there.path().join("b.bin"), &options);
     assert!(matches!(file, Err(Error::IndexOfFile { .. })));
