@@ -4,11 +4,25 @@
 //! cargo run -p tensorlift-format-torchzip --example list_tensors -- model.pt
 //! ```
 
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
 use tensorlift_format_torchzip::{ReadOptions, read};
 use tensorlift_storage::FileStorage;
 use tensorlift_tensor_meta::Source;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match list(&mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let path = std::env::args_os()
         .nth(1)
         .ok_or("give the path of a file")?;
@@ -22,17 +36,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Source::Inline { .. } => "within the pickle".to_owned(),
             _ => "no bytes".to_owned(),
         };
-        println!(
-            "{} {}{:?} {place}",
-            entry.name(),
-            entry.dtype(),
-            entry.shape()
-        );
+        let (name, dtype, shape) = (entry.name(), entry.dtype(), entry.shape());
+        writeln!(out, "{name} {dtype}{shape:?} {place}")?;
     }
-    println!("{} tensors, {}", catalog.entries().len(), file.format());
-    println!("the model begins at {:?}", file.automatic_root().prefix());
+    let (count, format) = (catalog.entries().len(), file.format());
+    writeln!(out, "{count} tensors, {format}")?;
+    let root = file.automatic_root();
+    writeln!(out, "the model begins at {:?}", root.prefix())?;
     for other in file.other_models() {
-        println!("{:?} could be a model too", other.prefix());
+        writeln!(out, "{:?} could be a model too", other.prefix())?;
     }
     Ok(())
 }
