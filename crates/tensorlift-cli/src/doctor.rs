@@ -8,6 +8,7 @@ use serde::Serialize;
 use tensorlift::{Bytes, DirectStorage, Error, ErrorKind, os};
 
 use crate::failure::Failure;
+use crate::table::printable;
 
 #[derive(Args)]
 pub(crate) struct Doctor {
@@ -187,7 +188,7 @@ fn direct(path: &Path, file: File) -> Finding {
     let show = |io: os::DirectIo| {
         format!(
             "{}: offsets to {} bytes, memory to {}",
-            path.display(),
+            printable(&path.display().to_string()),
             io.offset,
             io.memory
         )

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 use tensorlift::{ErrorKind, Extent};
 
+use crate::table::printable;
+
 /// Why a command did not do what it was asked to.
 pub(crate) enum Failure {
     /// The checkpoint, or the machine.
@@ -69,6 +71,8 @@ pub(crate) fn statuses() -> String {
 impl Failure {
     /// One message on standard error; with `json`, an object on standard output too.
     pub(crate) fn report(&self, json: bool, out: &mut impl Write) -> ExitCode {
+        // What was found comes before what is wrong with it. A failure here cannot be reported.
+        let _ = out.flush();
         match self {
             // The reader of our output has closed it.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -77,9 +81,10 @@ impl Failure {
             Failure::Differs => {}
             Failure::Output(error) => eprintln!("error: cannot write the output: {error}"),
             Failure::Checkpoint(error) | Failure::Usage(error) => {
-                eprintln!("error: {error:#}{}", option_of_limit(error));
+                // Names in it come from files and folders.
+                let message = printable(&format!("{error:#}"));
+                eprintln!("error: {message}{}", option_of_limit(error));
                 if json {
-                    // A failure here cannot be reported.
                     let _ = write_error(out, error);
                 }
             }

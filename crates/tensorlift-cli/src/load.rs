@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::plan::write_plan;
 use crate::progress::Bar;
 use crate::settings::SettingArgs;
+use crate::table::printable;
 use crate::target::root_hint;
 use crate::trust::TrustArgs;
 
@@ -70,7 +71,8 @@ impl Load {
         }
         if let Some(expected) = &expected {
             for (path, why) in expected.unverifiable(&checkpoint) {
-                eprintln!("note: {} was not verified: {why}", path.display());
+                let path = printable(&path.display().to_string());
+                eprintln!("note: {path} was not verified: {why}");
             }
         }
         Ok(())
@@ -157,7 +159,7 @@ fn write_file(out: &mut impl Write, file: &FileReport) -> std::io::Result<()> {
     write!(
         out,
         "{}: {}, read by {}",
-        file.path.display(),
+        printable(&file.path.display().to_string()),
         file.format,
         file.reader.map_or("none", ReaderKind::name)
     )?;

@@ -7,6 +7,7 @@ use crate::Target;
 use crate::device_map::DeviceMapArgs;
 use crate::failure::Failure;
 use crate::settings::SettingArgs;
+use crate::table::printable;
 
 #[derive(Args)]
 pub(crate) struct ShowPlan {
@@ -53,7 +54,8 @@ pub(crate) fn write_plan(
     plan: &Plan,
 ) -> io::Result<()> {
     for (shard, path) in checkpoint.files().enumerate() {
-        writeln!(out, "shard {shard}: {}", path.display())?;
+        let path = printable(&path.display().to_string());
+        writeln!(out, "shard {shard}: {path}")?;
     }
     write!(out, "{plan}")
 }

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use clap::Args;
 use tensorlift::settings::Settings;
-use tensorlift::{Checkpoint, Error, ErrorKind, IndexUse, Limits, Pattern, Policy};
+use tensorlift::{Checkpoint, Entry, Error, ErrorKind, IndexUse, Limits, Pattern, Policy};
+
+use crate::table::printable;
 
 /// The checkpoint.
 #[derive(Args)]
@@ -136,7 +138,7 @@ fn rooted(checkpoint: Checkpoint, root: Option<&str>) -> tensorlift::Result<Chec
             let root = checkpoint.automatic_root();
             match root.as_str() {
                 "" => eprintln!("root: the file's own"),
-                root => eprintln!("root: {}", crate::table::printable(root)),
+                root => eprintln!("root: {}", printable(root)),
             }
             checkpoint.model()
         }
@@ -146,7 +148,21 @@ fn rooted(checkpoint: Checkpoint, root: Option<&str>) -> tensorlift::Result<Chec
 
 /// The checkpoint with those tensors alone whose names match one of the patterns; with all, if
 /// there is none.
-pub(crate) fn selected(
+fn selected(checkpoint: Checkpoint, patterns: &[Pattern]) -> tensorlift::Result<Checkpoint> {
+    let names = || checkpoint.catalog().entries().iter().map(Entry::name);
+    let fits_none = |pattern: &&Pattern| !names().any(|name| pattern.matches(name));
+    let idle: Vec<&Pattern> = patterns.iter().filter(fits_none).collect();
+    if !patterns.is_empty() && idle.len() == patterns.len() {
+        return Err(no_match(&checkpoint, patterns));
+    }
+    for pattern in idle {
+        eprintln!("note: no name matches {}", printable(pattern.as_str()));
+    }
+    matching(checkpoint, patterns)
+}
+
+/// The same, where it may be that no name matches.
+pub(crate) fn matching(
     checkpoint: Checkpoint,
     patterns: &[Pattern],
 ) -> tensorlift::Result<Checkpoint> {
@@ -154,23 +170,24 @@ pub(crate) fn selected(
         return Ok(checkpoint);
     }
     let matches = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
-    let selected = checkpoint.renamed(|entry| {
+    checkpoint.renamed(|entry| {
         let name = entry.name();
         matches(name).then(|| name.to_owned())
-    })?;
-    if selected.catalog().is_empty() {
-        let patterns: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
-        let found = format!("no name matches {}", patterns.join(", "));
-        return Err(Error::new(ErrorKind::NotFound, found)
-            .with_path(checkpoint.choice().chosen.clone())
-            .with_remedy("`tensorlift inspect` lists the names"));
-    }
-    Ok(selected)
+    })
+}
+
+/// The error of patterns that match no name.
+pub(crate) fn no_match(checkpoint: &Checkpoint, patterns: &[Pattern]) -> Error {
+    let patterns: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+    let found = format!("no name matches {}", patterns.join(", "));
+    Error::new(ErrorKind::NotFound, found)
+        .with_path(checkpoint.choice().chosen.clone())
+        .with_remedy("`tensorlift inspect` lists the names")
 }
 
 fn write_notes(checkpoint: &Checkpoint) {
     for note in checkpoint.notes() {
-        eprintln!("note: {}", crate::table::printable(&note.to_string()));
+        eprintln!("note: {}", printable(&note.to_string()));
     }
 }
 
@@ -191,7 +208,7 @@ pub(crate) fn root_hint(checkpoint: &Checkpoint) -> Option<String> {
             "; {tensors} tensor{s} that could be another model's are below {path} (--root {path})"
         );
     }
-    Some(crate::table::printable(&hint))
+    Some(printable(&hint))
 }
 
 #[cfg(test)]

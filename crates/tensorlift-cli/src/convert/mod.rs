@@ -31,7 +31,7 @@ use self::staging::Staging;
 use self::writing::Writing;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::table::counted;
+use crate::table::{counted, printable};
 use crate::target::{Target, root_hint};
 
 #[derive(Args)]
@@ -302,7 +302,7 @@ fn lacks_descriptors(refusal: &io::Error) -> bool {
 impl Written<'_> {
     fn describe(&self, shards: &[Shard<'_>], out: &mut impl Write) -> std::io::Result<()> {
         for file in &self.files {
-            writeln!(out, "{}", file.display())?;
+            writeln!(out, "{}", printable(&file.display().to_string()))?;
         }
         write!(
             out,

@@ -16,7 +16,7 @@ use self::numbers::Tolerance;
 use self::values::{Values, compare};
 use crate::failure::Failure;
 use crate::table::{Table, counted, printable};
-use crate::target::{open_path, selected};
+use crate::target::{matching, no_match, open_path};
 
 /// Names of a table or a list before the rest is counted.
 const SHOWN: usize = 20;
@@ -84,8 +84,12 @@ fn tolerance(text: &str) -> Result<f64, String> {
 
 impl Diff {
     pub(crate) fn run(&self, out: &mut impl Write) -> Result<(), Failure> {
-        let open = |path: &PathBuf| selected(open_path(path, self.root.as_deref())?, &self.select);
+        let open = |path: &PathBuf| matching(open_path(path, self.root.as_deref())?, &self.select);
         let (a, b) = (open(&self.a)?, open(&self.b)?);
+        // One that has no such name lacks what the other has.
+        if !self.select.is_empty() && a.catalog().is_empty() && b.catalog().is_empty() {
+            return Err(no_match(&a, &self.select).into());
+        }
         let headers = Headers::of(&a, &b);
         let tolerance = Tolerance {
             absolute: self.atol,

@@ -58,10 +58,10 @@ fn names_and_forms_are_told_without_reading_values() {
         (&found["changed"][0]["a"]["dtype"], found.get("values")),
         (&"F32".into(), None)
     );
-    assert_eq!(
-        diff(a.path(), b.path(), &["--select", "nothing"]).0,
-        Some(1)
-    );
+    let nothing = diff(a.path(), b.path(), &["--select", "nothing"]);
+    assert_eq!(nothing.1["error"]["kind"], "not_found");
+    let (status, found) = diff(a.path(), b.path(), &["--select", "y", "--values"]);
+    assert_eq!((status, &found["only_in_b"][0]), (Some(1), &"y".into()));
 }
 
 #[test]

@@ -76,6 +76,43 @@ fn a_rename_that_fits_no_name_is_refused() {
 }
 
 #[test]
+fn a_pattern_that_fits_no_name_is_told() {
+    let run = tensorlift(&[
+        "inspect",
+        &path("tiny-model"),
+        "--summary",
+        "--select",
+        "pooler",
+        "--select",
+        "poolr",
+    ]);
+    let errors = String::from_utf8(run.stderr).unwrap();
+    assert!(run.status.success());
+    assert_eq!(errors, "note: no name matches poolr\n");
+}
+
+#[test]
+#[cfg(unix)]
+fn names_of_files_send_nothing_to_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a\u{1b}[31m.safetensors");
+    fs::copy(path("tiny-model/model.safetensors"), &file).unwrap();
+    let out = folder.path().join("b\u{1b}[31m.safetensors");
+    let none = folder.path().join("c\u{1b}[31m.safetensors");
+    for arguments in [
+        &["load", text(&file), "--explain"][..],
+        &["convert", text(&file), text(&out)],
+        &["inspect", text(&file)],
+        &["doctor", text(&file)],
+        &["load", text(&none)],
+    ] {
+        let run = tensorlift(arguments);
+        let said = [run.stdout, run.stderr].concat();
+        assert!(!said.contains(&0x1b), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_folder_to_write_into_must_be_there() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("none/out.safetensors");
@@ -145,4 +182,23 @@ fn the_doctor_wants_a_path_that_is_there() {
         !findings.contains("the kernel does not report"),
         "{findings}"
     );
+}
+
+#[test]
+fn what_was_found_comes_before_the_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.safetensors");
+    fs::copy(path("tiny-model/model.safetensors"), &model).unwrap();
+    let list = folder.path().join("tensorlift-manifest.json");
+    output(&["manifest", text(folder.path()), "--out", text(&list)]);
+    fs::write(&model, "another").unwrap();
+    let said = folder.path().join("said");
+    let both = fs::File::create(&said).unwrap();
+    let mut verify = program();
+    verify.args(["verify", text(folder.path())]);
+    verify.stdout(both.try_clone().unwrap()).stderr(both);
+    assert_eq!(verify.status().unwrap().code(), Some(1));
+    let said = fs::read_to_string(&said).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with("error: "), "{said}");
 }
