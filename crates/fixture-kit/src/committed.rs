@@ -50,15 +50,6 @@ pub struct CommittedTensor {
     pub requires_grad: bool,
 }
 
-impl Committed {
-    /// Whether every ability that the checkpoint needs is among `abilities`.
-    #[must_use]
-    pub fn needs_only(&self, abilities: &[&str]) -> bool {
-        let able = |need: &String| abilities.contains(&need.as_str());
-        self.needs.iter().all(able)
-    }
-}
-
 /// The folder of fixtures in this repository.
 #[must_use]
 pub fn folder() -> PathBuf {

@@ -140,46 +140,17 @@ impl CatalogBuilder {
         self
     }
 
-    /// Adds all records, entries and metadata of another catalog, as those of shard `shard`.
+    /// Adds all records, entries and metadata of another catalog; its first shard becomes `first`,
+    /// the others follow it.
     ///
     /// # Errors
     /// If a name is taken or there are too many.
-    pub fn append(&mut self, catalog: Catalog, shard: ShardId) -> Result<&mut Self, CatalogError> {
+    pub fn append(&mut self, catalog: Catalog, first: ShardId) -> Result<&mut Self, CatalogError> {
         let base = u32::try_from(self.catalog.records.len()).map_err(|_| CatalogError::TooMany)?;
         let count = u32::try_from(catalog.records.len()).map_err(|_| CatalogError::TooMany)?;
         base.checked_add(count).ok_or(CatalogError::TooMany)?;
         let room = self.catalog.records.try_reserve(count as usize);
         room.map_err(|_| no_memory(&self.catalog.entries))?;
-        self.catalog
-            .records
-            .extend(catalog.records.into_iter().map(|mut record| {
-                *record.source.shard_mut() = shard;
-                record
-            }));
-        for mut entry in catalog.entries {
-            entry.shard = shard;
-            entry.record.0 += base;
-            self.push(entry)?;
-        }
-        for (key, value) in catalog.metadata {
-            self.metadata(key, value);
-        }
-        Ok(self)
-    }
-
-    /// Adds all records, entries and metadata of another catalog; its first shard becomes `first`,
-    /// the others follow it.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append).
-    pub fn append_shards(
-        &mut self,
-        catalog: Catalog,
-        first: ShardId,
-    ) -> Result<&mut Self, CatalogError> {
-        let base = u32::try_from(self.catalog.records.len()).map_err(|_| CatalogError::TooMany)?;
-        let count = u32::try_from(catalog.records.len()).map_err(|_| CatalogError::TooMany)?;
-        base.checked_add(count).ok_or(CatalogError::TooMany)?;
         let moved = |ShardId(shard): ShardId| {
             let shard = shard.checked_add(first.0).ok_or(CatalogError::TooMany)?;
             Ok::<_, CatalogError>(ShardId(shard))

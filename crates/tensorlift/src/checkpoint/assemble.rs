@@ -152,12 +152,8 @@ impl Checkpoint {
         let mut builder = Catalog::builder();
         let first = ShardId(self.shards.len() as u32);
         let other_catalog = Catalog::clone(&other.catalog);
-        builder
-            .append_shards(base, ShardId::FIRST)
-            .map_err(misuse)?;
-        builder
-            .append_shards(other_catalog, first)
-            .map_err(misuse)?;
+        builder.append(base, ShardId::FIRST).map_err(misuse)?;
+        builder.append(other_catalog, first).map_err(misuse)?;
         let shards = [&self.shards[..], &other.shards[..]].concat();
         let choice = self.choice.clone();
         let mut combined = Self::of(Arc::new(builder.finish()), shards, choice);
