@@ -200,8 +200,7 @@ impl Load<'_> {
             &options,
             self.control,
         )?;
-        let mut of_batch = filled.outcome.report(&plan, self.catalog);
-        of_batch.phases = filled.outcome.phases;
+        let of_batch = filled.outcome.report(&plan, self.catalog);
         let catalog = Arc::clone(self.catalog);
         let loaded = Loaded::new(catalog, plan, filled, LoadReport::default());
         let tensors = loaded.into_iter();

@@ -134,8 +134,7 @@ where
             });
         }
     }
-    let mut report = outcome.report(&plan, catalog);
-    report.phases = outcome.phases;
+    let report = outcome.report(&plan, catalog);
     Ok(LoadedInto {
         missing: matched.missing,
         unexpected: matched.unexpected,

@@ -2,12 +2,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tensorlift_device::Group;
-use tensorlift_storage::os::ProcessMemory;
 use tensorlift_tensor_meta::{Catalog, Error, ErrorKind};
 
 use crate::execute::Filled;
 use crate::plan::{Place, Plan};
-use crate::report::{LoadReport, Phases};
+use crate::report::LoadReport;
 use crate::tensor::Tensor;
 
 /// Names this similar are suggested in place of an unknown one (Jaro-Winkler).
@@ -127,11 +126,9 @@ impl Loaded {
         &self.report
     }
 
-    /// Completes the report with values that are known once all tensors exist.
-    pub fn close_report(&mut self, phases: Phases, memory_after: ProcessMemory) {
-        self.report.phases = phases;
-        self.report.wall = phases.sum();
-        self.report.memory_after = memory_after;
+    /// The report, for values that are known once all tensors exist.
+    pub fn report_mut(&mut self) -> &mut LoadReport {
+        &mut self.report
     }
 
     /// All entries of the checkpoint, loaded or not.

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tensorlift_device::Device;
 use tensorlift_loader::{
@@ -10,7 +10,7 @@ use tensorlift_loader::{
     ParameterMemory, Placement, Plan, Progress, Setting, Tensor, execute, load_each, load_into,
     plan, probe,
 };
-use tensorlift_storage::os;
+use tensorlift_storage::os::{self, ProcessMemory};
 use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
 
 use crate::trust::{Expected, HashUnit};
@@ -246,40 +246,61 @@ impl Loader<'_> {
 
     fn load_all(&self) -> Result<Loaded> {
         let memory_before = os::memory();
-        let mut phases = self.checkpoint.phases();
-        let mut clock = Instant::now();
-        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
-
+        let clock = Instant::now();
         let plan = tracing::info_span!("plan").in_scope(|| self.plan())?;
-        phases.plan = lap();
-
-        let devices = self.placement.devices();
+        let planned = clock.elapsed();
         let catalog = self.checkpoint.catalog();
         let filled = execute(
             &plan,
             catalog,
             self.checkpoint.shards(),
-            devices,
+            self.placement.devices(),
             &self.hashing_options(&plan)?,
             &self.control,
         )
         .map_err(|error| self.with_tensor(error))?;
-        // `execute` has measured its own time.
-        lap();
+        let report = filled.outcome.report(&plan, catalog);
+        let mut loaded = Loaded::new(Arc::clone(catalog), plan, filled, report);
+        self.close(loaded.report_mut(), memory_before, clock, planned);
+        Ok(loaded)
+    }
 
-        let mut report = filled.outcome.report(&plan, catalog);
-        report.memory_before = memory_before;
-        report.devices = devices.iter().map(|device| device.name()).collect();
+    /// Completes the report of a load that began with `clock`, once all tensors exist.
+    pub(crate) fn close(
+        &self,
+        report: &mut LoadReport,
+        memory_before: ProcessMemory,
+        clock: Instant,
+        planned: Duration,
+    ) {
+        let phases = &mut report.phases;
+        phases.plan = planned;
+        let before = planned + phases.allocate + phases.read;
+        phases.finish = clock.elapsed().saturating_sub(before);
+        self.complete(report, memory_before, self.device_names());
+    }
+
+    /// Completes a report of which the phases since the checkpoint was opened are known.
+    fn complete(
+        &self,
+        report: &mut LoadReport,
+        memory_before: ProcessMemory,
+        devices: Vec<String>,
+    ) {
+        let opened = self.checkpoint.phases();
+        let phases = &mut report.phases;
+        (phases.resolve, phases.open, phases.parse) = (opened.resolve, opened.open, opened.parse);
+        report.wall = phases.sum();
+        report.devices = devices;
         report.choice = self.checkpoint.resolution();
         report.settings = self.in_force.clone();
-        let executed = filled.outcome.phases;
-        phases.allocate = executed.allocate;
-        phases.read = executed.read;
-        phases.finish = executed.finish;
-        let mut loaded = Loaded::new(Arc::clone(catalog), plan, filled, report);
-        phases.finish += lap();
-        loaded.close_report(phases, os::memory());
-        Ok(loaded)
+        report.memory_before = memory_before;
+        report.memory_after = os::memory();
+    }
+
+    fn device_names(&self) -> Vec<String> {
+        let devices = self.placement.devices().iter();
+        devices.map(|device| device.name()).collect()
     }
 
     /// Loads into the caller's memory, parameter by parameter, so that addresses stay the same and
@@ -354,17 +375,10 @@ impl Loader<'_> {
             options,
             &self.control,
         )?;
-        let report = &mut loaded.report;
-        report.memory_before = memory_before;
-        report.devices = vec!["memory of the caller".to_owned()];
-        report.choice = checkpoint.resolution();
-        report.settings = self.in_force.clone();
-        let read = report.phases.read;
-        report.phases = checkpoint.phases();
-        report.phases.read = read;
-        report.phases.plan = clock.elapsed().saturating_sub(read);
-        report.wall = report.phases.sum();
-        report.memory_after = os::memory();
+        let phases = &mut loaded.report.phases;
+        phases.plan = clock.elapsed().saturating_sub(phases.read);
+        let devices = vec!["memory of the caller".to_owned()];
+        self.complete(&mut loaded.report, memory_before, devices);
         Ok(loaded)
     }
 
@@ -466,17 +480,7 @@ impl Loader<'_> {
             &self.control,
             handle,
         )?;
-        report.memory_before = memory_before;
-        report.choice = checkpoint.resolution();
-        report.settings = self.in_force.clone();
-        let devices = self.placement.devices().iter();
-        report.devices = devices.map(|device| device.name()).collect();
-        let opened = checkpoint.phases();
-        report.phases.resolve = opened.resolve;
-        report.phases.open = opened.open;
-        report.phases.parse = opened.parse;
-        report.wall = report.phases.sum();
-        report.memory_after = os::memory();
+        self.complete(&mut report, memory_before, self.device_names());
         Ok(report)
     }
 

@@ -137,12 +137,6 @@ impl Casts {
         Ok(Self { casts, kept })
     }
 
-    /// Whether no entry changes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.casts.is_empty()
-    }
-
     /// The cast of the entry at this position in the catalog.
     #[must_use]
     pub fn of(&self, position: usize) -> Option<Cast> {
@@ -152,7 +146,7 @@ impl Casts {
     /// The dtype of an entry once it is loaded.
     #[must_use]
     pub fn of_entry(&self, catalog: &Catalog, entry: &Entry) -> Dtype {
-        let position = match self.is_empty() {
+        let position = match self.casts.is_empty() {
             true => None,
             false => catalog.position(entry.name()),
         };

@@ -254,8 +254,8 @@ fn stopwatch() -> impl FnMut() -> Duration {
 }
 
 impl Outcome {
-    /// The report of an executed plan, made from `catalog`; the caller adds times, memory and
-    /// devices.
+    /// The report of an executed plan, made from `catalog`; the caller adds memory, devices, and
+    /// the time that the other phases took.
     #[must_use]
     pub fn report(&self, plan: &Plan, catalog: &Catalog) -> LoadReport {
         let counts = &self.counts;
@@ -281,6 +281,7 @@ impl Outcome {
             kept: kept.collect(),
             verified: counts.verified,
             hashed: counts.hashed.clone(),
+            phases: self.phases,
             files: self.files.clone(),
             ..LoadReport::default()
         }

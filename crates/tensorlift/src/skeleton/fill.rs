@@ -108,12 +108,11 @@ impl Loader<'_> {
                 self.options.clone().hashes(ranges)
             }
         };
-        let devices = self.placement.devices();
         let mut filled = execute(
             &plan,
             &parts.catalog,
             checkpoint.shards(),
-            devices,
+            self.placement.devices(),
             &options,
             &self.control,
         )
@@ -129,18 +128,9 @@ impl Loader<'_> {
             plan.places.push(place);
             filled.groups.push(group);
         }
-        let mut report = filled.outcome.report(&plan, &parts.catalog);
-        report.memory_before = memory_before;
-        report.devices = devices.iter().map(|device| device.name()).collect();
-        report.choice = checkpoint.resolution();
-        report.settings = self.in_force.clone();
-        let mut phases = checkpoint.phases();
-        phases.plan = planned;
-        let executed = filled.outcome.phases;
-        (phases.allocate, phases.read) = (executed.allocate, executed.read);
+        let report = filled.outcome.report(&plan, &parts.catalog);
         let mut loaded = Loaded::new(Arc::new(catalog), plan, filled, report);
-        phases.finish = clock.elapsed() - planned - executed.allocate - executed.read;
-        loaded.close_report(phases, os::memory());
+        self.close(loaded.report_mut(), memory_before, clock, planned);
         Ok(loaded)
     }
 
