@@ -1,6 +1,6 @@
 use std::num::NonZeroU32;
 
-use crate::Index;
+use crate::{Index, WeightFormat};
 
 /// What the name of a file in a folder says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) enum FileName {
 /// The name of a file that holds or lists tensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Weights {
-    pub(crate) family: Family,
+    pub(crate) format: WeightFormat,
     pub(crate) stem: Stem,
     /// The name without variant, number and extension.
     pub(crate) base: String,
@@ -28,13 +28,6 @@ pub(crate) struct Weights {
     pub(crate) training_state: bool,
     /// Whether the extension says nothing, and the bytes told the format.
     pub(crate) sniffed: bool,
-}
-
-/// Formats, in order of preference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Family {
-    Safetensors,
-    Torch,
 }
 
 /// The names that libraries use, in order of preference.
@@ -113,17 +106,17 @@ pub(crate) fn read(name: &str, wanted: Option<&str>) -> FileName {
     };
     let (stem, extension) = file.rsplit_once('.').unwrap_or((file, ""));
     let extension = extension.to_ascii_lowercase();
-    let family = match extension.as_str() {
-        "safetensors" => Family::Safetensors,
+    let format = match extension.as_str() {
+        "safetensors" => WeightFormat::Safetensors,
         // OpenVINO keeps its weights in a `.bin` of its own kind.
         "bin" if stem.starts_with("openvino_") => return FileName::Unsupported,
-        "bin" | "pt" | "pth" | "ckpt" => Family::Torch,
+        "bin" | "pt" | "pth" | "ckpt" => WeightFormat::Torch,
         other if UNSUPPORTED.contains(&other) => return FileName::Unsupported,
         _ if is_index => return FileName::Other,
         other if NO_TENSORS.contains(&other) => return FileName::Other,
         _ => return FileName::Unknown,
     };
-    let known = |base: &str| known_stem(family, &extension, base);
+    let known = |base: &str| known_stem(format, &extension, base);
     let (base, variant, part) = split_stem(stem, &extension, wanted, known);
     let shape = match part {
         _ if is_index => Shape::Index,
@@ -131,7 +124,7 @@ pub(crate) fn read(name: &str, wanted: Option<&str>) -> FileName {
         None => Shape::Single,
     };
     FileName::Weights(Weights {
-        family,
+        format,
         stem: known(base),
         training_state: is_training_state(base),
         variant: index_variant.or(variant).map(str::to_owned),
@@ -143,9 +136,9 @@ pub(crate) fn read(name: &str, wanted: Option<&str>) -> FileName {
 }
 
 /// A checkpoint that is recognised by its bytes, not by its name.
-pub(crate) fn sniffed(name: &str, family: Family) -> Weights {
+pub(crate) fn sniffed(name: &str, format: WeightFormat) -> Weights {
     Weights {
-        family,
+        format,
         stem: Stem::Other,
         base: name.to_owned(),
         extension: String::new(),
@@ -302,10 +295,12 @@ fn numbered<'a>(base: &'a str, number: &str, of: &str) -> Option<(&'a str, PartN
     sane.then_some((base, (number, of)))
 }
 
-fn known_stem(family: Family, extension: &str, base: &str) -> Stem {
-    match (family, base) {
-        (Family::Torch, _) if extension != "bin" => Stem::Other,
-        (Family::Safetensors, "model") | (Family::Torch, "pytorch_model") => Stem::Model,
+fn known_stem(format: WeightFormat, extension: &str, base: &str) -> Stem {
+    match (format, base) {
+        (WeightFormat::Torch, _) if extension != "bin" => Stem::Other,
+        (WeightFormat::Safetensors, "model") | (WeightFormat::Torch, "pytorch_model") => {
+            Stem::Model
+        }
         (_, "diffusion_pytorch_model") => Stem::Diffusion,
         (_, "adapter_model") => Stem::Adapter,
         _ => Stem::Other,
@@ -325,7 +320,7 @@ mod tests {
 
     #[test]
     fn known_names_are_taken_apart() {
-        // Family, stem, base, variant, shape.
+        // Format, stem, base, variant, shape.
         for line in [
             "model.safetensors = Safetensors Model model - Single",
             "model.SAFETENSORS = Safetensors Model model - Single",
@@ -355,14 +350,14 @@ mod tests {
             let (name, expected) = line.split_once(" = ").unwrap();
             let read = weights(name, None);
             let Weights {
-                family, stem, base, ..
+                format, stem, base, ..
             } = &read;
             let variant = read.variant.as_deref().unwrap_or("-");
             let shape = match read.shape {
                 Shape::Part { number, of } => format!("{number} of {of}"),
                 other => format!("{other:?}"),
             };
-            let found = format!("{family:?} {stem:?} {base} {variant} {shape}");
+            let found = format!("{format:?} {stem:?} {base} {variant} {shape}");
             assert_eq!(found, expected, "{name}");
             assert!(!read.training_state, "{name}");
         }

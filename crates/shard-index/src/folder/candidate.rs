@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::choice::Form;
-use crate::file_name::{self, Family, Shape, Stem, Weights};
+use crate::file_name::{self, Shape, Stem, Weights};
 use crate::{Error, WeightFormat};
 
 /// One choice: an index, a file, or a series of numbered parts.
@@ -37,23 +37,20 @@ impl Candidate {
 
     /// Its position in the order of preference; equal ranks are ambiguous.
     pub(super) fn rank(&self, preferred: WeightFormat) -> (bool, bool, bool, Stem, u8) {
-        let Weights { family, stem, .. } = self.name;
-        let shape = match (stem, self.name.shape) {
-            (_, Shape::Index) => 0,
-            (Stem::Other, _) => 1,
-            (_, Shape::Single) => 1,
-            (_, Shape::Part { .. }) => 2,
-        };
         let Weights {
+            format,
+            stem,
+            shape,
             training_state,
             sniffed,
             ..
         } = self.name;
-        let is_preferred = match preferred {
-            WeightFormat::Safetensors => family == Family::Safetensors,
-            WeightFormat::Torch => family == Family::Torch,
+        let shape = match (stem, shape) {
+            (_, Shape::Index) => 0,
+            (Stem::Other, _) | (_, Shape::Single) => 1,
+            (_, Shape::Part { .. }) => 2,
         };
-        (training_state, sniffed, !is_preferred, stem, shape)
+        (training_state, sniffed, format != preferred, stem, shape)
     }
 
     pub(super) fn is_series(&self) -> bool {

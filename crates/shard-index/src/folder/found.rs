@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::candidate::{Candidate, Key, key};
-use crate::file_name::{self, Family, FileName, Shape};
+use crate::file_name::{self, FileName, Shape};
 use crate::options::Sniffed;
-use crate::{Error, ResolveOptions};
+use crate::{Error, ResolveOptions, WeightFormat};
 
 /// The most files of unknown names that are opened to recognise their format.
 pub(super) const SNIFFED: usize = 1000;
@@ -58,8 +58,10 @@ impl Found {
                 }
                 FileName::Unknown => match options.sniff.filter(|_| sniffs.next().is_some()) {
                     Some(sniff) => match sniff(&path) {
-                        Sniffed::Safetensors => file_name::sniffed(&file, Family::Safetensors),
-                        Sniffed::Torch => file_name::sniffed(&file, Family::Torch),
+                        Sniffed::Safetensors => {
+                            file_name::sniffed(&file, WeightFormat::Safetensors)
+                        }
+                        Sniffed::Torch => file_name::sniffed(&file, WeightFormat::Torch),
                         Sniffed::Unsupported => {
                             found.unsupported.push(path);
                             continue;

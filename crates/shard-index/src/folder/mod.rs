@@ -10,9 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::choice::{Form, Reason};
-use crate::file_name::{self, Family, FileName, Weights};
+use crate::file_name::{self, FileName, Weights};
 use crate::options::IndexUse;
-use crate::{Error, ResolveOptions};
+use crate::{Error, ResolveOptions, WeightFormat};
 use below::Below;
 use candidate::{Candidate, key};
 use found::Found;
@@ -138,7 +138,7 @@ impl ChosenFiles {
                 .collect();
             alike.sort();
             if !alike.is_empty() {
-                let name = file_name::sniffed("", Family::Torch);
+                let name = file_name::sniffed("", WeightFormat::Torch);
                 let files = (0..).zip(alike).collect();
                 let twins = Vec::new();
                 candidates.push((Candidate { name, files, twins }, Reason::OtherNumber));
