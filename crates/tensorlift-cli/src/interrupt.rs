@@ -6,15 +6,17 @@ use tensorlift::{CancelToken, Error, ErrorKind, Result};
 /// one ends the program at once.
 #[cfg(unix)]
 pub(crate) fn token() -> CancelToken {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     use signal_hook::iterator::Signals;
 
     let token = CancelToken::new();
     let own = token.clone();
     // Where there is no thread or no handler for it, signals end the program as they always do.
-    if let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) {
+    if let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGXFSZ]) {
         let wait = move || {
-            for signal in signals.forever() {
+            // A write beyond the limit on the sizes of files fails by itself, once its signal does
+            // not end the program.
+            for signal in signals.forever().filter(|&signal| signal != SIGXFSZ) {
                 if own.is_cancelled() {
                     std::process::exit(128 + signal);
                 }

@@ -7,6 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tensorlift::{Bytes, Control};
+use tracing::level_filters::LevelFilter;
+
+/// Whether a bar can be drawn: on a terminal, and where no log is written between its lines.
+fn has_place() -> bool {
+    let is_logged = LevelFilter::current() >= LevelFilter::INFO;
+    std::io::stderr().is_terminal() && !is_logged
+}
 
 /// A bar on standard error if that is a terminal; gone once it is dropped.
 pub(crate) struct Bar(Option<Shared>);
@@ -26,11 +33,11 @@ impl Bar {
 
     /// A bar for `bytes` bytes.
     pub(crate) fn of(bytes: u64) -> Self {
-        if !std::io::stderr().is_terminal() {
+        if !has_place() {
             return Self(None);
         }
         let bar = ProgressBar::new(bytes);
-        let template = "{bar:40} {done} of {total} {rate} {eta} {msg}";
+        let template = "{bar:20} {done} of {total} {rate} {eta} {wide_msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(
                 style
@@ -84,11 +91,11 @@ pub(crate) struct Steps(Option<ProgressBar>);
 
 impl Steps {
     pub(crate) fn of(count: usize) -> Self {
-        if !std::io::stderr().is_terminal() {
+        if !has_place() {
             return Self(None);
         }
         let bar = ProgressBar::new(count as u64);
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos} of {len} {wide_msg}") {
             bar.set_style(style);
         }
         Self(Some(bar))

@@ -23,7 +23,14 @@ impl Staging {
         let scratch = tempfile::Builder::new()
             .prefix(".tensorlift-")
             .tempdir_in(parent)
-            .map_err(fail)?;
+            .map_err(|error| match error.kind() {
+                // Without the name of the temporary folder; of other errors, the text alone has
+                // the system's code.
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    fail(error.kind().into())
+                }
+                _ => fail(error),
+            })?;
         let folder = scratch.path().join("written");
         fs::create_dir(&folder).map_err(fail)?;
         Ok(Self { scratch, folder })

@@ -229,6 +229,24 @@ fn the_bar_goes_forward_and_never_shows_a_rate_of_nothing() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn no_bar_is_drawn_between_the_lines_of_a_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = sparse(folder.path(), 8, 128 << 20);
+    let arguments = ["load", &model, "--device", "null", "--log", "info"];
+    let Some(run) = in_terminal(&arguments.map(str::to_owned)) else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(
+        said.contains("INFO") && said.contains("8 tensors"),
+        "{said}"
+    );
+    // What clears a line.
+    assert!(!said.contains("\u{1b}[2K"), "{said:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn interrupted_commands_end_and_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     // Longer than the interruption takes to arrive; nothing of it is kept in memory.
