@@ -211,7 +211,7 @@ pub(crate) struct Conform {
     #[arg(long, default_value = "target/conform")]
     pub(crate) data: PathBuf,
     /// Show the counts in BENCHMARKS.md
-    #[arg(long)]
+    #[arg(long, conflicts_with = "filter")]
     pub(crate) save: bool,
 }
 

@@ -5,7 +5,7 @@ mod fuzz;
 pub(crate) mod toolchain;
 mod unsafe_code;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
 
@@ -118,13 +118,17 @@ impl Step {
             Step::Unsafe => unsafe_code::run(),
             Step::Test => passes(cargo().args(["test", "--workspace"])),
             Step::Features => features::run(),
-            Step::Peers => passes(cargo().args([
-                "metadata",
-                "--quiet",
-                "--locked",
-                "--format-version=1",
-                "--manifest-path=benches/peers/Cargo.toml",
-            ])),
+            Step::Peers => passes(
+                cargo()
+                    .args([
+                        "metadata",
+                        "--quiet",
+                        "--locked",
+                        "--format-version=1",
+                        "--manifest-path=benches/peers/Cargo.toml",
+                    ])
+                    .stdout(Stdio::null()),
+            ),
             Step::PublicApi => public_api(),
             Step::Deny => deny(),
             Step::Oldest => oldest(),

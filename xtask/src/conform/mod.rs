@@ -20,8 +20,16 @@ use verdict::{Judgement, Limits};
 const MEMORY_CEILING: u64 = 2 << 30;
 
 pub(crate) fn run(flags: &flags::Conform) -> Result<()> {
+    let mut cases = hostile::cases();
+    if let Some(filter) = &flags.filter {
+        cases.retain(|case| case.name.contains(filter));
+    }
+    if cases.is_empty() {
+        return Err("no case has such a name".into());
+    }
     let readers = Reader::chosen(flags)?;
-    let data = from_root(&flags.data);
+    // A folder of our own: the one that was given may hold other files.
+    let data = from_root(&flags.data).join("files");
     if data.exists() {
         fs::remove_dir_all(&data)?;
     }
@@ -33,10 +41,6 @@ pub(crate) fn run(flags: &flags::Conform) -> Result<()> {
         memory: flags.mebibytes << 20,
         idle: idle(&readers, &data, &scratch)?,
     };
-    let mut cases = hostile::cases();
-    if let Some(filter) = &flags.filter {
-        cases.retain(|case| case.name.contains(filter));
-    }
     let mut lines = Vec::new();
     for case in &cases {
         let folder = data.join(&case.name);
