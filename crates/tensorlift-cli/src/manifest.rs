@@ -3,9 +3,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tensorlift::LoadOptions;
 use tensorlift::trust::Manifest;
-use tensorlift::{Error, ErrorKind, LoadOptions};
 
+use crate::convert::on_disk;
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::target::Target;
@@ -44,8 +45,7 @@ impl WriteManifest {
         text.push('\n');
         match &self.out {
             None => out.write_all(text.as_bytes())?,
-            Some(path) => replace(path, &text)
-                .map_err(|error| Error::new(ErrorKind::Storage, error).with_path(path))?,
+            Some(path) => replace(path, &text).map_err(|error| on_disk(error, path))?,
         }
         Ok(())
     }

@@ -275,7 +275,7 @@ impl Checkpoint {
             let (others, remedy) = match others.is_empty() {
                 true => (String::new(), "leave the path out"),
                 false => (
-                    format!("; there are some below {others:?}"),
+                    format!("; there are some below {}", listed(&others)),
                     "name one of these, or none",
                 ),
             };
@@ -477,5 +477,15 @@ impl Checkpoint {
 
     pub(crate) fn phases(&self) -> Phases {
         self.phases
+    }
+}
+
+/// The first of some paths, and how many more there are.
+fn listed(paths: &[&str]) -> String {
+    const SHOWN: usize = 8;
+    let shown = &paths[..paths.len().min(SHOWN)];
+    match paths.len() - shown.len() {
+        0 => format!("{shown:?}"),
+        more => format!("{shown:?} and {more} more"),
     }
 }
