@@ -59,7 +59,9 @@ pub(crate) enum Step {
     Miri,
     /// System calls and what drives them pass their tests under AddressSanitizer
     Sanitizer,
-    /// The fuzz targets build and survive a few seconds
+    /// The fuzz targets compile
+    FuzzTargets,
+    /// The fuzz targets build with a nightly toolchain and survive a few seconds
     Fuzz,
 }
 
@@ -89,7 +91,7 @@ pub(crate) fn run(flags: &flags::Check) -> Result<()> {
         };
         println!("{line}");
         let seconds = clock.elapsed().as_secs_f64();
-        lines.push(format!("{name:<10} {seconds:>7.1} s  {line}"));
+        lines.push(format!("{name:<12} {seconds:>7.1} s  {line}"));
     }
     println!("\n{}", lines.join("\n"));
     match failed {
@@ -135,6 +137,7 @@ impl Step {
             Step::Targets => targets(),
             Step::Miri => miri(),
             Step::Sanitizer => sanitizer(),
+            Step::FuzzTargets => fuzz::check(),
             Step::Fuzz => fuzz::run(),
         }
     }
