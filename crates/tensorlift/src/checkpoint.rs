@@ -12,7 +12,7 @@ use tensorlift_tensor_meta::{Catalog, Entry, Error, ErrorKind, Result, Slice, na
 
 use crate::OpenOptions;
 use crate::formats::{Extras, torch};
-use crate::loader::Loader;
+use crate::loader::{Loader, listed};
 
 /// An open checkpoint: its files and what they list, without a tensor's bytes.
 ///
@@ -477,15 +477,5 @@ impl Checkpoint {
 
     pub(crate) fn phases(&self) -> Phases {
         self.phases
-    }
-}
-
-/// The first of some paths, and how many more there are.
-fn listed(paths: &[&str]) -> String {
-    const SHOWN: usize = 8;
-    let shown = &paths[..paths.len().min(SHOWN)];
-    match paths.len() - shown.len() {
-        0 => format!("{shown:?}"),
-        more => format!("{shown:?} and {more} more"),
     }
 }

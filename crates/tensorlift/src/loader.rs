@@ -16,8 +16,15 @@ use tensorlift_tensor_meta::{Entry, Error, ErrorKind, Result};
 use crate::trust::{Expected, HashUnit};
 use crate::{Checkpoint, observe};
 
-/// Names that an error lists before it counts the rest.
-pub(crate) const LISTED_NAMES: usize = 10;
+/// Some names for an error: the first of them, and how many more there are.
+pub(crate) fn listed(names: &[impl fmt::Debug]) -> String {
+    const MOST: usize = 10;
+    let first = &names[..names.len().min(MOST)];
+    match names.len() - first.len() {
+        0 => format!("{first:?}"),
+        more => format!("{first:?} and {more} more"),
+    }
+}
 
 /// What to load of a checkpoint, where to, and how.
 #[must_use = "a loader does nothing before `load`"]
@@ -535,11 +542,9 @@ impl Loader<'_> {
     fn refused(&self, what: &str, names: &[String], remedy: &'static str) -> Error {
         let mut names = names.to_vec();
         names.sort_unstable();
-        let listed = &names[..names.len().min(LISTED_NAMES)];
-        let found = match names.len() - listed.len() {
-            _ if names.is_empty() => what.to_owned(),
-            0 => format!("{what}: {listed:?}"),
-            more => format!("{what}: {listed:?} and {more} more"),
+        let found = match names.is_empty() {
+            true => what.to_owned(),
+            false => format!("{what}: {}", listed(&names)),
         };
         Error::new(ErrorKind::NotFound, found)
             .with_path(self.checkpoint.choice().chosen.clone())

@@ -14,7 +14,7 @@ use tensorlift_tensor_meta::{
 
 use super::{Checkpoint, Held};
 use crate::OpenOptions;
-use crate::loader::LISTED_NAMES;
+use crate::loader::listed;
 
 /// # From parts
 impl Checkpoint {
@@ -109,12 +109,7 @@ impl Checkpoint {
         let names = names.filter(|name| self.catalog.get(name).is_some());
         let names: Vec<&str> = names.collect();
         if !names.is_empty() {
-            let listed = &names[..names.len().min(LISTED_NAMES)];
-            let more = match names.len() - listed.len() {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let found = format!("both checkpoints have the tensors {listed:?}{more}");
+            let found = format!("both checkpoints have the tensors {}", listed(&names));
             return Err(Error::new(ErrorKind::Misuse, found)
                 .with_remedy("rename the tensors of one checkpoint, or overlay it"));
         }
