@@ -1,12 +1,12 @@
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use clap::Args;
 use tensorlift::LoadOptions;
 use tensorlift::trust::Manifest;
 
-use crate::convert::on_disk;
+use crate::convert::{on_disk, replace};
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::target::Target;
@@ -49,23 +49,4 @@ impl WriteManifest {
         }
         Ok(())
     }
-}
-
-/// Writes a file whole or not at all; a device or a pipe is written to as it is.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    // A link is followed, so that its target is replaced and not the link.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::metadata(&target).is_ok_and(|it| !it.is_file()) {
-        return fs::write(&target, text);
-    }
-    let folder = match target.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let scratch = tempfile::Builder::new()
-        .prefix(".tensorlift-")
-        .tempdir_in(folder)?;
-    let written = scratch.path().join("written");
-    fs::write(&written, text)?;
-    fs::rename(&written, &target)
 }

@@ -211,6 +211,14 @@ pub(crate) fn root_hint(checkpoint: &Checkpoint) -> Option<String> {
     Some(printable(&hint))
 }
 
+/// The folder that a path is in.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,5 @@
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use tensorlift::trust::{CheckedFile, Comparison, check};
@@ -9,6 +9,7 @@ use tensorlift_shard_index::{ResolveOptions, Route, resolve};
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::table::{counted, printable};
+use crate::target::folder_of;
 use crate::trust::{Claim, TrustArgs};
 
 #[derive(Args)]
@@ -67,13 +68,6 @@ impl VerifyFiles {
             Route::Hub(entry) => entry.snapshot,
             _ => resolved.choice.chosen,
         })
-    }
-}
-
-fn folder_of(file: &Path) -> &Path {
-    match file.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
     }
 }
 

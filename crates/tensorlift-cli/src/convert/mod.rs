@@ -28,6 +28,7 @@ use self::error::ConvertError;
 use self::output::{Format, Output};
 use self::shards::Shard;
 use self::staging::Staging;
+pub(crate) use self::staging::replace;
 use self::writing::Writing;
 use crate::failure::Failure;
 use crate::interrupt;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tensorlift::Result;
 
 use super::error::ConvertError;
+use crate::target::folder_of;
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -147,10 +148,7 @@ impl Output {
 
     /// The folder that the path is in.
     pub(super) fn parent(&self) -> &Path {
-        match self.path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        }
+        folder_of(&self.path)
     }
 
     /// Refuses what exists, or what cannot be replaced by what is written.

@@ -7,6 +7,7 @@ use tensorlift::Result;
 
 use super::on_disk;
 use super::output::Output;
+use crate::target::folder_of;
 
 /// The folder beside the output in which files are written; it is removed with everything left in
 /// it.
@@ -20,17 +21,7 @@ impl Staging {
     pub(super) fn begin(output: &Output) -> Result<Self> {
         let parent = output.parent();
         let fail = |error| on_disk(error, parent);
-        let scratch = tempfile::Builder::new()
-            .prefix(".tensorlift-")
-            .tempdir_in(parent)
-            .map_err(|error| match error.kind() {
-                // Without the name of the temporary folder; of other errors, the text alone has
-                // the system's code.
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    fail(error.kind().into())
-                }
-                _ => fail(error),
-            })?;
+        let scratch = scratch_in(parent).map_err(fail)?;
         let folder = scratch.path().join("written");
         fs::create_dir(&folder).map_err(fail)?;
         Ok(Self { scratch, folder })
@@ -108,6 +99,32 @@ impl Staging {
         }
         Ok(())
     }
+}
+
+/// A temporary folder in another; it is removed with everything left in it.
+fn scratch_in(folder: &Path) -> io::Result<TempDir> {
+    let scratch = tempfile::Builder::new()
+        .prefix(".tensorlift-")
+        .tempdir_in(folder);
+    scratch.map_err(|error| match error.kind() {
+        // Without the name of the temporary folder; of other errors, the text alone has the
+        // system's code.
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => error.kind().into(),
+        _ => error,
+    })
+}
+
+/// Writes a file whole or not at all; a device or a pipe is written to as it is.
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    // A link is followed, so that its target is replaced and not the link.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(&target).is_ok_and(|it| !it.is_file()) {
+        return fs::write(&target, text);
+    }
+    let scratch = scratch_in(folder_of(&target))?;
+    let written = scratch.path().join("written");
+    fs::write(&written, text)?;
+    fs::rename(&written, &target)
 }
 
 /// Adds the names of all files in a folder and below it.
