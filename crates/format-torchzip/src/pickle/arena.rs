@@ -193,6 +193,11 @@ impl Arena {
         // The empty tuple is one object, whatever made it.
         if container != Id::EMPTY_TUPLE {
             self.budget.reserve(&mut self.origins, 1)?;
+            debug_assert!(
+                self.origins
+                    .last()
+                    .is_none_or(|&(last, ..)| last < container)
+            );
             self.origins.push((container, class, args));
         }
         Ok(())

@@ -46,7 +46,7 @@ impl<'a> Walk<'a> {
                     kept[*before.get() as usize + 1] = pair[1];
                 }
                 Entry::Vacant(free) => {
-                    // A pickle is shorter than 4 GiB, and each key takes a byte of it.
+                    // An arena has fewer members than a `u32` counts.
                     free.insert(at as u32);
                     if let Some(kept) = &mut kept {
                         kept.extend_from_slice(pair);
