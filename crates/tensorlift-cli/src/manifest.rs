@@ -6,7 +6,7 @@ use clap::Args;
 use tensorlift::LoadOptions;
 use tensorlift::trust::Manifest;
 
-use crate::convert::{on_disk, replace};
+use crate::convert::replace;
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::target::Target;
@@ -45,7 +45,7 @@ impl WriteManifest {
         text.push('\n');
         match &self.out {
             None => out.write_all(text.as_bytes())?,
-            Some(path) => replace(path, &text).map_err(|error| on_disk(error, path))?,
+            Some(path) => replace(path, &text)?,
         }
         Ok(())
     }

@@ -248,7 +248,7 @@ fn shard_size(text: &str) -> Result<NonZero<u64>, String> {
 }
 
 /// A refusal of the disk.
-pub(crate) fn on_disk(error: io::Error, path: &Path) -> Error {
+fn on_disk(error: io::Error, path: &Path) -> Error {
     let remedy = remedy(&error).unwrap_or(CHECK_DISK);
     Error::new(ErrorKind::Storage, error)
         .with_path(path)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tensorlift::Result;
 
+use super::error::ConvertError;
 use super::on_disk;
 use super::output::Output;
 use crate::target::folder_of;
@@ -115,7 +116,15 @@ fn scratch_in(folder: &Path) -> io::Result<TempDir> {
 }
 
 /// Writes a file whole or not at all; a device or a pipe is written to as it is.
-pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &str) -> Result<()> {
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        Err(ConvertError::NoFolder(folder.to_owned()))?;
+    }
+    write_whole(path, text).map_err(|error| on_disk(error, path))
+}
+
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     // A link is followed, so that its target is replaced and not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if fs::metadata(&target).is_ok_and(|it| !it.is_file()) {

@@ -67,6 +67,12 @@ fn a_manifest_replaces_another_whole_or_not_at_all() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("/dev/full"));
     assert!(Path::new("/dev/full").exists());
+    let refused = tensorlift(&["manifest", folder, "--out", "/nowhere/list.json"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains("/nowhere: ") && said.contains("make the folder first"),
+        "{said}"
+    );
 }
 
 #[test]
